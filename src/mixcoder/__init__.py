@@ -1,0 +1,63 @@
+"""Mixcoder: build, train and compare small image auto-encoders.
+
+    data = mixcoder.load_data("digits")
+    model = mixcoder.create_model("mixer", image_shape=data.image_shape, patch_size=2, …)
+    mixcoder.train(model, data, inputs=100_000)
+
+Everything below is loaded when it is first used, so that `import mixcoder` is instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mixcoder.data import DataSource, ImageData, ImageSplit, load_data, register_source
+    from mixcoder.errors import MixcoderError
+    from mixcoder.experiments.run_directory import load
+    from mixcoder.models import Autoencoder, MixingLayer, create_model, register_mixer, register_model
+    from mixcoder.report.pictures import reconstruction_grid
+    from mixcoder.training.trainer import train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Autoencoder": "mixcoder.models",
+    "DataSource": "mixcoder.data",
+    "ImageData": "mixcoder.data",
+    "ImageSplit": "mixcoder.data",
+    "MixcoderError": "mixcoder.errors",
+    "MixingLayer": "mixcoder.models",
+    "create_model": "mixcoder.models",
+    "load": "mixcoder.experiments.run_directory",
+    "load_data": "mixcoder.data",
+    "reconstruction_grid": "mixcoder.report.pictures",
+    "register_mixer": "mixcoder.models",
+    "register_model": "mixcoder.models",
+    "register_source": "mixcoder.data",
+    "train": "mixcoder.training.trainer",
+}
+
+__all__ = [
+    "Autoencoder",
+    "DataSource",
+    "ImageData",
+    "ImageSplit",
+    "MixcoderError",
+    "MixingLayer",
+    "create_model",
+    "load",
+    "load_data",
+    "reconstruction_grid",
+    "register_mixer",
+    "register_model",
+    "register_source",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mixcoder' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

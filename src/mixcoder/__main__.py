@@ -1,0 +1,5 @@
+"""`python -m mixcoder`."""
+
+from mixcoder.cli import main
+
+main()

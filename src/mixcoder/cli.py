@@ -1,0 +1,243 @@
+"""The command line: parses, calls, prints. Everything heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mixcoder.errors import ArgumentError, DataError, MixcoderError
+
+if TYPE_CHECKING:
+    from mixcoder.data import IdxSource
+    from mixcoder.report.table import Column
+
+app = typer.Typer(
+    name="mixcoder",
+    help="Build, train and compare small image auto-encoders.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(help="The models and their layers.", no_args_is_help=True)
+data_app = typer.Typer(help="The data sources: list, fetch, verify.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+app.add_typer(data_app, name="data")
+
+
+class Format(StrEnum):
+    """How a listing is printed."""
+
+    text = "text"
+    md = "md"
+    json = "json"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="text, md or json")]
+RunsOption = Annotated[Path, typer.Option("--runs", help="folder of all run directories")]
+
+
+@app.callback()
+def main_options(
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(help="Python file or module with your own mixing layers, models or data sources"),
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="print the version and leave")] = False,
+) -> None:
+    """Options of every command."""
+    if version:
+        from mixcoder import __version__
+
+        print(f"mixcoder {__version__}")
+        raise typer.Exit
+    if plugin:
+        from mixcoder.plugins import load_plugin
+
+        for name in plugin:
+            load_plugin(name)
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="experiment file (YAML)")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="such as training.inputs=50_000")
+    ] = None,
+    runs: RunsOption = Path("runs"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    format: FormatOption = Format.text,
+) -> None:
+    """Train what an experiment file states, and print the result table."""
+    from mixcoder.experiments.runner import run_experiment
+    from mixcoder.experiments.spec import read_experiment
+    from mixcoder.progress import training_progress
+    from mixcoder.report.table import RESULT_COLUMNS
+
+    experiment = read_experiment(file, overrides or [])
+    with training_progress(Console(stderr=True)) as observer:
+        directory = run_experiment(experiment, runs, observer, device)
+    _print_rows([directory.read_result() or {}], RESULT_COLUMNS, format)
+    if format is Format.text:
+        print(directory.path)
+
+
+@app.command()
+def reconstruct(
+    run: Annotated[Path, typer.Argument(help="directory of a finished run")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="picture to write")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="how many validation images")] = 32,
+    scale: Annotated[int | None, typer.Option(min=1, max=64, help="picture pixels for each pixel")] = None,
+) -> None:
+    """Draw validation images with their reconstructions below, eight a row."""
+    from mixcoder.data import to_float
+    from mixcoder.experiments.run_directory import find_run, load
+    from mixcoder.report.pictures import reconstruction_grid, save_picture
+
+    model = load(run)
+    data = find_run(run).read_experiment().create_source().load()
+    grid = reconstruction_grid(model, to_float(data.validation.images[:count]), scale)
+    save_picture(grid, output)
+    print(output)
+
+
+@models_app.command("ls")
+def models_ls(format: FormatOption = Format.text) -> None:
+    """List the models, the mixing layers and the activations."""
+    from mixcoder.models import MIXERS, MODELS
+    from mixcoder.models.activations import ACTIVATIONS
+    from mixcoder.report.table import Column
+
+    def summary(entry: Any) -> str:
+        return (entry.__doc__ or "").strip().partition("\n")[0]
+
+    rows = [{"kind": "model", "name": name, "summary": MODELS[name].summary} for name in MODELS]
+    rows += [{"kind": "mixer", "name": name, "summary": summary(MIXERS[name])} for name in MIXERS]
+    rows += [{"kind": "activation", "name": name, "summary": ACTIVATIONS[name].__name__} for name in ACTIVATIONS]
+    _print_rows(rows, [Column("kind", "kind"), Column("name", "name"), Column("summary", "summary")], format)
+
+
+@models_app.command("show")
+def models_show(
+    name: Annotated[str, typer.Argument(help="model name")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="such as patch_size=4, in place of the example's"),
+    ] = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Show a model layer by layer, with shapes and parameters."""
+    import torch
+
+    from mixcoder.experiments.yaml_file import parse_assignment
+    from mixcoder.models import MODELS, create_model
+    from mixcoder.models.summary import count_parameters, layer_rows
+    from mixcoder.report.table import Column, count
+
+    chosen = dict(MODELS[name].example)
+    chosen.update(parse_assignment(argument) for argument in arguments or [])
+    with torch.device("meta"):
+        model = create_model(name, **chosen)
+    columns = [
+        Column("layer", "layer"),
+        Column("module", "module"),
+        Column("output_shape", "output shape", lambda shape: " x ".join(map(str, shape))),
+        Column("params", "params", count, is_number=True),
+    ]
+    _print_rows(layer_rows(model), columns, format)
+    if format is Format.text:
+        print(" ".join(f"{key}={value}" for key, value in chosen.items()).replace("', '", ","))
+        print(
+            f"{count(count_parameters(model))} parameters, latent shape {model.latent_shape}, "
+            f"compression ratio {model.compression_ratio:.4g}"
+        )
+
+
+@data_app.command("ls")
+def data_ls(format: FormatOption = Format.text) -> None:
+    """List the data sources, and which of them are on this machine."""
+    from mixcoder.data import SOURCES
+    from mixcoder.report.table import Column
+
+    rows = []
+    for name in SOURCES:
+        source = SOURCES[name]()
+        rows.append({"source": name, "image_shape": list(source.image_shape), "status": source.status()})
+    columns = [
+        Column("source", "source"),
+        Column("image_shape", "image shape", lambda shape: " x ".join(map(str, shape))),
+        Column("status", "status"),
+    ]
+    _print_rows(rows, columns, format)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="data source")],
+    mirror: Annotated[str | None, typer.Option(help="address of a folder to fetch from")] = None,
+) -> None:
+    """Bring a data source's files to this machine."""
+    from mixcoder.progress import download_progress
+
+    source = _file_source(name)
+    with download_progress(Console(stderr=True)) as progress:
+        folder = source.folder() or source.fetch(mirror, progress)
+    source.load()
+    print(folder)
+
+
+@data_app.command("verify")
+def data_verify(
+    name: Annotated[str, typer.Argument(help="data source")], format: FormatOption = Format.text
+) -> None:
+    """Read a data source's files whole and compare their checksums with the published ones."""
+    from mixcoder.report.table import Column
+
+    rows = _file_source(name).verify()
+    _print_rows(rows, [Column("file", "file"), Column("verdict", "verdict")], format)
+    if any(row["verdict"].startswith("damaged") for row in rows):
+        raise DataError(f"{name} is damaged; delete the files named above and run mixcoder data fetch {name}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The `mixcoder` command. Exits with 0 when done, 1 when a run failed, 2 when the input was wrong."""
+    try:
+        app(args=arguments, standalone_mode=True)
+    except MixcoderError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _file_source(name: str) -> IdxSource:
+    from mixcoder.data import SOURCES, IdxSource
+
+    source = SOURCES[name]()
+    if not isinstance(source, IdxSource):
+        raise ArgumentError("source", f"'{name}' comes with the package; there is nothing to fetch or verify")
+    return source
+
+
+def _print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[Column], format: Format) -> None:
+    from mixcoder.report.table import print_table, to_json, to_markdown
+
+    if format is Format.json:
+        print(to_json(rows))
+    elif format is Format.md:
+        print(to_markdown(rows, columns))
+    else:
+        print_table(rows, columns, Console(width=None if sys.stdout.isatty() else 200))
+
+
+if __name__ == "__main__":
+    main()

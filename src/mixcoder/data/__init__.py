@@ -1,0 +1,21 @@
+"""The data sources, all behind `load_data(name, **arguments)`."""
+
+from mixcoder.data.digits import Digits
+from mixcoder.data.images import ImageData, ImageSplit, to_float
+from mixcoder.data.mnist import FashionMnist, IdxSource, Mnist
+from mixcoder.data.registry import SOURCES, DataSource, create_source, load_data, register_source
+
+__all__ = [
+    "SOURCES",
+    "DataSource",
+    "Digits",
+    "FashionMnist",
+    "IdxSource",
+    "ImageData",
+    "ImageSplit",
+    "Mnist",
+    "create_source",
+    "load_data",
+    "register_source",
+    "to_float",
+]

@@ -1,0 +1,58 @@
+"""Reads IDX, the file format of MNIST: a magic number, the sizes, then the bytes, often gzipped."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixcoder.errors import DataError
+
+_UNSIGNED_BYTES = 0x08
+
+
+def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """The uint8 numbers of an IDX file, which must have just this shape.
+
+    Args:
+        path: the file; one that ends in .gz is unpacked on the way, never further than `shape` needs.
+        shape: the sizes that the file must state.
+
+    Returns:
+        A uint8 tensor of `shape`.
+
+    Raises:
+        DataError: the file is missing, truncated, too long, damaged or of another shape.
+    """
+    header_size = 4 + 4 * len(shape)
+    wanted = header_size + math.prod(shape)
+    try:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rb") as file:
+            content: bytes = file.read(wanted + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read, it may be truncated ({error}); fetch it again") from error
+
+    header = struct.pack(f">HBB{len(shape)}I", 0, _UNSIGNED_BYTES, len(shape), *shape)
+    if content[:4] != header[:4]:
+        raise DataError(f"{path}: is not an IDX file of {len(shape)}-dimensional unsigned bytes")
+    if content[:header_size] != header:
+        count = (len(content[:header_size]) - 4) // 4
+        found = struct.unpack(f">{count}I", content[4 : 4 + 4 * count])
+        raise DataError(f"{path}: holds an array of {_sizes(found)}, expected {_sizes(shape)}")
+    if len(content) < wanted:
+        raise DataError(f"{path}: is truncated, it ends {wanted - len(content):,} bytes early; fetch it again")
+    if len(content) > wanted:
+        raise DataError(f"{path}: is longer than the {wanted:,} bytes that it states")
+    numbers = np.frombuffer(content, dtype=np.uint8, offset=header_size).copy()
+    return torch.from_numpy(numbers).view(shape)
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "no size"

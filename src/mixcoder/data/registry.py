@@ -1,0 +1,64 @@
+"""Data sources by name: `load_data("mnist")`, or `data: {source: mnist}` in an experiment file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from mixcoder.data.images import ImageData
+from mixcoder.models.autoencoder import ImageShape
+from mixcoder.registry import Registry
+from mixcoder.signatures import checked_arguments
+
+
+class DataSource(ABC):
+    """Where images come from. Its constructor's arguments are its keys in an experiment file.
+
+    Attributes:
+        image_shape: (C, H, W) of its images, known before anything is loaded.
+        classes: how many kinds of labels it has, or None.
+    """
+
+    image_shape: ImageShape
+    classes: int | None = None
+
+    @abstractmethod
+    def load(self) -> ImageData:
+        """The images, fetched first where that is needed and possible.
+
+        Raises:
+            DataError: they are not to be had, or damaged.
+        """
+
+    def status(self) -> str:
+        """In a few words, whether `load` would find everything on this machine."""
+        return "ready"
+
+
+SOURCES: Registry[type[DataSource]] = Registry("data source", "source")
+
+
+def register_source(name: str) -> Callable[[type[DataSource]], type[DataSource]]:
+    """A decorator that makes a `DataSource` class known to `load_data` and to experiment files."""
+    return SOURCES.register(name)
+
+
+def create_source(name: str, **arguments: Any) -> DataSource:
+    """The data source called `name`, not loaded yet.
+
+    Raises:
+        ArgumentError: an unknown name, or arguments that it does not take.
+    """
+    source = SOURCES[name]
+    return source(**checked_arguments(source, arguments, f"data source '{name}'"))
+
+
+def load_data(name: str, **arguments: Any) -> ImageData:
+    """The images of the data source called `name`.
+
+    Raises:
+        ArgumentError: an unknown name, or arguments that it does not take.
+        DataError: the images are not to be had, or damaged.
+    """
+    return create_source(name, **arguments).load()

@@ -1,0 +1,73 @@
+"""The errors a user can cause: each says in one sentence what is wrong and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MixcoderError(Exception):
+    """Base of every error that is the user's to mend. `exit_status` is the command line's answer."""
+
+    exit_status = 2
+
+
+class ArgumentError(MixcoderError, ValueError):
+    """An argument of a model or of a data source is wrong.
+
+    `argument` names it, so that an experiment file can point at its line.
+    """
+
+    def __init__(self, argument: str, message: str) -> None:
+        super().__init__(f"{argument}: {message}" if argument else message)
+        self.argument = argument
+        self.message = message
+
+
+class ScriptError(ArgumentError):
+    """A script of the script language is wrong; the message ends in a caret under the character."""
+
+    def __init__(self, message: str, script: str, position: int) -> None:
+        line_start = script.rfind("\n", 0, position) + 1
+        line_end = script.find("\n", position)
+        line = script[line_start : line_end if line_end >= 0 else len(script)]
+        caret = " " * (position - line_start) + "^"
+        super().__init__("script", f"{message}\n  {line}\n  {caret}")
+        self.position = position
+
+
+class ExperimentError(MixcoderError):
+    """An experiment file is wrong: every problem of it, one a line."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(MixcoderError):
+    """Image data is missing, damaged or cannot be fetched."""
+
+
+class RunDirectoryError(MixcoderError):
+    """A run directory is missing, incomplete or damaged."""
+
+
+class WriteError(MixcoderError):
+    """A file cannot be written."""
+
+    exit_status = 1
+
+
+class TrainingError(MixcoderError):
+    """A training run cannot go on."""
+
+    exit_status = 1
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What to add to "unknown …": the nearest known word, or all of them. Starts with "; "."""
+    names = sorted(known)
+    near = get_close_matches(word, names, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; known: {', '.join(names)}" if names else ""

@@ -1,0 +1,156 @@
+"""What one run leaves on disk.
+
+    runs/<experiment>/<model>-<data>-<hash>/
+      config.yml                      the resolved experiment; runs again by itself
+      metrics.jsonl                   a line each time the trainer looked up
+      checkpoint/latest.safetensors   all that is needed to go on
+      model.safetensors, model.json   the trained model, all that `load` needs
+      result.json                     how good, how large, how fast, on what
+"""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from mixcoder.atomic_file import write_atomically
+from mixcoder.errors import ArgumentError, RunDirectoryError, WriteError
+from mixcoder.experiments.spec import Experiment, read_experiment
+from mixcoder.models import Autoencoder, create_model
+
+MODEL_FORMAT = 1
+
+
+class RunDirectory:
+    """The files of one run, by what they mean."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint = path / "checkpoint" / "latest.safetensors"
+
+    @classmethod
+    def of(cls, experiment: Experiment, runs: Path) -> RunDirectory:
+        """Where the runs folder keeps this experiment."""
+        return cls(runs / experiment.name / experiment.run_name())
+
+    def write_config(self, experiment: Experiment) -> None:
+        """States the resolved experiment."""
+        text = BytesIO()
+        yaml = YAML()
+        yaml.default_flow_style = None
+        yaml.dump(experiment.resolved(), text)
+        write_atomically(self.path / "config.yml", text.getvalue())
+
+    def read_experiment(self) -> Experiment:
+        """The experiment that was run here."""
+        return read_experiment(self.path / "config.yml")
+
+    def truncate_metrics(self, last_step: int) -> None:
+        """Forgets the metrics after `last_step`, before a run goes on from there."""
+        rows = [row for row in self.read_metrics() if row["step"] <= last_step]
+        write_atomically(self.path / "metrics.jsonl", "".join(map(_line, rows)).encode())
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Adds a line to the metrics."""
+        try:
+            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(_line(row))
+        except OSError as error:
+            raise WriteError(f"cannot write {self.path / 'metrics.jsonl'}: {error.strerror}") from error
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The metrics so far; a torn last line is left out."""
+        try:
+            lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        except OSError:
+            return []
+        return [json.loads(line) for line in lines if line.endswith("}\n")]
+
+    def write_model(self, model: Autoencoder, name: str, arguments: dict[str, Any]) -> None:
+        """Saves the trained model as safetensors beside the arguments that build it."""
+        description = {
+            "format": MODEL_FORMAT,
+            "type": name,
+            "arguments": {"image_shape": list(model.image_shape), **arguments},
+        }
+        weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+        write_atomically(self.path / "model.json", _pretty(description))
+        write_atomically(self.path / "model.safetensors", save_tensors(weights))
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Writes the result; its being there means that the run is done."""
+        write_atomically(self.path / "result.json", _pretty(result))
+
+    def read_result(self) -> dict[str, Any] | None:
+        """The result, or None while the run is not done."""
+        path = self.path / "result.json"
+        return _read_json(path) if path.is_file() else None
+
+
+def find_run(path: Path) -> RunDirectory:
+    """The finished run at `path`, or the only one below it, as in `runs/my-experiment`.
+
+    Raises:
+        RunDirectoryError: there is none, or more than one.
+    """
+    if (path / "model.json").is_file():
+        return RunDirectory(path)
+    below = sorted(found.parent for found in path.glob("*/model.json"))
+    if len(below) == 1:
+        return RunDirectory(below[0])
+    if below:
+        raise RunDirectoryError(f"{path}: holds {len(below)} runs; name one, such as {below[0]}")
+    raise RunDirectoryError(f"{path}: holds no trained model; name the folder of a finished run")
+
+
+def load(run: str | Path) -> Autoencoder:
+    """The trained model of a run directory, on the CPU and in evaluation mode.
+
+    Args:
+        run: the folder of a finished run, or one with a single run below it.
+
+    Raises:
+        RunDirectoryError: there is no finished run, its files are damaged, or it uses a model or a
+            mixing layer that is not registered here.
+    """
+    path = find_run(Path(run)).path
+    description = _read_json(path / "model.json")
+    try:
+        if description["format"] != MODEL_FORMAT:
+            raise RunDirectoryError(f"{path / 'model.json'}: format {description['format']} is not known here")
+        model = create_model(description["type"], **description["arguments"])
+    except (KeyError, TypeError) as error:
+        raise RunDirectoryError(f"{path / 'model.json'}: does not describe a model ({error})") from error
+    except ArgumentError as error:
+        raise RunDirectoryError(f"{path / 'model.json'}: {error}") from error
+    try:
+        model.load_state_dict(load_tensors((path / "model.safetensors").read_bytes()))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunDirectoryError(f"{path / 'model.safetensors'}: are not this model's weights ({reason})") from error
+    return model.eval()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunDirectoryError(f"{path}: is not readable JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise RunDirectoryError(f"{path}: is not a JSON object")
+    return content
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def _pretty(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()

@@ -1,0 +1,174 @@
+"""Runs an experiment: from a validated file to a run directory with its result.
+
+    Experiment ─▶ seeds ─▶ model, data ─▶ Trainer ─▶ Progress ─▶ metrics.jsonl, checkpoint, observer
+                                             └─ at the end ─▶ model.safetensors, result.json
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from mixcoder.errors import ArgumentError, ExperimentError, TrainingError
+from mixcoder.experiments.run_directory import RunDirectory
+from mixcoder.experiments.spec import Experiment
+from mixcoder.models.summary import count_parameters
+from mixcoder.training.trainer import Progress, Trainer
+
+CHECKPOINT_SECONDS = 60.0
+
+Observer = Callable[[Trainer, Progress], None]
+"""Told of each Progress of a run."""
+
+
+def run_experiment(
+    experiment: Experiment, runs: Path, observer: Observer, device: str = "auto"
+) -> RunDirectory:
+    """Trains what `experiment` states, unless that is done already, and goes on where a run was cut off.
+
+    Args:
+        experiment: what to run.
+        runs: the folder of all runs.
+        observer: told of the progress.
+        device: "auto", "cpu", or a torch device such as "cuda:1".
+
+    Returns:
+        The run directory, with its result.
+
+    Raises:
+        TrainingError: the loss is no longer finite, or the user interrupted the run.
+        MixcoderError: data, experiment or run directory are not in order.
+    """
+    directory = RunDirectory.of(experiment, runs)
+    if directory.read_result():
+        return directory
+    directory.write_config(experiment)
+    started = time.perf_counter()
+    trainer = _create_trainer(experiment, _resolve_device(device))
+    if directory.checkpoint.exists():
+        trainer.restore(directory.checkpoint)
+    directory.truncate_metrics(trainer.step)
+
+    with _deferred_interrupt() as is_interrupted:
+        saved = time.perf_counter()
+        for progress in trainer.run():
+            directory.append_metrics(_metrics(progress))
+            observer(trainer, progress)
+            if is_interrupted() or time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                trainer.save(directory.checkpoint)
+                saved = time.perf_counter()
+            if is_interrupted():
+                raise TrainingError(
+                    f"interrupted after {progress.inputs:,} inputs; the same command goes on from there"
+                )
+    directory.write_model(trainer.model, *experiment.model)
+    directory.write_result(_result(experiment, trainer, directory, time.perf_counter() - started))
+    return directory
+
+
+def _create_trainer(experiment: Experiment, device: torch.device) -> Trainer:
+    data = experiment.create_source().load().to(device)
+    torch.manual_seed(experiment.recipe.seed)
+    model = experiment.create_model().to(device)
+    try:
+        return Trainer(model, data, experiment.recipe)
+    except ArgumentError as error:
+        raise ExperimentError([f"training.{error.argument}: {error.message}"]) from None
+
+
+def _resolve_device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.zeros(1, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArgumentError("device", f"'{device}' cannot be used here ({reason}); 'auto' or 'cpu' can") from None
+    return resolved
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Lets a first Ctrl-C wait until the trainer has come to a whole step; a second one cuts at once."""
+    interrupted = False
+
+    def remember(signum: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        before = signal.signal(signal.SIGINT, remember)
+    except ValueError:  # not in the main thread, where no signal arrives
+        yield lambda: False
+        return
+    try:
+        yield lambda: interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _metrics(progress: Progress) -> dict[str, Any]:
+    row = {
+        "step": progress.step,
+        "inputs": progress.inputs,
+        "training_loss": progress.training_loss,
+        "learning_rate": progress.learning_rate,
+    }
+    if progress.validation_loss is not None:
+        row["validation_loss"] = progress.validation_loss
+    return row
+
+
+def _result(
+    experiment: Experiment, trainer: Trainer, directory: RunDirectory, wall_seconds: float
+) -> dict[str, Any]:
+    """What came out, in the words that every listing uses."""
+    model, clock = trainer.model, trainer.clock
+    losses = [row["validation_loss"] for row in directory.read_metrics() if "validation_loss" in row]
+    return {
+        "name": experiment.name,
+        "run": directory.path.name,
+        "model": experiment.model[0],
+        "data": experiment.data[0],
+        "validation_loss": losses[-1],
+        "best_validation_loss": min(losses),
+        "params": count_parameters(model),
+        "latent_shape": list(model.latent_shape),
+        "compression_ratio": model.compression_ratio,
+        "inputs": trainer.inputs,
+        "steps": trainer.step,
+        "train_minutes": (clock.seconds + clock.warmup_seconds) / 60,
+        "warmup_seconds": clock.warmup_seconds,
+        "last_session_seconds": wall_seconds,
+        "throughput": clock.throughput,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": _hardware(trainer),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("mixcoder", "torch", "numpy")},
+        },
+        "data_hash": trainer.data.content_hash(),
+    }
+
+
+def _hardware(trainer: Trainer) -> dict[str, Any]:
+    device = trainer.data.train.images.device
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,213 @@
+"""An experiment file, validated: YAML → Experiment.
+
+    data:      a data source by name, and its arguments
+    model:     a model by name, and its arguments; the image shape comes from the data
+    training:  a recipe
+
+The vocabulary is closed. Everything that is wrong is found before anything trains, and told together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mixcoder.data import SOURCES, DataSource
+from mixcoder.errors import ArgumentError, ExperimentError
+from mixcoder.experiments.yaml_file import Document, parse_assignment, read_document
+from mixcoder.models import MODELS, Autoencoder
+from mixcoder.problems import Path as KeyPath
+from mixcoder.problems import problems_of
+from mixcoder.signatures import argument_problems, signature_schema
+from mixcoder.training.recipe import Recipe
+
+
+class _TopLevel(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    data: dict[str, Any]
+    model: dict[str, Any]
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment that can run.
+
+    Attributes:
+        name: also the name of its folder of runs.
+        data: name and arguments of the data source, defaults filled in.
+        model: name and arguments of the model, defaults filled in, without the image shape.
+        recipe: how it is trained.
+    """
+
+    name: str
+    data: tuple[str, dict[str, Any]]
+    model: tuple[str, dict[str, Any]]
+    recipe: Recipe
+
+    def create_source(self) -> DataSource:
+        """The data source, not loaded yet."""
+        name, arguments = self.data
+        return SOURCES[name](**arguments)
+
+    def create_model(self) -> Autoencoder:
+        """A new model for the images of the data source, initialised from torch's random state."""
+        name, arguments = self.model
+        return MODELS[name].build(image_shape=self.create_source().image_shape, **arguments)
+
+    def resolved(self) -> dict[str, Any]:
+        """The experiment as a file would state it, with every default written out."""
+        data_name, data_arguments = self.data
+        model_name, model_arguments = self.model
+        return {
+            "name": self.name,
+            "data": {"source": data_name, **data_arguments},
+            "model": {"type": model_name, **model_arguments},
+            "training": self.recipe.model_dump(),
+        }
+
+    def run_name(self) -> str:
+        """The name of its run directory: readable, and the same just for the same resolved experiment."""
+        content = {key: value for key, value in self.resolved().items() if key != "name"}
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return f"{self.model[0]}-{self.data[0]}-{digest[:10]}"
+
+
+def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment that a file states, with `key=value` overrides such as `training.inputs=50_000`.
+
+    Raises:
+        ExperimentError: every problem of file and overrides, each with its place.
+    """
+    document = read_document(path)
+    for override in overrides:
+        _apply_override(document, override)
+    return _Validator(document).experiment()
+
+
+def _apply_override(document: Document, override: str) -> None:
+    key, value = parse_assignment(override)
+    place = f"command line, '{override}'"
+    path = tuple(key.split("."))
+    target = document.data
+    for depth, part in enumerate(path[:-1], start=1):
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            holder = ".".join(path[:depth])
+            raise ExperimentError([f"{place}: {holder} is not a map, it has no key '{path[depth]}'"])
+    if path[:-1] == ("training",) and path[-1] in _DURATIONS:
+        for duration in _DURATIONS:
+            target.pop(duration, None)
+    target[path[-1]] = value
+    document.places = {known: at for known, at in document.places.items() if known[: len(path)] != path}
+    document.places[path] = place
+
+
+_DURATIONS = ("inputs", "steps", "epochs")
+
+
+class _Validator:
+    """Finds every problem of a document, then gives the experiment or raises them together."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.problems: list[str] = []
+
+    def experiment(self) -> Experiment:
+        self.check(_TopLevel, self.document.data, ())
+        data = self.choice("data", "source", cast(Callable[[str], Callable[..., Any]], SOURCES.__getitem__), ())
+        model = self.choice("model", "type", lambda name: MODELS[name].build, ("image_shape",))
+        recipe = self.recipe()
+        if self.problems or not (data and model and recipe):
+            raise ExperimentError(self.problems)
+        experiment = Experiment(self.document.data["name"], data, model, recipe)
+        self.build(experiment)
+        return experiment
+
+    def check(self, schema: type[BaseModel], value: Any, path: KeyPath) -> None:
+        """Notes what `schema` finds wrong with the value at `path`."""
+        try:
+            schema.model_validate(value)
+        except ValidationError as error:
+            for below, message in problems_of(error, schema):
+                self.note((*path, *below), message)
+
+    def choice(
+        self, section: str, selector: str, lookup: Callable[[str], Callable[..., Any]], given: Sequence[str]
+    ) -> tuple[str, dict[str, Any]] | None:
+        """Name and arguments of a section that chooses something by name and passes it arguments.
+
+        Args:
+            section: "data" or "model".
+            selector: the key that holds the name.
+            lookup: from the name to the callable that takes the arguments.
+            given: arguments that come from elsewhere.
+        """
+        values = self.document.data.get(section)
+        if not isinstance(values, dict):
+            return None
+        name = values.get(selector)
+        if not isinstance(name, str):
+            what = f"must be a text, not {name}" if selector in values else f"is missing the key '{selector}'"
+            self.note((section, selector) if selector in values else (section,), what)
+            return None
+        try:
+            function = lookup(name)
+        except ArgumentError as error:
+            self.note((section, selector), error.message)
+            return None
+        arguments = {key: value for key, value in values.items() if key != selector}
+        schema = signature_schema(function)
+        for path, message in argument_problems(function, arguments):
+            if path[0] not in given:
+                self.note((section, *path), message)
+        for key in given:
+            if key in arguments:
+                self.note((section, key), "comes from the data; remove it here")
+        defaults = {
+            key: field.default
+            for key, field in schema.model_fields.items()
+            if not field.is_required() and key not in given
+        }
+        return name, {key: _plain(value) for key, value in {**defaults, **arguments}.items()}
+
+    def recipe(self) -> Recipe | None:
+        values = self.document.data.get("training")
+        if not isinstance(values, dict):
+            return None
+        try:
+            return Recipe.model_validate(values)
+        except ValidationError as error:
+            for path, message in problems_of(error, Recipe):
+                self.note(("training", *path), message)
+            return None
+
+    def build(self, experiment: Experiment) -> None:
+        """Builds source and model, without memory for the weights, so that numbers that clash are found."""
+        section = "data"
+        try:
+            experiment.create_source()
+            section = "model"
+            with torch.device("meta"):
+                experiment.create_model()
+        except ArgumentError as error:
+            path = (section, error.argument) if error.argument else (section,)
+            raise ExperimentError([self.document.problem(path, error.message)]) from None
+
+    def note(self, path: KeyPath, message: str) -> None:
+        problem = self.document.problem(path, message)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

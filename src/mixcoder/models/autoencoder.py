@@ -1,0 +1,101 @@
+"""The contract of every model.
+
+    images (B, C, H, W) in [0, 1] ──encode──▶ latents (B, *latent_shape) ──decode──▶ images (B, C, H, W)
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from mixcoder.errors import ArgumentError
+
+ImageShape = tuple[int, int, int]
+
+
+class Autoencoder(nn.Module, ABC):
+    """Maps images to latents and back; says at its own door what it cannot take.
+
+    A subclass sets `image_shape` and `latent_shape` and implements `_encode` and `_decode`.
+
+    Attributes:
+        image_shape: (C, H, W) of the images it is made for.
+        latent_shape: shape of one image's latent.
+    """
+
+    image_shape: ImageShape
+    latent_shape: tuple[int, ...]
+
+    @abstractmethod
+    def _encode(self, images: Tensor) -> Tensor:
+        """`encode` behind the door: the shape is right."""
+
+    @abstractmethod
+    def _decode(self, latents: Tensor) -> Tensor:
+        """`decode` behind the door: the shape is right."""
+
+    @property
+    def compression_ratio(self) -> float:
+        """Numbers of an image for each number of its latent."""
+        return math.prod(self.image_shape) / math.prod(self.latent_shape)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents (B, *latent_shape) of images (B, C, H, W), floating point in [0, 1].
+
+        Raises:
+            ValueError: the images are integers, or of a shape this model does not take.
+        """
+        if not images.is_floating_point():
+            raise ValueError(
+                f"images must be floating point in [0, 1], got {images.dtype}; "
+                "convert them, for uint8 with images.float() / 255"
+            )
+        self._check_images(images)
+        return self._encode(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images (B, C, H, W) of latents (B, *latent_shape); not clipped to [0, 1].
+
+        Raises:
+            ValueError: the latents are of a shape this model does not take.
+        """
+        self._check_latents(latents)
+        return self._decode(latents)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The reconstruction: `decode(encode(images))`, shape (B, C, H, W)."""
+        return self.decode(self.encode(images))
+
+    def _check_images(self, images: Tensor) -> None:
+        _check_shape("images", images, self.image_shape)
+
+    def _check_latents(self, latents: Tensor) -> None:
+        _check_shape("latents", latents, self.latent_shape)
+
+
+def _check_shape(noun: str, batch: Tensor, expected: tuple[int, ...]) -> None:
+    if tuple(batch.shape[1:]) != expected:
+        raise ValueError(
+            f"{noun} must have shape (B, {', '.join(map(str, expected))}), got {tuple(batch.shape)}"
+        )
+
+
+def checked_image_shape(image_shape: object) -> ImageShape:
+    """`image_shape` as three positive whole numbers (C, H, W).
+
+    Raises:
+        ArgumentError: it is anything else.
+    """
+    if (
+        not isinstance(image_shape, tuple | list)
+        or len(image_shape) != 3
+        or not all(type(size) is int and size > 0 for size in image_shape)
+    ):
+        raise ArgumentError(
+            "image_shape",
+            f"must be three positive whole numbers (channels, height, width), got {image_shape}",
+        )
+    channels, height, width = image_shape
+    return channels, height, width

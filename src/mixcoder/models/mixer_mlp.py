@@ -1,0 +1,178 @@
+"""MLP-Mixer as an auto-encoder.
+
+    images (B, C, H, W)
+      │ patchify                          (B, P, C·p·p)
+      │ per-patch layer  act(Linear(x))   (B, P, hidden_channels[0])    + x where the breadth stays
+      │ mixing layer     x + act(mix(x))  (B, P, hidden_channels[0])    where mixer_at has a 1
+      │ … one pair for each hidden breadth …
+      │ flatten, Linear                   (B, latent_dim)
+    latents
+      │ Linear, unflatten, and the same layers mirrored; the last, to pixels, without activation
+      │ unpatchify
+    images (B, C, H, W)
+
+Source: "MLP-Mixer re-invented for auto-encoding"; the idea of mixing is that of "MLP-Mixer: An all-MLP
+Architecture for Vision", arXiv 2105.01601. Parameters carry the names of the article's listing
+(`encoder.0.module.weight`, …) and the shapes of torch's own layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from mixcoder.errors import ArgumentError
+from mixcoder.models.activations import create_activation
+from mixcoder.models.autoencoder import Autoencoder, checked_image_shape
+from mixcoder.models.mixing import MixingLayer, create_mixing_layer
+from mixcoder.models.norms import create_norm
+from mixcoder.models.patches import Patchify, Unpatchify, patch_grid
+from mixcoder.models.registry import check_positive, register_model
+
+
+class PatchLayer(nn.Module):
+    """The same small layer for every patch: (B, P, in_channels) → (B, P, out_channels).
+
+    Computes act(Linear(x)), plus x where the breadth stays; `norm` stands before the Linear of such a
+    residual layer, where it leaves the way of x itself free.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, activation: str, norm: str) -> None:
+        super().__init__()
+        self.residual = in_channels == out_channels
+        self.norm = create_norm(norm if self.residual else "none", in_channels)
+        self.module = nn.Linear(in_channels, out_channels)
+        self.act = create_activation(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.act(self.module(self.norm(x)))
+        return x + y if self.residual else y
+
+    def extra_repr(self) -> str:
+        return f"residual={self.residual}"
+
+
+class ToLatent(nn.Module):
+    """All patches at once to the code: (B, P, C) → (B, latent_dim)."""
+
+    def __init__(self, patches: int, channels: int, latent_dim: int) -> None:
+        super().__init__()
+        self.module = nn.Linear(patches * channels, latent_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        latents: Tensor = self.module(x.flatten(1))  # (B, P·C) → (B, latent_dim)
+        return latents
+
+
+class FromLatent(nn.Module):
+    """The code to all patches at once: (B, latent_dim) → (B, P, C)."""
+
+    def __init__(self, latent_dim: int, patches: int, channels: int) -> None:
+        super().__init__()
+        self.patches = patches
+        self.channels = channels
+        self.module = nn.Linear(latent_dim, patches * channels)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        x: Tensor = self.module(latents)
+        return x.unflatten(1, (self.patches, self.channels))  # (B, P, C)
+
+
+@register_model(
+    "mixer",
+    example={
+        "image_shape": (1, 28, 28),
+        "patch_size": 7,
+        "hidden_channels": [64, 64, 64, 16],
+        "latent_dim": 16,
+        "mixer_at": [2, 3, 4],
+    },
+)
+class MixerMLP(Autoencoder):
+    """Patches through one small MLP, mixing layers between them, one linear head to the code.
+
+    Args:
+        image_shape: (C, H, W).
+        patch_size: side p of a square patch in pixels; must divide H and W.
+        hidden_channels: breadths of the per-patch layers, in the encoder's order.
+        latent_dim: size of the code.
+        mixer_at: 1-based positions in `hidden_channels` after which a mixing layer stands.
+        mixer: name of the mixing layer (`cnn`, `cnnf`, `cnn2d`, `cnn2df`, `mlp`, or one of your own).
+        kernel_size: of the mixing convolutions, odd.
+        activation: of the per-patch and the mixing layers.
+        encoder_mixer_activation: of the encoder's mixing layers alone; `none` gives the form of the
+            article's listing. By default it is `activation`.
+        norm: `none`, `layer` or `rms`, before every residual layer.
+
+    Raises:
+        ArgumentError: numbers that clash; the message says which, and which would fit.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        patch_size: int,
+        hidden_channels: Sequence[int],
+        latent_dim: int,
+        mixer_at: Sequence[int] = (),
+        mixer: str = "cnn",
+        kernel_size: int = 1,
+        activation: str = "gelu",
+        encoder_mixer_activation: str | None = None,
+        norm: str = "none",
+    ) -> None:
+        super().__init__()
+        self.image_shape = checked_image_shape(image_shape)
+        check_positive("latent_dim", latent_dim)
+        check_positive("hidden_channels", *hidden_channels)
+        _check_mixer_at(mixer_at, len(hidden_channels))
+        self.latent_shape = (latent_dim,)
+
+        grid = patch_grid(self.image_shape, patch_size)
+        patches = math.prod(grid)
+        breadths = [self.image_shape[0] * patch_size**2, *hidden_channels]
+        stages = list(zip(range(1, len(breadths)), breadths, breadths[1:], strict=False))
+        encoder_mixer_activation = encoder_mixer_activation or activation
+
+        def mixing_layer(channels: int, mixer_activation: str) -> MixingLayer:
+            return create_mixing_layer(mixer, grid, channels, kernel_size, mixer_activation, norm)
+
+        self.patchify = Patchify(patch_size)
+        self.encoder = nn.Sequential()
+        for position, breadth, next_breadth in stages:
+            self.encoder.append(PatchLayer(breadth, next_breadth, activation, norm))
+            if position in mixer_at:
+                self.encoder.append(mixing_layer(next_breadth, encoder_mixer_activation))
+        self.encoder.append(ToLatent(patches, breadths[-1], latent_dim))
+
+        self.decoder = nn.Sequential(FromLatent(latent_dim, patches, breadths[-1]))
+        for position, breadth, next_breadth in reversed(stages):
+            if position in mixer_at:
+                self.decoder.append(mixing_layer(next_breadth, activation))
+            to_pixels = position == 1
+            self.decoder.append(PatchLayer(next_breadth, breadth, "none" if to_pixels else activation, norm))
+        self.unpatchify = Unpatchify(self.image_shape, patch_size)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        latents: Tensor = self.encoder(self.patchify(images))  # (B, latent_dim)
+        return latents
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        images: Tensor = self.unpatchify(self.decoder(latents))  # (B, C, H, W)
+        return images
+
+
+def _check_mixer_at(mixer_at: Sequence[int], layers: int) -> None:
+    if not layers:
+        raise ArgumentError("hidden_channels", "needs at least one breadth")
+    for position in mixer_at:
+        if type(position) is not int or not 1 <= position <= layers:
+            raise ArgumentError(
+                "mixer_at",
+                f"position {position} is beyond the {layers} entries of hidden_channels; "
+                f"positions run from 1 to {layers}",
+            )
+    if len(set(mixer_at)) < len(mixer_at):
+        raise ArgumentError("mixer_at", f"names a position twice: {list(mixer_at)}")

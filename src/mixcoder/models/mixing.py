@@ -1,0 +1,180 @@
+"""The mixing layers: how information travels between patches.
+
+Every layer is residual and keeps the shape:
+
+    x (B, P, C) ──norm──▶ mix ──▶ activation ──▶ + x ──▶ (B, P, C)
+
+P is the number of patches, C the breadth of a patch's vector. What `mix` does, by name:
+
+    cnn     Conv1d over the C axis, the patches as channels
+    cnnf    that, then flipped: Conv1d over the P axis, the C breadths as channels
+    cnn2d   Conv2d over C seen as a √C x √C picture, the patches as channels
+    cnn2df  that, then flipped: Conv2d over the grid of patches, the C breadths as channels
+    mlp     one Linear over all P·C numbers
+
+Source: "MLP-Mixer re-invented for auto-encoding", after arXiv 2105.01601.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from mixcoder.errors import ArgumentError
+from mixcoder.models.activations import create_activation
+from mixcoder.models.norms import create_norm
+from mixcoder.models.patches import Grid
+from mixcoder.registry import Registry
+
+
+class MixingLayer(nn.Module):
+    """Base of the mixing layers. A subclass makes its parameters and implements `mix`.
+
+    It is built as `Layer(grid, channels, kernel_size)`: `grid` is the (rows, columns) of patches with
+    P = rows·columns, `channels` the breadth C, `kernel_size` the experiment's, to use or to ignore.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm: nn.Module = nn.Identity()
+        self.act: nn.Module = nn.Identity()
+
+    def mix(self, x: Tensor) -> Tensor:
+        """Lets the patches of x (B, P, C) exchange information; returns the same shape."""
+        raise NotImplementedError(f"{type(self).__name__} must implement mix(x)")
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.act(self.mix(self.norm(x)))
+        return x + mixed
+
+
+MIXERS: Registry[type[MixingLayer]] = Registry("mixing layer", "mixer")
+register_mixer = MIXERS.register
+
+
+def create_mixing_layer(
+    mixer: str, grid: Grid, channels: int, kernel_size: int, activation: str, norm: str
+) -> MixingLayer:
+    """The mixing layer called `mixer` for patches (B, rows·columns, channels).
+
+    Raises:
+        ArgumentError: an unknown name, or numbers that the layer cannot work with.
+    """
+    layer = MIXERS[mixer](grid, channels, kernel_size)  # type: ignore[call-arg]
+    layer.norm = create_norm(norm, channels)
+    layer.act = create_activation(activation)
+    return layer
+
+
+def same_padding(kernel_size: int) -> int:
+    """The padding that keeps a convolution's size.
+
+    Raises:
+        ArgumentError: the kernel is even, so that no padding does.
+    """
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        fitting = "1, 3 or 5" if kernel_size < 1 else f"{kernel_size - 1} or {kernel_size + 1}"
+        raise ArgumentError(
+            "kernel_size",
+            f"must be odd so that padding keeps the size, got {kernel_size}; {fitting} would fit",
+        )
+    return (kernel_size - 1) // 2
+
+
+def square_side(channels: int, mixer: str) -> int:
+    """√channels, for mixers that see a patch's vector as a square picture.
+
+    Raises:
+        ArgumentError: `channels` is not a square number; says which would be.
+    """
+    side = math.isqrt(channels)
+    if side * side != channels:
+        raise ArgumentError(
+            "hidden_channels",
+            f"mixer '{mixer}' sees each patch as a square picture and {channels} is not a square number; "
+            f"{side**2} ({side} x {side}) or {(side + 1) ** 2} ({side + 1} x {side + 1}) would fit",
+        )
+    return side
+
+
+@register_mixer("cnn")
+class ConvMixing(MixingLayer):
+    """Conv1d over the C axis with the patches as channels: k·P² + P parameters."""
+
+    def __init__(self, grid: Grid, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        patches = math.prod(grid)
+        self.module = nn.Conv1d(patches, patches, kernel_size, padding=same_padding(kernel_size))
+
+    def mix(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.module(x)  # (B, P, C)
+        return mixed
+
+
+@register_mixer("cnnf")
+class FlippedConvMixing(MixingLayer):
+    """Conv1d as in `cnn`, then one over the P axis with the breadths as channels."""
+
+    def __init__(self, grid: Grid, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        patches, padding = math.prod(grid), same_padding(kernel_size)
+        self.conv1 = nn.Conv1d(patches, patches, kernel_size, padding=padding)
+        self.conv2 = nn.Conv1d(channels, channels, kernel_size, padding=padding)
+
+    def mix(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)  # (B, P, C)
+        x = self.conv2(x.transpose(1, 2))  # (B, C, P)
+        return x.transpose(1, 2)  # (B, P, C)
+
+
+@register_mixer("cnn2d")
+class Conv2dMixing(MixingLayer):
+    """Conv2d with the patches as channels over each vector seen as a √C x √C picture."""
+
+    def __init__(self, grid: Grid, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        patches = math.prod(grid)
+        self.side = square_side(channels, "cnn2d")
+        self.module = nn.Conv2d(patches, patches, kernel_size, padding=same_padding(kernel_size))
+
+    def mix(self, x: Tensor) -> Tensor:
+        x = x.unflatten(2, (self.side, self.side))  # (B, P, √C, √C)
+        mixed: Tensor = self.module(x)
+        return mixed.flatten(2)  # (B, P, C)
+
+
+@register_mixer("cnn2df")
+class FlippedConv2dMixing(MixingLayer):
+    """Conv2d as in `cnn2d`, then one over the grid of patches with the breadths as channels.
+
+    The article asks for a square number of patches; any grid of rows x columns works here.
+    """
+
+    def __init__(self, grid: Grid, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        patches, padding = math.prod(grid), same_padding(kernel_size)
+        self.grid = grid
+        self.side = square_side(channels, "cnn2df")
+        self.conv1 = nn.Conv2d(patches, patches, kernel_size, padding=padding)
+        self.conv2 = nn.Conv2d(channels, channels, kernel_size, padding=padding)
+
+    def mix(self, x: Tensor) -> Tensor:
+        x = x.unflatten(2, (self.side, self.side))  # (B, P, √C, √C)
+        x = self.conv1(x).flatten(2)  # (B, P, C)
+        x = x.transpose(1, 2).unflatten(2, self.grid)  # (B, C, rows, columns)
+        x = self.conv2(x).flatten(2)  # (B, C, P)
+        return x.transpose(1, 2)  # (B, P, C)
+
+
+@register_mixer("mlp")
+class LinearMixing(MixingLayer):
+    """One Linear over all numbers of all patches: (P·C)² + P·C parameters. Has no kernel."""
+
+    def __init__(self, grid: Grid, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.module = nn.Linear(math.prod(grid) * channels, math.prod(grid) * channels)
+
+    def mix(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.module(x.flatten(1))  # (B, P·C)
+        return mixed.view_as(x)  # (B, P, C)

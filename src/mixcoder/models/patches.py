@@ -1,0 +1,69 @@
+"""Images cut into square patches, and put together again.
+
+    (B, C, H, W)  ──Patchify──▶  (B, P, C·p·p)   with P = rows·columns = (H/p)·(W/p)
+    (B, P, C·p·p) ──Unpatchify─▶ (B, C, H, W)
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mixcoder.errors import ArgumentError
+from mixcoder.models.autoencoder import ImageShape
+
+Grid = tuple[int, int]
+
+
+def patch_grid(image_shape: ImageShape, patch_size: int) -> Grid:
+    """Rows and columns of patches in an image; they may differ.
+
+    Raises:
+        ArgumentError: the patches do not tile the image; says which sizes would.
+    """
+    _, height, width = image_shape
+    if patch_size < 1 or height % patch_size or width % patch_size:
+        fitting = [size for size in range(1, min(height, width) + 1) if height % size == width % size == 0]
+        raise ArgumentError(
+            "patch_size",
+            f"patches of {patch_size} x {patch_size} pixels do not tile an image of {height} x {width}; "
+            f"these sizes do: {', '.join(map(str, fitting))}",
+        )
+    return height // patch_size, width // patch_size
+
+
+class Patchify(nn.Module):
+    """(B, C, H, W) → (B, P, C·p·p): patches row by row, each flattened as channel, row, column."""
+
+    def __init__(self, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        batch, channels, height, width = images.shape
+        size = self.patch_size
+        rows, columns = height // size, width // size
+        x = images.reshape(batch, channels, rows, size, columns, size)  # (B, C, rows, p, columns, p)
+        x = x.permute(0, 2, 4, 1, 3, 5)  # (B, rows, columns, C, p, p)
+        return x.reshape(batch, rows * columns, channels * size * size)  # (B, P, C·p·p)
+
+    def extra_repr(self) -> str:
+        return f"patch_size={self.patch_size}"
+
+
+class Unpatchify(nn.Module):
+    """(B, P, C·p·p) → (B, C, H, W): the inverse of `Patchify` for images of `image_shape`."""
+
+    def __init__(self, image_shape: ImageShape, patch_size: int) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+        self.patch_size = patch_size
+
+    def forward(self, patches: Tensor) -> Tensor:
+        channels, height, width = self.image_shape
+        size = self.patch_size
+        x = patches.reshape(-1, height // size, width // size, channels, size, size)
+        x = x.permute(0, 3, 1, 4, 2, 5)  # (B, C, rows, p, columns, p)
+        return x.reshape(-1, channels, height, width)  # (B, C, H, W)
+
+    def extra_repr(self) -> str:
+        return f"image_shape={self.image_shape}, patch_size={self.patch_size}"

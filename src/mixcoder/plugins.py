@@ -1,0 +1,48 @@
+"""A user's own mixing layers, models and data sources: Python that he names himself on the command line."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+from mixcoder.errors import MixcoderError
+
+
+class PluginError(MixcoderError):
+    """A plugin cannot be loaded."""
+
+
+def load_plugin(plugin: str) -> None:
+    """Imports a Python file (`my_mixer.py`) or an installed module (`my_package.mixers`).
+
+    Its decorators (`register_mixer`, `register_model`, `register_source`) do the rest.
+
+    Raises:
+        PluginError: there is no such file or module, or it fails.
+    """
+    try:
+        if plugin.endswith(".py"):
+            _import_file(Path(plugin))
+        else:
+            importlib.import_module(plugin)
+    except MixcoderError as error:
+        raise PluginError(f"--plugin {plugin}: {error}") from error
+    except FileNotFoundError:
+        raise PluginError(f"--plugin {plugin}: there is no such file") from None
+    except ModuleNotFoundError as error:
+        hint = f"; for a file, write {plugin}.py" if error.name == plugin and Path(f"{plugin}.py").exists() else ""
+        raise PluginError(f"--plugin {plugin}: {str(error).lower()}{hint}") from None
+    except Exception as error:
+        raise PluginError(f"--plugin {plugin}: {type(error).__name__}: {error}") from error
+
+
+def _import_file(path: Path) -> None:
+    name = f"mixcoder_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)

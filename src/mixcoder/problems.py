@@ -1,0 +1,94 @@
+"""Turns pydantic's findings into sentences a user can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from mixcoder.errors import did_you_mean
+
+Path = tuple[str | int, ...]
+Problem = tuple[Path, str]
+"""Where in nested data something is wrong, and a sentence that says what."""
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "sequence_str": "a list",
+    "is_instance_of": "a list",
+    "dict_type": "a map of keys and values",
+    "mapping_type": "a map of keys and values",
+    "model_type": "a map of keys and values",
+    "none_required": "empty",
+    "finite_number": "a finite number",
+}
+_BOUNDS = {
+    "greater_than": ("above", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("below", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, in the words of an experiment file."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return f"{str(value).lower()}"
+    if isinstance(value, str):
+        return f"the text '{_shortened(value)}'"
+    if isinstance(value, Mapping):
+        return "a map"
+    if isinstance(value, list | tuple):
+        return f"the list {_shortened(str(list(value)))}"
+    return _shortened(str(value))
+
+
+def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem]:
+    """Each finding of `error` once, with the path to the key it belongs to; unknown keys come first.
+
+    A misspelt key is found twice, as unknown and as missing; the first of the two helps.
+    """
+    problems: dict[Path, str] = {}
+    for finding in sorted(error.errors(include_url=False), key=lambda it: it["type"] != "extra_forbidden"):
+        path = tuple(part for part in finding["loc"] if not _is_union_branch(part))
+        problems.setdefault(path, _sentence(finding, schema))
+    return list(problems.items())
+
+
+def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
+    kind, value, context = finding["type"], finding["input"], finding.get("ctx", {})
+    key = str(finding["loc"][-1]) if finding["loc"] else ""
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown key '{key}'{did_you_mean(key, schema.model_fields)}"
+    if kind in ("missing", "missing_argument"):
+        return "is missing"
+    if kind in _EXPECTED:
+        return f"must be {_EXPECTED[kind]}, not {kind_of(value)}"
+    if kind in _BOUNDS:
+        words, bound = _BOUNDS[kind]
+        return f"must be {words} {context[bound]}, not {value}"
+    if kind == "literal_error":
+        return f"unknown name {kind_of(value)}; known: {context['expected'].replace(chr(39), '')}"
+    if kind == "value_error":
+        return str(context["error"])
+    return f"{finding['msg'][:1].lower()}{finding['msg'][1:]}, not {kind_of(value)}"
+
+
+def _is_union_branch(part: str | int) -> bool:
+    """pydantic names the tried branch of a union in the path ("int", "constrained-str", …)."""
+    return part in ("int", "str", "float", "bool") or (
+        isinstance(part, str) and part.endswith("]") and "[" in part
+    )
+
+
+def _shortened(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

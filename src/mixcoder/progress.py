@@ -1,0 +1,112 @@
+"""Progress for people: a live line on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.progress import Progress as Live
+
+if TYPE_CHECKING:
+    from mixcoder.training.trainer import Progress, Trainer
+
+_PLAIN_LINE_SECONDS = 5.0
+
+
+@contextmanager
+def training_progress(console: Console) -> Iterator[Callable[[Trainer, Progress], None]]:
+    """Gives an observer that shows inputs, losses, images/s and time left on `console`."""
+    if not console.is_terminal:
+        yield _PlainLines(console)
+        return
+    columns = (
+        TextColumn("{task.fields[inputs]}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[losses]}"),
+        TextColumn("{task.fields[speed]}"),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Live(*columns, console=console) as live:
+        task = live.add_task("", inputs="getting ready", losses="", speed="", left="", total=None)
+        losses = _Losses()
+
+        def show(trainer: Trainer, progress: Progress) -> None:
+            live.update(
+                task,
+                total=trainer.total_steps,
+                completed=progress.step,
+                inputs=f"{progress.inputs:,}/{trainer.total_inputs:,} inputs",
+                losses=losses.text(progress),
+                speed=f"{progress.throughput:,.0f} images/s",
+                left=_time_left(trainer, progress),
+            )
+
+        yield show
+
+
+@contextmanager
+def download_progress(console: Console) -> Iterator[Callable[[str], Callable[[int, int | None], None]]]:
+    """Gives a maker of progress callbacks, one a file, that show bytes, speed and time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Live(*columns, console=console, disable=not console.is_terminal) as live:
+
+        def start(file: str) -> Callable[[int, int | None], None]:
+            if not console.is_terminal:
+                console.print(f"fetching {file}")
+            task = live.add_task(file, total=None)
+            return lambda received, total: live.update(task, completed=received, total=total)
+
+        yield start
+
+
+class _PlainLines:
+    """An observer that prints a line every few seconds, and one at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.losses = _Losses()
+        self.last = time.monotonic()
+
+    def __call__(self, trainer: Trainer, progress: Progress) -> None:
+        text = self.losses.text(progress)
+        is_last = progress.step == trainer.total_steps
+        if not is_last and time.monotonic() - self.last < _PLAIN_LINE_SECONDS:
+            return
+        self.last = time.monotonic()
+        self.console.print(
+            f"{progress.inputs:,}/{trainer.total_inputs:,} inputs · {text} · "
+            f"{progress.throughput:,.0f} images/s · {_time_left(trainer, progress)}",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
+class _Losses:
+    """The training loss of now and the last validation loss, as a text."""
+
+    def __init__(self) -> None:
+        self.validation: float | None = None
+
+    def text(self, progress: Progress) -> str:
+        if progress.validation_loss is not None:
+            self.validation = progress.validation_loss
+        text = f"loss {progress.training_loss:.5f}"
+        return text if self.validation is None else f"{text} · validation {self.validation:.5f}"
+
+
+def _time_left(trainer: Trainer, progress: Progress) -> str:
+    if not progress.throughput:
+        return ""
+    seconds = round((trainer.total_inputs - progress.inputs) / progress.throughput)
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes}:{seconds:02d} left"

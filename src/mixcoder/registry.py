@@ -1,0 +1,55 @@
+"""Things by name: what makes models, mixing layers and data sources open to a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from mixcoder.errors import ArgumentError, did_you_mean
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """A closed vocabulary that a decorator extends.
+
+    Args:
+        noun: what the entries are, for messages ("mixing layer").
+        argument: the argument that names an entry, for errors that point at a key ("mixer").
+    """
+
+    def __init__(self, noun: str, argument: str) -> None:
+        self._noun = noun
+        self._argument = argument
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """A decorator that enters a class or function under `name`. A taken name is refused."""
+
+        def enter(entry: T) -> T:
+            if name in self._entries:
+                raise ArgumentError(
+                    self._argument, f"a {self._noun} named '{name}' exists already; take another name"
+                )
+            self._entries[name] = entry
+            return entry
+
+        return enter
+
+    def __getitem__(self, name: str) -> T:
+        """The entry called `name`.
+
+        Raises:
+            ArgumentError: the name is unknown; the message suggests the nearest one.
+        """
+        if name not in self._entries:
+            raise ArgumentError(
+                self._argument, f"unknown {self._noun} '{name}'{did_you_mean(str(name), self._entries)}"
+            )
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries

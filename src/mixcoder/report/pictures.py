@@ -1,0 +1,71 @@
+"""Pictures of what a model does to images."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mixcoder.atomic_file import write_atomically
+from mixcoder.errors import ArgumentError
+from mixcoder.models.autoencoder import Autoencoder
+
+COLUMNS = 8
+_GAP = 2
+_WHITE = 255
+
+
+def reconstruction_grid(model: Autoencoder, images: Tensor, scale: int | None = None) -> Image.Image:
+    """A picture of images, each with its reconstruction below it, eight a row.
+
+    Args:
+        model: in evaluation mode, on the device of the images.
+        images: (N, C, H, W) float in [0, 1], C being 1 or 3.
+        scale: pixels of the picture for each pixel of an image; by default whatever makes an image
+            about 64 pixels high.
+    """
+    with torch.inference_mode():
+        reconstructions = model(images).clamp(0, 1)
+    scale = scale or max(1, round(64 / images.shape[2]))
+    originals, copies = (_to_bytes(batch) for batch in (images, reconstructions))
+
+    _, height, width, _ = originals.shape
+    rows = -(-len(originals) // COLUMNS)
+    columns = min(COLUMNS, len(originals))
+    row_height = 2 * (height * scale + _GAP) + 2 * _GAP
+    size = (columns * (width * scale + _GAP) + _GAP, rows * row_height)
+    grid = Image.new("RGB", size, (_WHITE, _WHITE, _WHITE))
+    for i, (original, copy) in enumerate(zip(originals, copies, strict=True)):
+        left = _GAP + i % COLUMNS * (width * scale + _GAP)
+        top = _GAP + i // COLUMNS * row_height
+        grid.paste(_picture(original, scale), (left, top))
+        grid.paste(_picture(copy, scale), (left, top + height * scale + _GAP))
+    return grid
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Writes a picture in the format that the name's ending asks for, whole or not at all.
+
+    Raises:
+        ArgumentError: the ending is of no picture format, or the file cannot be written.
+    """
+    format = Image.registered_extensions().get(path.suffix.lower())
+    if format not in Image.SAVE:
+        raise ArgumentError("output", f"'{path}' does not end in a picture format such as .png or .jpg")
+    content = BytesIO()
+    picture.save(content, format)
+    write_atomically(path, content.getvalue())
+
+
+def _to_bytes(images: Tensor) -> Tensor:
+    """(N, C, H, W) float in [0, 1] → (N, H, W, 3) uint8 on the CPU."""
+    rgb = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+    return (rgb * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+
+
+def _picture(image: Tensor, scale: int) -> Image.Image:
+    picture = Image.fromarray(image.numpy())
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)

@@ -1,0 +1,51 @@
+"""How a model is trained: every setting, its default and its bounds, stated once."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class Recipe(BaseModel):
+    """The `training:` part of an experiment file, and what `train` takes.
+
+    Exactly one of `inputs`, `steps` and `epochs` states how long to train.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    batch_size: PositiveInt = Field(64, description="images of one optimizer step")
+    learning_rate: float = Field(0.001, gt=0, description="at its highest, after the warm-up")
+    optimizer: Literal["adamw", "sgd", "muon"] = Field(
+        "adamw", description="adamw; sgd with Nesterov momentum 0.9; muon for matrices, adamw for the rest"
+    )
+    weight_decay: float | None = Field(None, ge=0, description="null takes the optimizer's own default")
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="of the learning rate after the warm-up; cosine falls to zero"
+    )
+    warmup_steps: int = Field(0, ge=0, description="steps over which the learning rate rises linearly")
+    loss: Literal["mse", "l1", "huber"] = Field("mse", description="averaged over all pixels")
+    inputs: PositiveInt | None = Field(None, description="images to train on, counting repetitions")
+    steps: PositiveInt | None = Field(None, description="optimizer steps to train for")
+    epochs: PositiveInt | None = Field(None, description="times to go through the training images")
+    validations: PositiveInt = Field(20, description="evenly spread over the run, the last at its end")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the weights and of the order of images")
+
+    @model_validator(mode="after")
+    def _one_duration(self) -> Recipe:
+        given = [name for name in ("inputs", "steps", "epochs") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = f"found {' and '.join(given)}" if given else "found none"
+            raise ValueError(f"needs exactly one of inputs, steps and epochs, {found}")
+        return self
+
+    def total_steps(self, training_images: int) -> int:
+        """Optimizer steps of the whole run; a last part of a batch counts as a step."""
+        if self.steps is not None:
+            return self.steps
+        inputs = self.inputs if self.inputs is not None else (self.epochs or 0) * training_images
+        return math.ceil(inputs / self.batch_size)

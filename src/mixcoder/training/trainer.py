@@ -1,0 +1,224 @@
+"""Trains a model.
+
+    TrainingBatches[step] ─▶ images (B, C, H, W) ─▶ step ─▶ loss ─▶ every few steps: Progress
+                                                                      ├─ training loss (mean since the last)
+                                                                      └─ validation loss, at its times
+
+The trainer writes nothing and shows nothing: it yields `Progress`, and whoever drives it decides what to
+log, when to save a checkpoint and when to stop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from mixcoder.data.images import ImageData, TrainingBatches
+from mixcoder.errors import ArgumentError, RunDirectoryError, TrainingError
+from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.problems import problems_of
+from mixcoder.training.checkpoint import (
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizers,
+    save_checkpoint,
+)
+from mixcoder.training.clock import TrainingClock
+from mixcoder.training.optimizers import create_optimizers, set_learning_rate
+from mixcoder.training.recipe import Recipe
+from mixcoder.training.schedule import learning_rate_at
+from mixcoder.training.step import create_step
+from mixcoder.training.validation import validation_loss
+
+_LARGEST_CHUNK = 25
+_CHUNKS_A_RUN = 400
+
+
+def train(model: Autoencoder, data: ImageData, **settings: Any) -> Progress:
+    """Trains `model` in place on `data` and says where it ended.
+
+    Args:
+        model: takes images of the data's shape.
+        data: uint8 images, such as `load_data` gives.
+        settings: of `Recipe`, such as `learning_rate=0.003, inputs=100_000`.
+
+    Raises:
+        ArgumentError: an unknown or impossible setting.
+        TrainingError: the loss is no longer finite.
+    """
+    try:
+        recipe = Recipe(**settings)
+    except ValidationError as error:
+        for path, message in problems_of(error, Recipe):
+            raise ArgumentError(".".join(map(str, path)), message) from None
+        raise
+    *_, last = Trainer(model, data, recipe).run()
+    return last
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a few more steps.
+
+    Attributes:
+        step: steps done.
+        inputs: images seen.
+        training_loss: mean over the steps since the last Progress.
+        learning_rate: of the last step.
+        validation_loss: over the whole validation set, where it was its time, else None.
+        throughput: training images per second so far.
+    """
+
+    step: int
+    inputs: int
+    training_loss: float
+    learning_rate: float
+    validation_loss: float | None
+    throughput: float
+
+
+class Trainer:
+    """One training run of one model on one data set.
+
+    Args:
+        model: is trained in place; on the device of the data.
+        data: images of the model's shape.
+        recipe: how to train.
+
+    Raises:
+        ArgumentError: model, data and recipe do not fit each other.
+    """
+
+    def __init__(self, model: Autoencoder, data: ImageData, recipe: Recipe) -> None:
+        self.model = model
+        self.data = data
+        self.recipe = recipe
+        self.total_steps = recipe.total_steps(len(data.train))
+        if recipe.warmup_steps >= self.total_steps:
+            raise ArgumentError(
+                "warmup_steps",
+                f"{recipe.warmup_steps} steps of warm-up leave nothing of a run of {self.total_steps}",
+            )
+        if data.image_shape != model.image_shape:
+            raise ArgumentError(
+                "image_shape", f"the model takes {model.image_shape}, {data.name} has {data.image_shape}"
+            )
+        self.step = 0
+        self.clock = TrainingClock()
+        self.optimizers = create_optimizers(model, recipe)
+        self._batches = TrainingBatches(data.train, recipe.batch_size, recipe.seed)
+        self._train_step = create_step(model, self.optimizers, recipe.loss)
+        self._chunk_size = min(_LARGEST_CHUNK, math.ceil(self.total_steps / _CHUNKS_A_RUN))
+        self._is_cold = True
+
+    def run(self) -> Iterator[Progress]:
+        """Trains from where the trainer stands to the end, and says how it goes.
+
+        Raises:
+            TrainingError: the loss is no longer finite; says at which step and what to try.
+        """
+        self.model.train()
+        while self.step < self.total_steps:
+            first_step, last_step = self.step, self._chunk_end()
+            losses = self._train_chunk(last_step)
+            self._refuse_bad_losses(losses, first_step)
+            yield Progress(
+                step=self.step,
+                inputs=self.inputs,
+                training_loss=losses.double().mean().item(),
+                learning_rate=learning_rate_at(self.step - 1, self.total_steps, self.recipe),
+                validation_loss=self._validate() if self._is_validation_step(self.step) else None,
+                throughput=self.clock.throughput,
+            )
+
+    @property
+    def inputs(self) -> int:
+        """Images seen so far."""
+        return self.step * self.recipe.batch_size
+
+    @property
+    def total_inputs(self) -> int:
+        """Images seen when the run is over."""
+        return self.total_steps * self.recipe.batch_size
+
+    def save(self, path: Path) -> None:
+        """Writes all that `restore` needs to go on to the last bit.
+
+        Raises:
+            WriteError: the file cannot be written.
+        """
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= optimizer_tensors(self.optimizers)
+        tensors["random.cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        save_checkpoint(path, tensors, {"step": self.step, "clock": dataclasses.asdict(self.clock)})
+
+    def restore(self, path: Path) -> None:
+        """Goes back to where `save` was called.
+
+        Raises:
+            RunDirectoryError: the checkpoint is damaged, or of another model.
+        """
+        tensors, state = load_checkpoint(path)
+        weights = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
+        try:
+            self.model.load_state_dict(weights)
+            restore_optimizers(self.optimizers, tensors)
+            self.clock = TrainingClock(**state["clock"])
+            self.step = int(state["step"])
+            torch.set_rng_state(tensors["random.cpu"])
+            if torch.cuda.is_available() and "random.cuda" in tensors:
+                torch.cuda.set_rng_state(tensors["random.cuda"])
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise RunDirectoryError(f"{path}: is not a checkpoint of this run ({error})") from error
+
+    def _train_chunk(self, last_step: int) -> Tensor:
+        """Trains up to `last_step`; the losses (steps,) of the steps on the way, read once at the end."""
+        losses = []
+        with self.clock.measure((last_step - self.step) * self.recipe.batch_size, warmup=self._is_cold):
+            for step in range(self.step, last_step):
+                set_learning_rate(self.optimizers, learning_rate_at(step, self.total_steps, self.recipe))
+                losses.append(self._train_step(self._batches[step]))
+            stacked = torch.stack(losses).cpu()
+        self.step = last_step
+        self._is_cold = False
+        return stacked
+
+    def _chunk_end(self) -> int:
+        """The next step at which to look up: the end of a chunk or a validation. Not moved by a resume."""
+        end = min((self.step // self._chunk_size + 1) * self._chunk_size, self.total_steps)
+        validations = (step for step in range(self.step + 1, end) if self._is_validation_step(step))
+        return next(validations, end)
+
+    def _is_validation_step(self, step: int) -> bool:
+        """Whether the k-th of the evenly spread validations falls on this step; the last step is one."""
+        count = self.recipe.validations
+        return step * count // self.total_steps > (step - 1) * count // self.total_steps
+
+    def _validate(self) -> float:
+        loss = validation_loss(self.model, self.data.validation, self.recipe.loss)
+        if not math.isfinite(loss):
+            raise TrainingError(self._divergence("validation loss", loss, self.step))
+        return loss
+
+    def _refuse_bad_losses(self, losses: Tensor, first_step: int) -> None:
+        bad = torch.nonzero(~torch.isfinite(losses))
+        if len(bad):
+            index = int(bad[0])
+            raise TrainingError(self._divergence("loss", losses[index].item(), first_step + index + 1))
+
+    def _divergence(self, noun: str, loss: float, step: int) -> str:
+        rate = learning_rate_at(step - 1, self.total_steps, self.recipe)
+        return (
+            f"the {noun} became {loss} at step {step} with learning rate {rate:.3g}; "
+            f"try a smaller learning_rate, such as {self.recipe.learning_rate / 10:.3g}, or some warmup_steps"
+        )
