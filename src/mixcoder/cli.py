@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -42,20 +43,25 @@ FormatOption = Annotated[Format, typer.Option("--format", help="text, md or json
 RunsOption = Annotated[Path, typer.Option("--runs", help="folder of all run directories")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from mixcoder import __version__
+
+        print(f"mixcoder {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def main_options(
     plugin: Annotated[
         list[str] | None,
         typer.Option(help="Python file or module with your own mixing layers, models or data sources"),
     ] = None,
-    version: Annotated[bool, typer.Option("--version", help="print the version and leave")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
+    ] = False,
 ) -> None:
     """Options of every command."""
-    if version:
-        from mixcoder import __version__
-
-        print(f"mixcoder {__version__}")
-        raise typer.Exit
     if plugin:
         from mixcoder.plugins import load_plugin
 
@@ -118,7 +124,9 @@ def models_ls(format: FormatOption = Format.text) -> None:
 
     rows = [{"kind": "model", "name": name, "summary": MODELS[name].summary} for name in MODELS]
     rows += [{"kind": "mixer", "name": name, "summary": summary(MIXERS[name])} for name in MIXERS]
-    rows += [{"kind": "activation", "name": name, "summary": ACTIVATIONS[name].__name__} for name in ACTIVATIONS]
+    rows += [
+        {"kind": "activation", "name": name, "summary": ACTIVATIONS[name].__name__} for name in ACTIVATIONS
+    ]
     _print_rows(rows, [Column("kind", "kind"), Column("name", "name"), Column("summary", "summary")], format)
 
 
@@ -151,7 +159,7 @@ def models_show(
     ]
     _print_rows(layer_rows(model), columns, format)
     if format is Format.text:
-        print(" ".join(f"{key}={value}" for key, value in chosen.items()).replace("', '", ","))
+        print(f"{name}: {', '.join(f'{key}={value}' for key, value in chosen.items())}")
         print(
             f"{count(count_parameters(model))} parameters, latent shape {model.latent_shape}, "
             f"compression ratio {model.compression_ratio:.4g}"
@@ -206,6 +214,7 @@ def data_verify(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The `mixcoder` command. Exits with 0 when done, 1 when a run failed, 2 when the input was wrong."""
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # a retry is no news; a failure is an error
     try:
         app(args=arguments, standalone_mode=True)
     except MixcoderError as error:

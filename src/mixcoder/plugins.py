@@ -32,7 +32,11 @@ def load_plugin(plugin: str) -> None:
     except FileNotFoundError:
         raise PluginError(f"--plugin {plugin}: there is no such file") from None
     except ModuleNotFoundError as error:
-        hint = f"; for a file, write {plugin}.py" if error.name == plugin and Path(f"{plugin}.py").exists() else ""
+        hint = (
+            f"; for a file, write {plugin}.py"
+            if error.name == plugin and Path(f"{plugin}.py").exists()
+            else ""
+        )
         raise PluginError(f"--plugin {plugin}: {str(error).lower()}{hint}") from None
     except Exception as error:
         raise PluginError(f"--plugin {plugin}: {type(error).__name__}: {error}") from error

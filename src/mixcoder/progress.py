@@ -20,7 +20,9 @@ from rich.progress import Progress as Live
 if TYPE_CHECKING:
     from mixcoder.training.trainer import Progress, Trainer
 
-_PLAIN_LINE_SECONDS = 5.0
+_SHORTEST_PAUSE = 5.0
+_LONGEST_PAUSE = 60.0
+_LINES_A_RUN = 20
 
 
 @contextmanager
@@ -57,7 +59,13 @@ def training_progress(console: Console) -> Iterator[Callable[[Trainer, Progress]
 @contextmanager
 def download_progress(console: Console) -> Iterator[Callable[[str], Callable[[int, int | None], None]]]:
     """Gives a maker of progress callbacks, one a file, that show bytes, speed and time left."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Live(*columns, console=console, disable=not console.is_terminal) as live:
 
         def start(file: str) -> Callable[[int, int | None], None]:
@@ -70,24 +78,33 @@ def download_progress(console: Console) -> Iterator[Callable[[str], Callable[[in
 
 
 class _PlainLines:
-    """An observer that prints a line every few seconds, and one at the end."""
+    """An observer that prints a line about every twentieth of the run, and one at its end."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.losses = _Losses()
-        self.last = time.monotonic()
+        self.last_time = time.monotonic()
+        self.last_step = 0
 
     def __call__(self, trainer: Trainer, progress: Progress) -> None:
         text = self.losses.text(progress)
-        is_last = progress.step == trainer.total_steps
-        if not is_last and time.monotonic() - self.last < _PLAIN_LINE_SECONDS:
+        if not self._is_time(trainer, progress):
             return
-        self.last = time.monotonic()
+        self.last_time, self.last_step = time.monotonic(), progress.step
         self.console.print(
             f"{progress.inputs:,}/{trainer.total_inputs:,} inputs · {text} · "
             f"{progress.throughput:,.0f} images/s · {_time_left(trainer, progress)}",
             soft_wrap=True,
             highlight=False,
+        )
+
+    def _is_time(self, trainer: Trainer, progress: Progress) -> bool:
+        pause = time.monotonic() - self.last_time
+        steps = progress.step - self.last_step
+        return (
+            progress.step == trainer.total_steps
+            or pause > _LONGEST_PAUSE
+            or (pause > _SHORTEST_PAUSE and steps * _LINES_A_RUN >= trainer.total_steps)
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -17,7 +17,7 @@ from mixcoder.errors import ArgumentError
 from mixcoder.problems import Problem, problems_of
 
 
-@lru_cache(maxsize=None)
+@cache
 def signature_schema(function: Callable[..., Any]) -> type[BaseModel]:
     """A strict pydantic model of the arguments that `function` takes."""
     fields: dict[str, Any] = {}

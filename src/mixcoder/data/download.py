@@ -40,7 +40,7 @@ def download(
         try:
             _download_from(url, target, md5, max_bytes, progress)
             return
-        except _WrongContent as error:
+        except _WrongContentError as error:
             failures.append(f"{url}: {error}")
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             failures.append(f"{url}: {_reason(error)}")
@@ -49,7 +49,7 @@ def download(
     raise DataError(f"could not fetch {target.name}: {'; '.join(failures)}")
 
 
-class _WrongContent(Exception):
+class _WrongContentError(Exception):
     """The server answered, but not with the file."""
 
 
@@ -68,7 +68,7 @@ def _download_from(url: str, target: Path, md5: str, max_bytes: int, progress: P
                         digest.update(chunk)
                         file.write(chunk)
             if digest.hexdigest() != md5:
-                raise _WrongContent(f"its MD5 is {digest.hexdigest()}, the published one {md5}")
+                raise _WrongContentError(f"its MD5 is {digest.hexdigest()}, the published one {md5}")
             file.flush()
             os.fsync(file.fileno())
         part.chmod(0o644)
@@ -89,7 +89,7 @@ def _chunks(url: str, max_bytes: int, progress: Progress | None) -> Iterable[byt
         for chunk in response.iter_raw():
             received += len(chunk)
             if received > max_bytes:
-                raise _WrongContent(f"is longer than the {max_bytes:,} bytes to expect")
+                raise _WrongContentError(f"is longer than the {max_bytes:,} bytes to expect")
             if progress:
                 progress(received, int(expected) if expected and expected.isdigit() else None)
             yield chunk

@@ -47,7 +47,9 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
         found = struct.unpack(f">{count}I", content[4 : 4 + 4 * count])
         raise DataError(f"{path}: holds an array of {_sizes(found)}, expected {_sizes(shape)}")
     if len(content) < wanted:
-        raise DataError(f"{path}: is truncated, it ends {wanted - len(content):,} bytes early; fetch it again")
+        raise DataError(
+            f"{path}: is truncated, it ends {wanted - len(content):,} bytes early; fetch it again"
+        )
     if len(content) > wanted:
         raise DataError(f"{path}: is longer than the {wanted:,} bytes that it states")
     numbers = np.frombuffer(content, dtype=np.uint8, offset=header_size).copy()

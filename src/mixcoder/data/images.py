@@ -1,7 +1,7 @@
 """Images as the trainer takes them: uint8 until a batch is made.
 
-    ImageData ── train, validation ──▶ ImageSplit: images (N, C, H, W) uint8, labels (N,)
-    TrainingBatches(split, batch_size, seed)[step] ──▶ (B, C, H, W) float in [0, 1]
+ImageData ── train, validation ──▶ ImageSplit: images (N, C, H, W) uint8, labels (N,)
+TrainingBatches(split, batch_size, seed)[step] ──▶ (B, C, H, W) float in [0, 1]
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ImageData:
         digest = hashlib.sha256()
         for images in (self.train.images, self.validation.images):
             digest.update(str(tuple(images.shape)).encode())
-            digest.update(memoryview(images.cpu().contiguous().numpy()).cast("B"))
+            digest.update(images.cpu().contiguous().numpy().data.cast("B"))
         return digest.hexdigest()
 
 

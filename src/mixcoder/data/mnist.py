@@ -58,9 +58,7 @@ class IdxSource(DataSource):
                 return folder
         return None
 
-    def fetch(
-        self, mirror: str | None = None, progress: Callable[[str], Progress] | None = None
-    ) -> Path:
+    def fetch(self, mirror: str | None = None, progress: Callable[[str], Progress] | None = None) -> Path:
         """Brings the files that are missing to this machine and returns their folder.
 
         Args:

@@ -1,0 +1,1 @@
+"""Experiments: read from a file, run, kept in run directories."""

@@ -1,11 +1,11 @@
 """What one run leaves on disk.
 
-    runs/<experiment>/<model>-<data>-<hash>/
-      config.yml                      the resolved experiment; runs again by itself
-      metrics.jsonl                   a line each time the trainer looked up
-      checkpoint/latest.safetensors   all that is needed to go on
-      model.safetensors, model.json   the trained model, all that `load` needs
-      result.json                     how good, how large, how fast, on what
+runs/<experiment>/<model>-<data>-<hash>/
+  config.yml                      the resolved experiment; runs again by itself
+  metrics.jsonl                   a line each time the trainer looked up
+  checkpoint/latest.safetensors   all that is needed to go on
+  model.safetensors, model.json   the trained model, all that `load` needs
+  result.json                     how good, how large, how fast, on what
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ def load(run: str | Path) -> Autoencoder:
     description = _read_json(path / "model.json")
     try:
         if description["format"] != MODEL_FORMAT:
-            raise RunDirectoryError(f"{path / 'model.json'}: format {description['format']} is not known here")
+            raise RunDirectoryError(
+                f"{path / 'model.json'}: format {description['format']} is not known here"
+            )
         model = create_model(description["type"], **description["arguments"])
     except (KeyError, TypeError) as error:
         raise RunDirectoryError(f"{path / 'model.json'}: does not describe a model ({error})") from error
@@ -134,7 +136,9 @@ def load(run: str | Path) -> Autoencoder:
         model.load_state_dict(load_tensors((path / "model.safetensors").read_bytes()))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise RunDirectoryError(f"{path / 'model.safetensors'}: are not this model's weights ({reason})") from error
+        raise RunDirectoryError(
+            f"{path / 'model.safetensors'}: are not this model's weights ({reason})"
+        ) from error
     return model.eval()
 
 

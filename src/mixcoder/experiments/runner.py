@@ -1,7 +1,7 @@
 """Runs an experiment: from a validated file to a run directory with its result.
 
-    Experiment ─▶ seeds ─▶ model, data ─▶ Trainer ─▶ Progress ─▶ metrics.jsonl, checkpoint, observer
-                                             └─ at the end ─▶ model.safetensors, result.json
+Experiment ─▶ seeds ─▶ model, data ─▶ Trainer ─▶ Progress ─▶ metrics.jsonl, checkpoint, observer
+                                         └─ at the end ─▶ model.safetensors, result.json
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def _resolve_device(device: str) -> torch.device:
         torch.zeros(1, device=resolved)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ArgumentError("device", f"'{device}' cannot be used here ({reason}); 'auto' or 'cpu' can") from None
+        raise ArgumentError(
+            "device", f"'{device}' cannot be used here ({reason}); 'auto' or 'cpu' can"
+        ) from None
     return resolved
 
 

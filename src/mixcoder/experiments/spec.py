@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,10 +23,14 @@ from mixcoder.data import SOURCES, DataSource
 from mixcoder.errors import ArgumentError, ExperimentError
 from mixcoder.experiments.yaml_file import Document, parse_assignment, read_document
 from mixcoder.models import MODELS, Autoencoder
+from mixcoder.models.autoencoder import ImageShape
 from mixcoder.problems import Path as KeyPath
 from mixcoder.problems import problems_of
 from mixcoder.signatures import argument_problems, signature_schema
 from mixcoder.training.recipe import Recipe
+
+Choice = tuple[str, dict[str, Any]]
+"""The name of something registered, and the arguments it is built with."""
 
 
 class _TopLevel(BaseModel):
@@ -50,8 +54,8 @@ class Experiment:
     """
 
     name: str
-    data: tuple[str, dict[str, Any]]
-    model: tuple[str, dict[str, Any]]
+    data: Choice
+    model: Choice
     recipe: Recipe
 
     def create_source(self) -> DataSource:
@@ -124,14 +128,14 @@ class _Validator:
 
     def experiment(self) -> Experiment:
         self.check(_TopLevel, self.document.data, ())
-        data = self.choice("data", "source", cast(Callable[[str], Callable[..., Any]], SOURCES.__getitem__), ())
-        model = self.choice("model", "type", lambda name: MODELS[name].build, ("image_shape",))
+        data = self.choice("data", "source", lambda name: SOURCES[name])
+        model = self.choice("model", "type", lambda name: MODELS[name].build, given=("image_shape",))
         recipe = self.recipe()
+        if data and (image_shape := self.image_shape(data)) and model:
+            self.build(model, image_shape)
         if self.problems or not (data and model and recipe):
             raise ExperimentError(self.problems)
-        experiment = Experiment(self.document.data["name"], data, model, recipe)
-        self.build(experiment)
-        return experiment
+        return Experiment(self.document.data["name"], data, model, recipe)
 
     def check(self, schema: type[BaseModel], value: Any, path: KeyPath) -> None:
         """Notes what `schema` finds wrong with the value at `path`."""
@@ -142,9 +146,13 @@ class _Validator:
                 self.note((*path, *below), message)
 
     def choice(
-        self, section: str, selector: str, lookup: Callable[[str], Callable[..., Any]], given: Sequence[str]
-    ) -> tuple[str, dict[str, Any]] | None:
-        """Name and arguments of a section that chooses something by name and passes it arguments.
+        self,
+        section: str,
+        selector: str,
+        lookup: Callable[[str], Callable[..., Any]],
+        given: Sequence[str] = (),
+    ) -> Choice | None:
+        """Name and arguments of a section that chooses something by name; None where they are wrong.
 
         Args:
             section: "data" or "model".
@@ -166,16 +174,18 @@ class _Validator:
             self.note((section, selector), error.message)
             return None
         arguments = {key: value for key, value in values.items() if key != selector}
-        schema = signature_schema(function)
-        for path, message in argument_problems(function, arguments):
-            if path[0] not in given:
-                self.note((section, *path), message)
-        for key in given:
-            if key in arguments:
-                self.note((section, key), "comes from the data; remove it here")
+        problems = [
+            (path, message)
+            for path, message in argument_problems(function, arguments)
+            if path[0] not in given
+        ] + [((key,), "comes from the data; remove it here") for key in given if key in arguments]
+        for path, message in problems:
+            self.note((section, *path), message)
+        if problems:
+            return None
         defaults = {
             key: field.default
-            for key, field in schema.model_fields.items()
+            for key, field in signature_schema(function).model_fields.items()
             if not field.is_required() and key not in given
         }
         return name, {key: _plain(value) for key, value in {**defaults, **arguments}.items()}
@@ -191,17 +201,25 @@ class _Validator:
                 self.note(("training", *path), message)
             return None
 
-    def build(self, experiment: Experiment) -> None:
-        """Builds source and model, without memory for the weights, so that numbers that clash are found."""
-        section = "data"
+    def image_shape(self, data: Choice) -> ImageShape | None:
+        name, arguments = data
         try:
-            experiment.create_source()
-            section = "model"
-            with torch.device("meta"):
-                experiment.create_model()
+            return SOURCES[name](**arguments).image_shape
         except ArgumentError as error:
-            path = (section, error.argument) if error.argument else (section,)
-            raise ExperimentError([self.document.problem(path, error.message)]) from None
+            self.note_argument("data", error)
+            return None
+
+    def build(self, model: Choice, image_shape: ImageShape) -> None:
+        """Builds the model without memory for its weights, so that numbers that clash are found."""
+        name, arguments = model
+        try:
+            with torch.device("meta"):
+                MODELS[name].build(image_shape=image_shape, **arguments)
+        except ArgumentError as error:
+            self.note_argument("model", error)
+
+    def note_argument(self, section: str, error: ArgumentError) -> None:
+        self.note((section, error.argument) if error.argument else (section,), error.message)
 
     def note(self, path: KeyPath, message: str) -> None:
         problem = self.document.problem(path, message)

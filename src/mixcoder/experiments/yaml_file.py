@@ -56,7 +56,9 @@ def read_document(path: Path) -> Document:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
-            raise ExperimentError([f"{path}: is larger than {_MAX_BYTES:,} bytes, too large for an experiment"])
+            raise ExperimentError(
+                [f"{path}: is larger than {_MAX_BYTES:,} bytes, too large for an experiment"]
+            )
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ExperimentError([f"{path}: is not a text file in UTF-8 ({error.reason})"]) from None
@@ -135,15 +137,21 @@ class _Plain:
             return {self.key(key, node, path): self.convert(node[key], (*path, str(key))) for key in node}
         if isinstance(node, CommentedSeq):
             return [self.item(i, node, path) for i in range(len(node))]
-        if isinstance(node, TaggedScalar) or (tag := getattr(node, "tag", None)) and getattr(tag, "value", None):
-            raise ExperimentError([self.document.problem(path, f"tags such as '{node.tag.value}' are not allowed")])
+        if isinstance(node, TaggedScalar) or getattr(getattr(node, "tag", None), "value", None):
+            raise ExperimentError(
+                [self.document.problem(path, f"tags such as '{node.tag.value}' are not allowed")]
+            )
         for plain in (bool, int, float, str):
             if isinstance(node, plain):
                 return plain(node)
         if node is None:
             return None
         raise ExperimentError(
-            [self.document.problem(path, f"'{node}' is a {type(node).__name__}; put it in quotes to make it a text")]
+            [
+                self.document.problem(
+                    path, f"'{node}' is a {type(node).__name__}; put it in quotes to make it a text"
+                )
+            ]
         )
 
     def key(self, key: Any, node: CommentedMap, path: KeyPath) -> str:

@@ -1,6 +1,6 @@
 """The contract of every model.
 
-    images (B, C, H, W) in [0, 1] ──encode──▶ latents (B, *latent_shape) ──decode──▶ images (B, C, H, W)
+images (B, C, H, W) in [0, 1] ──encode──▶ latents (B, *latent_shape) ──decode──▶ images (B, C, H, W)
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class FromLatent(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         x: Tensor = self.module(latents)
-        return x.unflatten(1, (self.patches, self.channels))  # (B, P, C)
+        return x.reshape(-1, self.patches, self.channels)  # (B, P, C)
 
 
 @register_model(

@@ -139,8 +139,8 @@ class Conv2dMixing(MixingLayer):
         self.module = nn.Conv2d(patches, patches, kernel_size, padding=same_padding(kernel_size))
 
     def mix(self, x: Tensor) -> Tensor:
-        x = x.unflatten(2, (self.side, self.side))  # (B, P, √C, √C)
-        mixed: Tensor = self.module(x)
+        batch, patches, _ = x.shape
+        mixed: Tensor = self.module(x.reshape(batch, patches, self.side, self.side))  # (B, P, √C, √C)
         return mixed.flatten(2)  # (B, P, C)
 
 
@@ -160,10 +160,11 @@ class FlippedConv2dMixing(MixingLayer):
         self.conv2 = nn.Conv2d(channels, channels, kernel_size, padding=padding)
 
     def mix(self, x: Tensor) -> Tensor:
-        x = x.unflatten(2, (self.side, self.side))  # (B, P, √C, √C)
-        x = self.conv1(x).flatten(2)  # (B, P, C)
-        x = x.transpose(1, 2).unflatten(2, self.grid)  # (B, C, rows, columns)
-        x = self.conv2(x).flatten(2)  # (B, C, P)
+        batch, patches, channels = x.shape
+        x = self.conv1(x.reshape(batch, patches, self.side, self.side))  # (B, P, √C, √C)
+        x = x.flatten(2).transpose(1, 2)  # (B, C, P)
+        x = self.conv2(x.reshape(batch, channels, *self.grid))  # (B, C, rows, columns)
+        x = x.flatten(2)  # (B, C, P)
         return x.transpose(1, 2)  # (B, P, C)
 
 

@@ -1,7 +1,7 @@
 """Images cut into square patches, and put together again.
 
-    (B, C, H, W)  ──Patchify──▶  (B, P, C·p·p)   with P = rows·columns = (H/p)·(W/p)
-    (B, P, C·p·p) ──Unpatchify─▶ (B, C, H, W)
+(B, C, H, W)  ──Patchify──▶  (B, P, C·p·p)   with P = rows·columns = (H/p)·(W/p)
+(B, P, C·p·p) ──Unpatchify─▶ (B, C, H, W)
 """
 
 from __future__ import annotations

@@ -33,7 +33,9 @@ from mixcoder.models.autoencoder import Autoencoder, ImageShape, checked_image_s
 from mixcoder.models.mixing import same_padding
 from mixcoder.models.registry import register_model
 
-_TOKEN = re.compile(r"\s*(?:(?P<word>[A-Za-z]+)|(?P<number>\d+)|(?P<sign>[=*/|])|(?P<end>$)|(?P<other>.))", re.S)
+_TOKEN = re.compile(
+    r"\s*(?:(?P<word>[A-Za-z]+)|(?P<number>\d+)|(?P<sign>[=*/|])|(?P<end>$)|(?P<other>.))", re.S
+)
 _MAX_NUMBER = 65_536
 
 
@@ -203,7 +205,7 @@ def _does_not_divide(factor: int, height: int, width: int) -> str:
 class ScriptLayer(nn.Module):
     """Same-size convolutions with a skip around them, then one to `out_channels`: (B, C, H, W).
 
-        x ──[conv, act] · skip_layers──▶ + x ──conv──▶ act ──▶ + its input where the channels stay
+    x ──[conv, act] · skip_layers──▶ + x ──conv──▶ act ──▶ + its input where the channels stay
     """
 
     def __init__(
@@ -296,7 +298,12 @@ class ScriptAutoencoder(Autoencoder):
 
     def _check_images(self, images: Tensor) -> None:
         channels, factor = self.image_shape[0], self.down_factor
-        if images.ndim != 4 or images.shape[1] != channels or images.shape[2] % factor or images.shape[3] % factor:
+        if (
+            images.ndim != 4
+            or images.shape[1] != channels
+            or images.shape[2] % factor
+            or images.shape[3] % factor
+        ):
             raise ValueError(
                 f"images must have shape (B, {channels}, H, W) with H and W divisible by {factor}, "
                 f"got {tuple(images.shape)}"

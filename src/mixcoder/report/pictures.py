@@ -52,11 +52,11 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     Raises:
         ArgumentError: the ending is of no picture format, or the file cannot be written.
     """
-    format = Image.registered_extensions().get(path.suffix.lower())
-    if format not in Image.SAVE:
+    picture_format = Image.registered_extensions().get(path.suffix.lower())
+    if picture_format not in Image.SAVE:
         raise ArgumentError("output", f"'{path}' does not end in a picture format such as .png or .jpg")
     content = BytesIO()
-    picture.save(content, format)
+    picture.save(content, picture_format)
     write_atomically(path, content.getvalue())
 
 

@@ -1,0 +1,1 @@
+"""The training of one model, from its recipe to its checkpoints."""

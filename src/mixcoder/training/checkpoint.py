@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file, written new and then swapped in.
 
-    {model.<name>: weights, optimizer.<k>.<i>.<name>: its state, random.<device>: random state}
-    + metadata {state: JSON with the step, the clock and the optimizers' settings}
+{model.<name>: weights, optimizer.<k>.<i>.<name>: its state, random.<device>: random state}
++ metadata {state: JSON with the step, the clock and the optimizers' settings}
 """
 
 from __future__ import annotations

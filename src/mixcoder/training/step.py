@@ -14,9 +14,7 @@ TrainingStep = Callable[[Tensor], Tensor]
 """Takes images (B, C, H, W) in [0, 1], updates the model, returns the loss () before the update."""
 
 
-def create_step(
-    model: Autoencoder, optimizers: Sequence[torch.optim.Optimizer], loss: str
-) -> TrainingStep:
+def create_step(model: Autoencoder, optimizers: Sequence[torch.optim.Optimizer], loss: str) -> TrainingStep:
     """The training step of `model`: forward, loss, backward, update."""
     loss_function = LOSSES[loss]
 

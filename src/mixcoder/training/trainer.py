@@ -169,7 +169,9 @@ class Trainer:
             RunDirectoryError: the checkpoint is damaged, or of another model.
         """
         tensors, state = load_checkpoint(path)
-        weights = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
+        weights = {
+            key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")
+        }
         try:
             self.model.load_state_dict(weights)
             restore_optimizers(self.optimizers, tensors)

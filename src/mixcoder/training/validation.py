@@ -27,8 +27,8 @@ def validation_loss(model: Autoencoder, split: ImageSplit, loss: str) -> float:
     total = torch.zeros((), dtype=torch.float64, device=split.images.device)
     with torch.random.fork_rng(devices), torch.inference_mode():
         model.eval()
-        for batch in split.images.split(BATCH_SIZE):
-            images = to_float(batch)
+        for start in range(0, len(split), BATCH_SIZE):
+            images = to_float(split.images[start : start + BATCH_SIZE])
             total += LOSSES[loss](model(images), images, reduction="sum").double()
     model.train(was_training)
     return total.item() / split.images.numel()
