@@ -84,7 +84,7 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
 
 
 def _is_union_branch(part: str | int) -> bool:
-    """Whether pydantic names the tried branch of a union here ("int", "constrained-str", …), which is no key."""
+    """Whether pydantic names the branch of a union that it tried ("int", …), which is no key."""
     return part in ("int", "str", "float", "bool") or (
         isinstance(part, str) and part.endswith("]") and "[" in part
     )

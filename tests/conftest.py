@@ -1,0 +1,88 @@
+"""What all tests share: one thread a worker, no network but the loopback, data where it is."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest
+import torch
+
+from mixcoder.data import SOURCES, Mnist
+from mixcoder.data.images import ImageData, ImageSplit
+from mixcoder.models import MIXERS, MODELS
+
+torch.set_num_threads(1)
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that reaches for the network fails at once and by name."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise ConnectionRefusedError(f"tests do not go to {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def _own_registries() -> Iterator[None]:
+    """What a test registers is gone after it."""
+    kept = [(registry, dict(registry._entries)) for registry in (MIXERS, MODELS, SOURCES)]
+    yield
+    for registry, entries in kept:
+        registry._entries = entries  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder and a cache with nothing in them; the data folder is returned."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MIXCODER_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def mnist_folder() -> Path:
+    """The real MNIST, where it is."""
+    folder = Mnist().folder()
+    if folder is None:
+        pytest.skip("needs the real MNIST: set MIXCODER_DATA to the folder that holds mnist/")
+    return folder.absolute()
+
+
+@pytest.fixture
+def tiny_data() -> ImageData:
+    """Sixty grey 4 x 6 images with a bright bar that moves, made from a fixed seed."""
+    generator = torch.Generator().manual_seed(7)
+    images = torch.randint(0, 60, (60, 1, 4, 6), generator=generator, dtype=torch.uint8)
+    for i, image in enumerate(images):
+        image[:, :, i % 6] = 230
+    return ImageData("tiny", ImageSplit(images[:45]), ImageSplit(images[45:]))
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """Runs the command line in an empty folder: `status, stdout, stderr = cli("run", "x.yml")`."""
+    from mixcoder.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        code = left.value.code
+        return (code if isinstance(code, int) else 0), out, err
+
+    return run

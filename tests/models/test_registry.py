@@ -1,0 +1,69 @@
+"""Models by name, and a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mixcoder.errors import ArgumentError
+from mixcoder.models import MODELS, Autoencoder, create_model, register_model
+from mixcoder.models.summary import layer_rows
+
+
+@pytest.mark.parametrize("name", ["mixer", "cnn", "script"])
+def test_examples_build_and_their_layers_follow_the_data(name: str) -> None:
+    with torch.device("meta"):
+        model = create_model(name, **MODELS[name].example)
+    rows = layer_rows(model)
+    assert rows[-1]["output_shape"] == list(model.image_shape)
+    assert any(row["output_shape"] == list(model.latent_shape) for row in rows)
+    assert {row["layer"] for row in rows if row["params"]} == {
+        name.rpartition(".")[0] for name in model.state_dict()
+    }
+
+
+def test_unknown_model() -> None:
+    with pytest.raises(ArgumentError, match="type: unknown model 'mixr'; did you mean 'mixer'?"):
+        create_model("mixr")
+
+
+def test_a_users_own_model() -> None:
+    @register_model("flat", example={"image_shape": (1, 2, 2), "latent_dim": 1})
+    class Flat(Autoencoder):
+        """One linear layer each way."""
+
+        def __init__(self, image_shape: Sequence[int], latent_dim: int) -> None:
+            super().__init__()
+            self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
+            self.latent_shape = (latent_dim,)
+            self.encoder, self.decoder = nn.Linear(4, latent_dim), nn.Linear(latent_dim, 4)
+
+        def _encode(self, images: Tensor) -> Tensor:
+            latents: Tensor = self.encoder(images.flatten(1))
+            return latents
+
+        def _decode(self, latents: Tensor) -> Tensor:
+            images: Tensor = self.decoder(latents)
+            return images.reshape(-1, *self.image_shape)
+
+    assert MODELS["flat"].summary == "One linear layer each way."
+    assert create_model("flat", image_shape=(1, 2, 2), latent_dim=3)(torch.rand(5, 1, 2, 2)).shape == (
+        5,
+        1,
+        2,
+        2,
+    )
+    with pytest.raises(ArgumentError, match="latent_dim: is missing"):
+        create_model("flat", image_shape=(1, 2, 2))
+
+
+def test_same_seed_same_weights() -> None:
+    def weights() -> Tensor:
+        torch.manual_seed(3)
+        model = create_model("cnn", image_shape=(1, 8, 8), channels=[2], kernel_size=3, latent_dim=2)
+        return torch.cat([parameter.flatten() for parameter in model.parameters()])
+
+    assert torch.equal(weights(), weights())
