@@ -16,8 +16,11 @@ import torch
 from mixcoder.data import SOURCES, Mnist
 from mixcoder.data.images import ImageData, ImageSplit
 from mixcoder.models import MIXERS, MODELS
+from mixcoder.registry import Registry
 
 torch.set_num_threads(1)
+if "MIXCODER_DATA" in os.environ:  # tests change their folder
+    os.environ["MIXCODER_DATA"] = str(Path(os.environ["MIXCODER_DATA"]).absolute())
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -38,10 +41,11 @@ def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _own_registries() -> Iterator[None]:
     """What a test registers is gone after it."""
-    kept = [(registry, dict(registry._entries)) for registry in (MIXERS, MODELS, SOURCES)]
+    registries: tuple[Registry[Any], ...] = (MIXERS, MODELS, SOURCES)
+    kept = [dict(registry._entries) for registry in registries]
     yield
-    for registry, entries in kept:
-        registry._entries = entries  # type: ignore[attr-defined]
+    for registry, entries in zip(registries, kept, strict=True):
+        registry._entries = entries
 
 
 @pytest.fixture

@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The `mixcoder` command. Exits with 0 when done, 1 when a run failed, 2 when the input was wrong."""
     logging.getLogger("stamina").setLevel(logging.ERROR)  # a retry is no news; a failure is an error
     try:
-        app(args=arguments, standalone_mode=True)
+        app(args=arguments, prog_name="mixcoder")
     except MixcoderError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,9 +76,12 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
         return f"must be {_EXPECTED[kind]}, not {kind_of(value)}"
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
-        return f"must be {words} {context[bound]}, not {value}"
+        return f"must be {words} {context[bound]:g}, not {value}"
     if kind == "literal_error":
-        return f"unknown name {kind_of(value)}; known: {context['expected'].replace(chr(39), '')}"
+        names = re.findall(r"'([^']*)'", context["expected"])
+        return f"unknown name '{value}'{did_you_mean(str(value), names)}"
+    if kind == "string_pattern_mismatch":
+        return f"must be made of letters, digits, '.', '_' and '-', not {kind_of(value)}"
     if kind == "value_error":
         return str(context["error"])
     return f"{finding['msg'][:1].lower()}{finding['msg'][1:]}, not {kind_of(value)}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class Layer(nn.Module):
         self.residual = residual and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.module(x)
+        y: Tensor = self.module(x)
         if self.act is not None:
             y = self.act(y)
         return y + x if self.residual else y
@@ -49,7 +50,7 @@ class Mixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, side, grid = len(x) // self.patches, math.isqrt(self.channels), math.isqrt(self.patches)
-        y = x.reshape(batch, self.patches, self.channels)
+        y: Tensor = x.reshape(batch, self.patches, self.channels)
         if self.kind == "mlp":
             y = self.module(y.reshape(batch, -1))
         elif self.kind == "cnn":
@@ -82,7 +83,7 @@ class ListingMixer(nn.Module):
         super().__init__()
         channels = [49, *breadths]
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
-        for i, (now, then) in enumerate(zip(channels, channels[1:], strict=False)):
+        for i, (now, then) in enumerate(pairwise(channels)):
             self.encoder.append(Layer(now, then, act=True))
             self.decoder.insert(0, Layer(then, now, act=i > 0))
             if i + 1 in mixer_at:

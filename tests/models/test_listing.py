@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mixcoder.models import Autoencoder, create_model
 from tests.models.listing import ListingCnn, ListingMixer, ListingScript
 
 
-class Listing(Protocol):
-    def encode(self, images: Tensor) -> Tensor: ...
-    def decode(self, latents: Tensor) -> Tensor: ...
-
-
-def assert_same_function(listing: nn.Module, ours: Autoencoder, images: Tensor) -> None:
+def assert_same_function(
+    listing: ListingMixer | ListingCnn | ListingScript, ours: Autoencoder, images: Tensor
+) -> None:
     assert list(listing.state_dict()) == list(ours.state_dict())
     ours.load_state_dict(listing.state_dict())
     with torch.no_grad():

@@ -53,9 +53,9 @@ def run_experiment(
     directory = RunDirectory.of(experiment, runs)
     if directory.read_result():
         return directory
-    directory.write_config(experiment)
     started = time.perf_counter()
     trainer = _create_trainer(experiment, _resolve_device(device))
+    directory.write_config(experiment)
     if directory.checkpoint.exists():
         trainer.restore(directory.checkpoint)
     directory.truncate_metrics(trainer.step)

@@ -25,7 +25,7 @@ from mixcoder.experiments.yaml_file import Document, parse_assignment, read_docu
 from mixcoder.models import MODELS, Autoencoder
 from mixcoder.models.autoencoder import ImageShape
 from mixcoder.problems import Path as KeyPath
-from mixcoder.problems import problems_of
+from mixcoder.problems import kind_of, problems_of
 from mixcoder.signatures import argument_problems, signature_schema
 from mixcoder.training.recipe import Recipe
 
@@ -113,7 +113,8 @@ def _apply_override(document: Document, override: str) -> None:
             target.pop(duration, None)
     target[path[-1]] = value
     document.places = {known: at for known, at in document.places.items() if known[: len(path)] != path}
-    document.places[path] = place
+    for depth in range(1, len(path) + 1):
+        document.places.setdefault(path[:depth], place)
 
 
 _DURATIONS = ("inputs", "steps", "epochs")
@@ -165,7 +166,11 @@ class _Validator:
             return None
         name = values.get(selector)
         if not isinstance(name, str):
-            what = f"must be a text, not {name}" if selector in values else f"is missing the key '{selector}'"
+            what = (
+                f"must be a text, not {kind_of(name)}"
+                if selector in values
+                else f"is missing the key '{selector}'"
+            )
             self.note((section, selector) if selector in values else (section,), what)
             return None
         try:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
-from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from mixcoder.errors import ExperimentError
 from mixcoder.problems import Path as KeyPath
@@ -99,70 +98,84 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
     return key.strip(), parse_value(text, place)
 
 
-def _parse(text: str, source: str) -> Any:
+def _parse(text: str, source: str) -> Node | None:
+    """The nodes of a YAML text: values still as text, each with its tag and its line."""
     try:
-        return YAML(typ="rt").load(text)
-    except DuplicateKeyError as error:
-        key = str(error.problem).split('"')[1] if '"' in str(error.problem) else "a key"
-        raise ExperimentError(
-            [f"{source}:{_line(error)}: {key}: stands here a second time; keep one of the two"]
-        ) from None
+        node: Node | None = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{source}:{mark.line + 1}" if mark else source
         problem = " ".join(str(error.problem or error.context or "unreadable").split())
-        raise ExperimentError([f"{source}:{_line(error)}: is not valid YAML: {problem}"]) from None
+        raise ExperimentError([f"{place}: is not valid YAML: {problem}"]) from None
     except RecursionError:
         raise ExperimentError([f"{source}: is nested too deeply"]) from None
-    except (YAMLError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError) as error:
+    except (YAMLError, ValueError, TypeError, AttributeError, LookupError, AssertionError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ExperimentError([f"{source}: is not valid YAML: {reason}"]) from None
-
-
-def _line(error: MarkedYAMLError) -> int:
-    mark = error.problem_mark or error.context_mark
-    return mark.line + 1 if mark else 1
+    return node
 
 
 class _Plain:
-    """Converts what the YAML reader gives to plain data, noting the line of every key."""
+    """Converts nodes to plain data, noting the line of every key."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
-        self.nodes = 0
+        self.count = 0
+        self.scalars = YAML(typ="safe", pure=True).constructor
 
-    def convert(self, node: Any, path: KeyPath) -> Any:
-        self.nodes += 1
-        if self.nodes > _MAX_NODES or len(path) > _MAX_DEPTH:
+    def convert(self, node: Node | None, path: KeyPath) -> Any:
+        self.count += 1
+        if self.count > _MAX_NODES or len(path) > _MAX_DEPTH:
             raise ExperimentError([self.document.problem((), "is nested too deeply or expands too far")])
-        if isinstance(node, CommentedMap):
-            return {self.key(key, node, path): self.convert(node[key], (*path, str(key))) for key in node}
-        if isinstance(node, CommentedSeq):
-            return [self.item(i, node, path) for i in range(len(node))]
-        if isinstance(node, TaggedScalar) or getattr(getattr(node, "tag", None), "value", None):
-            raise ExperimentError(
-                [self.document.problem(path, f"tags such as '{node.tag.value}' are not allowed")]
-            )
-        for plain in (bool, int, float, str):
-            if isinstance(node, plain):
-                return plain(node)
         if node is None:
             return None
-        raise ExperimentError(
-            [
-                self.document.problem(
-                    path, f"'{node}' is a {type(node).__name__}; put it in quotes to make it a text"
-                )
-            ]
-        )
+        kind = str(node.tag).removeprefix("tag:yaml.org,2002:")
+        if isinstance(node, MappingNode) and kind == "map":
+            return self.mapping(node, path)
+        if isinstance(node, SequenceNode) and kind == "seq":
+            return [self.item(value, (*path, i)) for i, value in enumerate(node.value)]
+        if isinstance(node, ScalarNode) and kind in ("str", "null", "int", "float", "bool"):
+            return self.scalar(node, kind, path)
+        if kind in ("timestamp", "merge", "value"):
+            return self.refuse(path, f"'{node.value}' has a meaning of its own in YAML; put it in quotes")
+        return self.refuse(path, f"the tag '!{kind.lstrip('!')}' is not allowed; state plain values")
 
-    def key(self, key: Any, node: CommentedMap, path: KeyPath) -> str:
-        line = node.lc.key(key)[0] + 1 if node.lc.data and key in node.lc.data else None
-        if line is not None:
-            self.document.places[(*path, str(key))] = f"{self.document.source}:{line}"
-        if not isinstance(key, str):
-            raise ExperimentError([self.document.problem((*path, str(key)), "a key must be a text")])
-        return str(key)
+    def mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
+        converted: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+                self.refuse_at(key_node, path, f"the key {_shown(key_node)} must be a text")
+            key = str(key_node.value)
+            if key in converted:
+                self.refuse_at(key_node, (*path, key), "stands here a second time; keep one of the two")
+            self.document.places[(*path, key)] = self.line(key_node)
+            converted[key] = self.convert(value_node, (*path, key))
+        return converted
 
-    def item(self, i: int, node: CommentedSeq, path: KeyPath) -> Any:
-        if node.lc.data and i in node.lc.data:
-            self.document.places[(*path, i)] = f"{self.document.source}:{node.lc.item(i)[0] + 1}"
-        return self.convert(node[i], (*path, i))
+    def item(self, node: Node, path: KeyPath) -> Any:
+        self.document.places[path] = self.line(node)
+        return self.convert(node, path)
+
+    def scalar(self, node: ScalarNode, kind: str, path: KeyPath) -> Any:
+        if kind == "null":
+            return None
+        if kind == "str":
+            return str(node.value)
+        try:
+            return getattr(self.scalars, f"construct_yaml_{kind}")(node)
+        except (ValueError, LookupError):
+            return self.refuse(path, f"'{node.value}' is not a value of the kind '{kind}'")
+
+    def refuse(self, path: KeyPath, message: str) -> NoReturn:
+        raise ExperimentError([self.document.problem(path, message)])
+
+    def refuse_at(self, node: Node, path: KeyPath, message: str) -> NoReturn:
+        self.document.places[path] = self.line(node)
+        self.refuse(path, message)
+
+    def line(self, node: Node) -> str:
+        return f"{self.document.source}:{node.start_mark.line + 1}"
+
+
+def _shown(node: Node) -> str:
+    return f"'{node.value}'" if isinstance(node, ScalarNode) else "of several values"

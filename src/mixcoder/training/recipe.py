@@ -18,22 +18,29 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
-    batch_size: PositiveInt = Field(64, description="images of one optimizer step")
-    learning_rate: float = Field(0.001, gt=0, description="at its highest, after the warm-up")
+    batch_size: PositiveInt = Field(default=64, description="images of one optimizer step")
+    learning_rate: float = Field(default=0.001, gt=0, description="at its highest, after the warm-up")
     optimizer: Literal["adamw", "sgd", "muon"] = Field(
-        "adamw", description="adamw; sgd with Nesterov momentum 0.9; muon for matrices, adamw for the rest"
+        default="adamw",
+        description="adamw; sgd with Nesterov momentum 0.9; muon for matrices, adamw for the rest",
     )
-    weight_decay: float | None = Field(None, ge=0, description="null takes the optimizer's own default")
+    weight_decay: float | None = Field(
+        default=None, ge=0, description="null takes the optimizer's own default"
+    )
     schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="of the learning rate after the warm-up; cosine falls to zero"
+        default="cosine", description="of the learning rate after the warm-up; cosine falls to zero"
     )
-    warmup_steps: int = Field(0, ge=0, description="steps over which the learning rate rises linearly")
-    loss: Literal["mse", "l1", "huber"] = Field("mse", description="averaged over all pixels")
-    inputs: PositiveInt | None = Field(None, description="images to train on, counting repetitions")
-    steps: PositiveInt | None = Field(None, description="optimizer steps to train for")
-    epochs: PositiveInt | None = Field(None, description="times to go through the training images")
-    validations: PositiveInt = Field(20, description="evenly spread over the run, the last at its end")
-    seed: int = Field(0, ge=0, lt=2**63, description="of the weights and of the order of images")
+    warmup_steps: int = Field(
+        default=0, ge=0, description="steps over which the learning rate rises linearly"
+    )
+    loss: Literal["mse", "l1", "huber"] = Field(default="mse", description="averaged over all pixels")
+    inputs: PositiveInt | None = Field(default=None, description="images to train on, counting repetitions")
+    steps: PositiveInt | None = Field(default=None, description="optimizer steps to train for")
+    epochs: PositiveInt | None = Field(default=None, description="times to go through the training images")
+    validations: PositiveInt = Field(
+        default=20, description="evenly spread over the run, the last at its end"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of the weights and of the order of images")
 
     @model_validator(mode="after")
     def _one_duration(self) -> Recipe:

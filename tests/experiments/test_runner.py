@@ -1,0 +1,163 @@
+"""Runs and their directories: done once, resumed exactly, loaded again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+import mixcoder
+from mixcoder.errors import RunDirectoryError, TrainingError, WriteError
+from mixcoder.experiments import runner
+from mixcoder.experiments.run_directory import RunDirectory, find_run
+from mixcoder.experiments.runner import run_experiment
+from mixcoder.experiments.spec import Experiment, read_experiment
+from mixcoder.training.trainer import Progress, Trainer
+from tests.experiments.test_spec import SOUND
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    path = tmp_path / "x.yml"
+    path.write_text(SOUND)
+    return read_experiment(path, ["training.inputs=8_000", "training.validations=5"])
+
+
+def ignore(trainer: Trainer, progress: Progress) -> None:
+    pass
+
+
+def test_a_run_leaves_what_the_design_says(tmp_path: Path, experiment: Experiment) -> None:
+    directory = run_experiment(experiment, tmp_path / "runs", ignore)
+    assert directory.path == tmp_path / "runs" / "mine" / experiment.run_name()
+    assert sorted(path.name for path in directory.path.iterdir()) == [
+        "config.yml",
+        "metrics.jsonl",
+        "model.json",
+        "model.safetensors",
+        "result.json",
+    ]
+    result = directory.read_result()
+    assert result is not None
+    metrics = directory.read_metrics()
+    assert metrics[-1]["validation_loss"] == result["validation_loss"]
+    assert result["best_validation_loss"] <= result["validation_loss"]
+    assert result["inputs"] == metrics[-1]["inputs"] == 8_000
+    assert result["latent_shape"] == [3]
+    assert result["compression_ratio"] == pytest.approx(64 / 3)
+    assert result["throughput"] > 0
+    assert len(result["data_hash"]) == 64
+    assert result["versions"]["torch"] == torch.__version__
+    assert json.loads((directory.path / "model.json").read_text())["type"] == "mixer"
+
+
+def test_the_model_comes_back(tmp_path: Path, experiment: Experiment) -> None:
+    trained: list[Trainer] = []
+    directory = run_experiment(experiment, tmp_path, lambda trainer, progress: trained.append(trainer))
+    model = mixcoder.load(directory.path)
+    assert not model.training
+    images = torch.rand(3, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(model(images), trained[-1].model(images))
+    assert torch.equal(mixcoder.load(str(directory.path.parent))(images), model(images))
+
+
+def test_done_is_done(tmp_path: Path, experiment: Experiment) -> None:
+    directory = run_experiment(experiment, tmp_path, ignore)
+    before = {path: path.stat().st_mtime_ns for path in directory.path.iterdir()}
+    seen: list[Progress] = []
+    run_experiment(experiment, tmp_path, lambda trainer, progress: seen.append(progress))
+    assert not seen
+    assert {path: path.stat().st_mtime_ns for path in directory.path.iterdir()} == before
+
+
+def test_two_runs_with_the_same_seed_are_equal_to_the_byte(tmp_path: Path, experiment: Experiment) -> None:
+    first = run_experiment(experiment, tmp_path / "a", ignore)
+    torch.rand(5)
+    second = run_experiment(experiment, tmp_path / "b", ignore)
+    for name in ("model.safetensors", "model.json", "metrics.jsonl", "config.yml"):
+        assert (first.path / name).read_bytes() == (second.path / name).read_bytes()
+
+
+def test_interrupted_and_started_again_it_ends_the_same(tmp_path: Path, experiment: Experiment) -> None:
+    whole = run_experiment(experiment, tmp_path / "whole", ignore)
+
+    def interrupt_at(step: int) -> runner.Observer:
+        def observe(trainer: Trainer, progress: Progress) -> None:
+            if progress.step == step:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return observe
+
+    for step in (1, 60):
+        with pytest.raises(TrainingError, match=f"interrupted after {step * 64:,} inputs; the same command"):
+            run_experiment(experiment, tmp_path / "parts", interrupt_at(step))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    parts = run_experiment(experiment, tmp_path / "parts", ignore)
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (parts.path / name).read_bytes() == (whole.path / name).read_bytes()
+
+
+def test_killed_between_checkpoints_it_goes_back_to_the_last_one(
+    tmp_path: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_experiment(experiment, tmp_path / "whole", ignore)
+    monkeypatch.setattr(runner, "CHECKPOINT_SECONDS", 0)
+
+    def die(trainer: Trainer, progress: Progress) -> None:
+        if progress.step == 70:
+            raise MemoryError("the end")
+
+    with pytest.raises(MemoryError):
+        run_experiment(experiment, tmp_path / "parts", die)
+    parts = RunDirectory.of(experiment, tmp_path / "parts")
+    assert parts.read_metrics()[-1]["step"] == 70
+    with (parts.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 71, "inp')  # torn by the crash
+    assert parts.read_metrics()[-1]["step"] == 70
+    run_experiment(experiment, tmp_path / "parts", ignore)
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (parts.path / name).read_bytes() == (whole.path / name).read_bytes()
+
+
+def test_runs_to_choose_from(tmp_path: Path, experiment: Experiment) -> None:
+    with pytest.raises(RunDirectoryError, match="holds no trained model"):
+        find_run(tmp_path)
+    first = run_experiment(experiment, tmp_path, ignore)
+    assert find_run(tmp_path / "mine").path == first.path
+    path = tmp_path / "x.yml"
+    run_experiment(read_experiment(path, ["training.steps=1"]), tmp_path, ignore)
+    with pytest.raises(RunDirectoryError, match="holds 2 runs; name one, such as"):
+        find_run(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("model.json", "{", "is not readable JSON"),
+        ("model.json", "[]", "is not a JSON object"),
+        ("model.json", "{}", "does not describe a model"),
+        ("model.json", '{"format": 99}', "format 99 is not known here"),
+        ("model.json", '{"format": 1, "type": "mixer", "arguments": []}', "does not describe a model"),
+        ("model.json", '{"format": 1, "type": "os.system", "arguments": {}}', "unknown model 'os.system'"),
+        ("model.json", '{"format": 1, "type": "mixer", "arguments": {"x": 1}}', "unknown key 'x'"),
+        ("model.safetensors", "garbage", "are not this model's weights"),
+    ],
+)
+def test_damaged_models_are_refused(
+    tmp_path: Path, experiment: Experiment, name: str, content: str, sentence: str
+) -> None:
+    directory = run_experiment(experiment, tmp_path, ignore)
+    (directory.path / name).write_text(content)
+    with pytest.raises(RunDirectoryError, match=sentence):
+        mixcoder.load(directory.path)
+
+
+def test_a_runs_folder_that_cannot_be_written(tmp_path: Path, experiment: Experiment) -> None:
+    (tmp_path / "runs").write_text("in the way")
+    with pytest.raises(WriteError, match=r"cannot write .*config.yml: not a directory"):
+        run_experiment(experiment, tmp_path / "runs", ignore)
