@@ -122,7 +122,7 @@ def models_ls(format: FormatOption = Format.text) -> None:
     def summary(entry: Any) -> str:
         return (entry.__doc__ or "").strip().partition("\n")[0]
 
-    rows = [{"kind": "model", "name": name, "summary": MODELS[name].summary} for name in MODELS]
+    rows = [{"kind": "model", "name": name, "summary": summary(MODELS[name])} for name in MODELS]
     rows += [{"kind": "mixer", "name": name, "summary": summary(MIXERS[name])} for name in MIXERS]
     rows += [
         {"kind": "activation", "name": name, "summary": ACTIVATIONS[name].__name__} for name in ACTIVATIONS

@@ -24,10 +24,13 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that enters a class or function under `name`. A taken name is refused."""
+        """A decorator that enters a class or function under `name`.
+
+        A taken name is refused, unless it is the same definition made again, as in a notebook.
+        """
 
         def enter(entry: T) -> T:
-            if name in self._entries:
+            if name in self._entries and _origin(entry) != _origin(self._entries[name]):
                 raise ArgumentError(
                     self._argument, f"a {self._noun} named '{name}' exists already; take another name"
                 )
@@ -53,3 +56,7 @@ class Registry(Generic[T]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
+
+
+def _origin(entry: object) -> tuple[object, object]:
+    return getattr(entry, "__module__", None), getattr(entry, "__qualname__", None)

@@ -90,8 +90,9 @@ def test_a_users_own_layer_works_at_once() -> None:
     model = mixer(mixer="swap", activation="tanh")
     assert model(torch.rand(2, 1, 8, 12)).shape == (2, 1, 8, 12)
     assert model.encoder[1].scale.shape == (9,)
-    with pytest.raises(ArgumentError, match="exists already"):
-        register_mixer("swap")(Swap)
+    register_mixer("swap")(Swap)  # the same again, as when a notebook's cell runs twice
+    with pytest.raises(ArgumentError, match="a mixing layer named 'cnn' exists already; take another name"):
+        register_mixer("cnn")(Swap)
 
 
 @pytest.mark.parametrize(

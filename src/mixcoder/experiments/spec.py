@@ -66,7 +66,7 @@ class Experiment:
     def create_model(self) -> Autoencoder:
         """A new model for the images of the data source, initialised from torch's random state."""
         name, arguments = self.model
-        return MODELS[name].build(image_shape=self.create_source().image_shape, **arguments)
+        return MODELS[name](image_shape=self.create_source().image_shape, **arguments)
 
     def resolved(self) -> dict[str, Any]:
         """The experiment as a file would state it, with every default written out."""
@@ -130,7 +130,7 @@ class _Validator:
     def experiment(self) -> Experiment:
         self.check(_TopLevel, self.document.data, ())
         data = self.choice("data", "source", lambda name: SOURCES[name])
-        model = self.choice("model", "type", lambda name: MODELS[name].build, given=("image_shape",))
+        model = self.choice("model", "type", lambda name: MODELS[name], given=("image_shape",))
         recipe = self.recipe()
         if data and (image_shape := self.image_shape(data)) and model:
             self.build(model, image_shape)
@@ -219,7 +219,7 @@ class _Validator:
         name, arguments = model
         try:
             with torch.device("meta"):
-                MODELS[name].build(image_shape=image_shape, **arguments)
+                MODELS[name](image_shape=image_shape, **arguments)
         except ArgumentError as error:
             self.note_argument("model", error)
 

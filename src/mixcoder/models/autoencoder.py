@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -23,10 +25,12 @@ class Autoencoder(nn.Module, ABC):
     Attributes:
         image_shape: (C, H, W) of the images it is made for.
         latent_shape: shape of one image's latent.
+        example: arguments that build a typical one, for `mixcoder models show`.
     """
 
     image_shape: ImageShape
     latent_shape: tuple[int, ...]
+    example: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def _encode(self, images: Tensor) -> Tensor:

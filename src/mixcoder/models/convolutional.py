@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -28,10 +29,7 @@ from mixcoder.models.autoencoder import Autoencoder, checked_image_shape
 from mixcoder.models.registry import check_positive, register_model
 
 
-@register_model(
-    "cnn",
-    example={"image_shape": (1, 28, 28), "channels": [24, 32, 48], "kernel_size": 5, "latent_dim": 16},
-)
+@register_model("cnn")
 class ConvAutoencoder(Autoencoder):
     """Unpadded convolutions, a linear layer to the code, and the mirror image.
 
@@ -45,6 +43,13 @@ class ConvAutoencoder(Autoencoder):
     Raises:
         ArgumentError: the convolutions leave nothing of the image; the message says what would.
     """
+
+    example: ClassVar[Mapping[str, Any]] = {
+        "image_shape": (1, 28, 28),
+        "channels": [24, 32, 48],
+        "kernel_size": 5,
+        "latent_dim": 16,
+    }
 
     def __init__(
         self,

@@ -19,7 +19,8 @@ Architecture for Vision", arXiv 2105.01601. Parameters carry the names of the ar
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -80,16 +81,7 @@ class FromLatent(nn.Module):
         return x.reshape(-1, self.patches, self.channels)  # (B, P, C)
 
 
-@register_model(
-    "mixer",
-    example={
-        "image_shape": (1, 28, 28),
-        "patch_size": 7,
-        "hidden_channels": [64, 64, 64, 16],
-        "latent_dim": 16,
-        "mixer_at": [2, 3, 4],
-    },
-)
+@register_model("mixer")
 class MixerMLP(Autoencoder):
     """Patches through one small MLP, mixing layers between them, one linear head to the code.
 
@@ -109,6 +101,14 @@ class MixerMLP(Autoencoder):
     Raises:
         ArgumentError: numbers that clash; the message says which, and which would fit.
     """
+
+    example: ClassVar[Mapping[str, Any]] = {
+        "image_shape": (1, 28, 28),
+        "patch_size": 7,
+        "hidden_channels": [64, 64, 64, 16],
+        "latent_dim": 16,
+        "mixer_at": [2, 3, 4],
+    }
 
     def __init__(
         self,

@@ -21,9 +21,9 @@ arXiv 2412.04755.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -237,10 +237,7 @@ class ScriptLayer(nn.Module):
         return f"residual={self.residual}"
 
 
-@register_model(
-    "script",
-    example={"image_shape": (3, 96, 96), "script": "ch=32|down4|ch/2|ch/2|ch/2|ch*1|ch*1|ch=1"},
-)
+@register_model("script")
 class ScriptAutoencoder(Autoencoder):
     """A fully convolutional auto-encoder stated in the article's script language.
 
@@ -256,6 +253,11 @@ class ScriptAutoencoder(Autoencoder):
     Raises:
         ScriptError: with a caret under the character that is wrong.
     """
+
+    example: ClassVar[Mapping[str, Any]] = {
+        "image_shape": (3, 96, 96),
+        "script": "ch=32|down4|ch/2|ch/2|ch/2|ch*1|ch*1|ch=1",
+    }
 
     def __init__(
         self,
