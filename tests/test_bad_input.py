@@ -51,10 +51,10 @@ FILES = {
     "mixer beyond the last layer": (changed(MIXER, "[2, 3]", "[2, 4]"), ":8: model.mixer_at: position 4 is beyond the 3 entries"),
     "patch that does not divide": (changed(MIXER, "patch_size: 7", "patch_size: 5"), ":5: model.patch_size: patches of 5 x 5 pixels do not tile an image of 28 x 28; these sizes do: 1, 2, 4, 7"),
     "breadth that is no square": (changed(changed(MIXER, "mixer: cnn", "mixer: cnn2d"), "64, 64, 16]", "64, 60, 16]"), ":6: model.hidden_channels: mixer 'cnn2d' sees each patch as a square picture and 60"),
-    "negative channels": (changed(MIXER, "64, 64, 16]", "64, -64, 16]"), ":6: model.hidden_channels: must be a whole number of at least 1, got -64"),
+    "negative channels": (changed(MIXER, "64, 64, 16]", "64, -64, 16]"), ":6: model.hidden_channels: must be a whole number from 1 to 1,000,000, got -64"),
     "channels in words": (changed(MIXER, "[64, 64, 16]", "[64, many, 16]"), ":6: model.hidden_channels.1: must be a whole number, not the text 'many'"),
     "one number for a list": (changed(MIXER, "[64, 64, 16]", "64"), ":6: model.hidden_channels: must be a list, not 64"),
-    "latent of no size": (changed(MIXER, "latent_dim: 16", "latent_dim: 0"), ":7: model.latent_dim: must be a whole number of at least 1, got 0"),
+    "latent of no size": (changed(MIXER, "latent_dim: 16", "latent_dim: 0"), ":7: model.latent_dim: must be a whole number from 1 to 1,000,000, got 0"),
     "number in quotes": (changed(MIXER, "patch_size: 7", "patch_size: '7'"), ":5: model.patch_size: must be a whole number, not the text '7'"),
     "unknown activation": (changed(MIXER, "mixer: cnn", "activation: relu7"), ":9: model.activation: unknown activation 'relu7'; did you mean 'relu"),
     "unknown model": (changed(MIXER, "type: mixer", "type: mixxer"), ":4: model.type: unknown model 'mixxer'; did you mean 'mixer'?"),
@@ -69,6 +69,9 @@ FILES = {
     "no duration": (changed(MIXER, "  inputs: 1000\n", ""), ":10: training: needs exactly one of inputs, steps and epochs, found none"),
     "all warm-up": (changed(CNN, "steps: 1", "steps: 5, warmup_steps: 5"), "training.warmup_steps: 5 steps of warm-up leave nothing of a run of 5"),
     "unknown key": (changed(MIXER, "learning_rate", "lerning_rate"), ":11: training.lerning_rate: unknown key 'lerning_rate'; did you mean 'learning_rate'?"),
+    "a model beyond the machine": (changed(MIXER, "[64, 64, 16]", "[1000000, 1000000, 16]"), "the model has 2,000,"),
+    "a model beyond all numbers": (changed(changed(MIXER, "mixer: cnn", "mixer: cnn2df\n  kernel_size: 1000001"), "64, 16]", "1000000, 16]"), ":3: model: model 'mixer' cannot be built with these numbers ("),
+    "a batch beyond reason": (changed(MIXER, "inputs: 1000", "batch_size: 10000000000\n  inputs: 1000"), ":12: training.batch_size: must be at most 1,000,000, not 10000000000"),
     "section missing": (changed(MIXER, "data: {source: mnist}\n", ""), ":1: data: is missing"),
     "list where a map belongs": (changed(MIXER, "{source: mnist}", "[mnist]"), ":2: data: must be a map of keys and values, not the list ['mnist']"),
     "list as the file": ("- name: mine\n", ":1: must be a map of keys and values"),
@@ -129,11 +132,17 @@ def test_commands(kind: str, cli: Cli, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["x.yml"]
 
 
-def test_a_plugin_that_fails(cli: Cli) -> None:
-    Path("mine.py").write_text("import mixcoder\n1 / 0\n")
-    assert_refused(
-        cli("--plugin", "mine.py", "models", "ls"), "--plugin mine.py: ZeroDivisionError: division by zero"
-    )
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("exit(0)", "SystemExit: 0"),
+        ("def (", "SyntaxError"),
+    ],
+)
+def test_a_plugin_that_fails(program: str, sentence: str, cli: Cli) -> None:
+    Path("mine.py").write_text(program)
+    assert_refused(cli("--plugin", "mine.py", "models", "ls"), f"--plugin mine.py: {sentence}")
 
 
 @pytest.mark.parametrize(
@@ -194,3 +203,26 @@ def test_wrong_usage(arguments: list[str], cli: Cli) -> None:
     assert status == 2
     assert "Usage: mixcoder" in err
     assert out == ""
+
+
+def test_out_of_memory_on_the_way_is_a_failed_run(cli: Cli) -> None:
+    """A layer that asks for what no machine has, as a batch too large for the GPU would."""
+    Path("mine.py").write_text(
+        "import mixcoder, torch\n"
+        "@mixcoder.register_mixer('huge')\n"
+        "class Huge(mixcoder.MixingLayer):\n"
+        "    'Huge.'\n"
+        "    def __init__(self, grid, channels, kernel_size):\n"
+        "        super().__init__()\n"
+        "    def mix(self, x):\n"
+        "        return x + torch.zeros(2**55, device=x.device)[:1]\n"
+    )
+    Path("x.yml").write_text(
+        "name: mine\ndata: {source: digits}\ntraining: {steps: 1}\n"
+        "model: {type: mixer, patch_size: 4, hidden_channels: [4], latent_dim: 2, mixer_at: [1], mixer: huge}\n"
+    )
+    status, out, err = cli("--plugin", "mine.py", "run", "x.yml")
+    assert (status, out) == (1, "")
+    assert err.endswith(
+        "error: out of memory with batches of 64 images; try a smaller training.batch_size or a smaller model\n"
+    )

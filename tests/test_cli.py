@@ -51,7 +51,7 @@ def test_run_then_reconstruct_then_load(cli: Cli) -> None:
     status, out, err = cli("reconstruct", run, "-o", "pictures/grid.png", "-n", "20")
     assert (status, out, err) == (0, "pictures/grid.png\n", "")
     with Image.open("pictures/grid.png") as grid:
-        assert grid.size == (8 * (8 * 8 + 2) + 2, 3 * (2 * (64 + 2) + 4))
+        assert grid.size == (8 * (8 * 8 + 2) + 2, 3 * (2 * 64 + 2) + 2 * 10 + 2 * 2)
 
     images = mixcoder.load_data("digits").validation.images[:5] / 255
     assert mixcoder.load("runs/mine")(images).shape == (5, 1, 8, 8)

@@ -38,7 +38,7 @@ def load_plugin(plugin: str) -> None:
             else ""
         )
         raise PluginError(f"--plugin {plugin}: {str(error).lower()}{hint}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"--plugin {plugin}: {type(error).__name__}: {error}") from error
 
 

@@ -76,7 +76,7 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
         return f"must be {_EXPECTED[kind]}, not {kind_of(value)}"
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
-        return f"must be {words} {context[bound]:g}, not {value}"
+        return f"must be {words} {_number(context[bound])}, not {value}"
     if kind == "literal_error":
         names = re.findall(r"'([^']*)'", context["expected"])
         return f"unknown name '{value}'{did_you_mean(str(value), names)}"
@@ -96,3 +96,7 @@ def _is_union_branch(part: str | int) -> bool:
 
 def _shortened(text: str, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _number(bound: float) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"

@@ -110,9 +110,9 @@ def test_killed_between_checkpoints_it_goes_back_to_the_last_one(
 
     def die(trainer: Trainer, progress: Progress) -> None:
         if progress.step == 70:
-            raise MemoryError("the end")
+            raise ZeroDivisionError("the end")
 
-    with pytest.raises(MemoryError):
+    with pytest.raises(ZeroDivisionError):
         run_experiment(experiment, tmp_path / "parts", die)
     parts = RunDirectory.of(experiment, tmp_path / "parts")
     assert parts.read_metrics()[-1]["step"] == 70

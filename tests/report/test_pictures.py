@@ -34,8 +34,8 @@ def test_original_above_reconstruction_below_eight_a_row(channels: int) -> None:
     images = torch.zeros(10, channels, 2, 3)
     images[9] = 1
     grid = np.asarray(reconstruction_grid(Inverting(channels), images, scale=2))
-    row, column = 2 * (4 + 2) + 4, 6 + 2
-    assert grid.shape == (2 * row, 8 * column + 2, 3)
+    row, column = 2 * 4 + 2 + 10, 6 + 2
+    assert grid.shape == (2 * row - 10 + 4, 8 * column + 2, 3)
     assert (grid[2:6, 2:8] == 0).all()  # the first original is black
     assert (grid[8:12, 2:8] == 255).all()  # its reconstruction is white, clipped
     assert (grid[2 + row : 6 + row, 2 + column : 8 + column] == 255).all()  # the tenth original

@@ -24,6 +24,7 @@ from mixcoder.errors import ArgumentError, ExperimentError, TrainingError
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import Experiment
 from mixcoder.models.summary import count_parameters
+from mixcoder.training.memory import check_fits, telling_of_memory
 from mixcoder.training.trainer import Progress, Trainer
 
 CHECKPOINT_SECONDS = 60.0
@@ -54,8 +55,17 @@ def run_experiment(
     if directory.read_result():
         return directory
     started = time.perf_counter()
-    trainer = _create_trainer(experiment, _resolve_device(device))
-    directory.write_config(experiment)
+    with telling_of_memory(experiment.recipe.batch_size):
+        trainer = _create_trainer(experiment, _resolve_device(device))
+        directory.write_config(experiment)
+        _train(trainer, directory, observer)
+    directory.write_model(trainer.model, *experiment.model)
+    directory.write_result(_result(experiment, trainer, directory, time.perf_counter() - started))
+    return directory
+
+
+def _train(trainer: Trainer, directory: RunDirectory, observer: Observer) -> None:
+    """Trains to the end from the checkpoint, where there is one, and keeps metrics and checkpoint."""
     if directory.checkpoint.exists():
         trainer.restore(directory.checkpoint)
     directory.truncate_metrics(trainer.step)
@@ -72,12 +82,11 @@ def run_experiment(
                 raise TrainingError(
                     f"interrupted after {progress.inputs:,} inputs; the same command goes on from there"
                 )
-    directory.write_model(trainer.model, *experiment.model)
-    directory.write_result(_result(experiment, trainer, directory, time.perf_counter() - started))
-    return directory
 
 
 def _create_trainer(experiment: Experiment, device: torch.device) -> Trainer:
+    with torch.device("meta"):
+        check_fits(experiment.create_model(), device)
     data = experiment.create_source().load().to(device)
     torch.manual_seed(experiment.recipe.seed)
     model = experiment.create_model().to(device)

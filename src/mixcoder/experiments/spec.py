@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mixcoder.data import SOURCES, DataSource
 from mixcoder.errors import ArgumentError, ExperimentError
 from mixcoder.experiments.yaml_file import Document, parse_assignment, read_document
-from mixcoder.models import MODELS, Autoencoder
+from mixcoder.models import MODELS, Autoencoder, create_model
 from mixcoder.models.autoencoder import ImageShape
 from mixcoder.problems import Path as KeyPath
 from mixcoder.problems import kind_of, problems_of
@@ -66,7 +66,7 @@ class Experiment:
     def create_model(self) -> Autoencoder:
         """A new model for the images of the data source, initialised from torch's random state."""
         name, arguments = self.model
-        return MODELS[name](image_shape=self.create_source().image_shape, **arguments)
+        return create_model(name, image_shape=self.create_source().image_shape, **arguments)
 
     def resolved(self) -> dict[str, Any]:
         """The experiment as a file would state it, with every default written out."""
@@ -219,7 +219,7 @@ class _Validator:
         name, arguments = model
         try:
             with torch.device("meta"):
-                MODELS[name](image_shape=image_shape, **arguments)
+                create_model(name, image_shape=image_shape, **arguments)
         except ArgumentError as error:
             self.note_argument("model", error)
 

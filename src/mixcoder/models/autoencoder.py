@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mixcoder.errors import ArgumentError
 
 ImageShape = tuple[int, int, int]
+LARGEST_SIDE = 65_536
 
 
 class Autoencoder(nn.Module, ABC):
@@ -95,11 +96,12 @@ def checked_image_shape(image_shape: object) -> ImageShape:
     if (
         not isinstance(image_shape, tuple | list)
         or len(image_shape) != 3
-        or not all(type(size) is int and size > 0 for size in image_shape)
+        or not all(type(size) is int and 0 < size <= LARGEST_SIDE for size in image_shape)
     ):
         raise ArgumentError(
             "image_shape",
-            f"must be three positive whole numbers (channels, height, width), got {image_shape}",
+            f"must be three whole numbers (channels, height, width) from 1 to {LARGEST_SIDE:,}, "
+            f"got {image_shape}",
         )
     channels, height, width = image_shape
     return channels, height, width

@@ -11,6 +11,7 @@ from mixcoder.signatures import checked_arguments
 
 MODELS: Registry[type[Autoencoder]] = Registry("model", "type")
 register_model = MODELS.register
+LARGEST_SIZE = 1_000_000
 
 
 def create_model(name: str, **arguments: Any) -> Autoencoder:
@@ -20,18 +21,23 @@ def create_model(name: str, **arguments: Any) -> Autoencoder:
     `torch.manual_seed` before, for the same weights again.
 
     Raises:
-        ArgumentError: an unknown name or argument, a wrong type, or numbers that clash.
+        ArgumentError: an unknown name or argument, a wrong type, numbers that clash or are beyond reason.
     """
     model = MODELS[name]
-    return model(**checked_arguments(model, arguments, f"model '{name}'"))
+    checked = checked_arguments(model, arguments, f"model '{name}'")
+    try:
+        return model(**checked)
+    except (RuntimeError, OverflowError, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ArgumentError("", f"model '{name}' cannot be built with these numbers ({reason})") from error
 
 
 def check_positive(argument: str, *numbers: int) -> None:
-    """Refuses numbers below one.
+    """Refuses numbers below one and beyond a million.
 
     Raises:
         ArgumentError: names the argument and the number.
     """
     for number in numbers:
-        if type(number) is not int or number < 1:
-            raise ArgumentError(argument, f"must be a whole number of at least 1, got {number}")
+        if type(number) is not int or not 1 <= number <= LARGEST_SIZE:
+            raise ArgumentError(argument, f"must be a whole number from 1 to {LARGEST_SIZE:,}, got {number}")

@@ -15,6 +15,7 @@ from mixcoder.models.autoencoder import Autoencoder
 
 COLUMNS = 8
 _GAP = 2
+_ROW_GAP = 10
 _WHITE = 255
 
 
@@ -35,8 +36,8 @@ def reconstruction_grid(model: Autoencoder, images: Tensor, scale: int | None = 
     _, height, width, _ = originals.shape
     rows = -(-len(originals) // COLUMNS)
     columns = min(COLUMNS, len(originals))
-    row_height = 2 * (height * scale + _GAP) + 2 * _GAP
-    size = (columns * (width * scale + _GAP) + _GAP, rows * row_height)
+    row_height = 2 * (height * scale + _GAP) - _GAP + _ROW_GAP
+    size = (columns * (width * scale + _GAP) + _GAP, rows * row_height - _ROW_GAP + 2 * _GAP)
     grid = Image.new("RGB", size, (_WHITE, _WHITE, _WHITE))
     for i, (original, copy) in enumerate(zip(originals, copies, strict=True)):
         left = _GAP + i % COLUMNS * (width * scale + _GAP)

@@ -18,7 +18,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
-    batch_size: PositiveInt = Field(default=64, description="images of one optimizer step")
+    batch_size: PositiveInt = Field(default=64, le=1_000_000, description="images of one optimizer step")
     learning_rate: float = Field(default=0.001, gt=0, description="at its highest, after the warm-up")
     optimizer: Literal["adamw", "sgd", "muon"] = Field(
         default="adamw",
@@ -40,7 +40,7 @@ class Recipe(BaseModel):
     validations: PositiveInt = Field(
         default=20, description="evenly spread over the run, the last at its end"
     )
-    seed: int = Field(default=0, ge=0, lt=2**63, description="of the weights and of the order of images")
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of the weights and of the order of images")
 
     @model_validator(mode="after")
     def _one_duration(self) -> Recipe:
