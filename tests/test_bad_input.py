@@ -112,6 +112,7 @@ COMMANDS = {
     "override that is no YAML": (["run", "x.yml", "model.channels=[4"], "is not valid YAML"),
     "override of nothing": (["run", "x.yml", "trainning.inputs=3"], "trainning: unknown key 'trainning'; did you mean 'training'?"),
     "unknown device": (["run", "x.yml", "--device", "gpu7"], "device: 'gpu7' cannot be used here"),
+    "device that computes nothing": (["run", "x.yml", "--device", "meta"], "device: 'meta' cannot be used here"),
     "no run": (["reconstruct", ".", "-o", "grid.png"], ".: holds no trained model; name the folder of a finished run"),
     "unknown model to show": (["models", "show", "mixxer"], "type: unknown model 'mixxer'; did you mean 'mixer'?"),
     "unknown argument to show": (["models", "show", "cnn", "kernel=3"], "kernel: unknown key 'kernel'; did you mean 'kernel_size'?"),

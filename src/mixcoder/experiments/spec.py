@@ -164,14 +164,12 @@ class _Validator:
         values = self.document.data.get(section)
         if not isinstance(values, dict):
             return None
-        name = values.get(selector)
+        if selector not in values:
+            self.note((section,), f"is missing the key '{selector}'")
+            return None
+        name = values[selector]
         if not isinstance(name, str):
-            what = (
-                f"must be a text, not {kind_of(name)}"
-                if selector in values
-                else f"is missing the key '{selector}'"
-            )
-            self.note((section, selector) if selector in values else (section,), what)
+            self.note((section, selector), f"must be a text, not {kind_of(name)}")
             return None
         try:
             function = lookup(name)

@@ -14,7 +14,7 @@ BATCH_SIZE = 500
 def validation_loss(model: Autoencoder, split: ImageSplit, loss: str) -> float:
     """The loss averaged over all pixels of all images, whatever the batches.
 
-    Per-batch sums are added in float64. The model's training mode and torch's random state are left as
+    Per-batch sums are added in double precision. The model's training mode and torch's random state are left as
     they were.
 
     Args:
@@ -24,11 +24,11 @@ def validation_loss(model: Autoencoder, split: ImageSplit, loss: str) -> float:
     """
     was_training = model.training
     devices = [split.images.device] if split.images.is_cuda else []
-    total = torch.zeros((), dtype=torch.float64, device=split.images.device)
+    total = 0.0
     with torch.random.fork_rng(devices), torch.inference_mode():
         model.eval()
         for start in range(0, len(split), BATCH_SIZE):
             images = to_float(split.images[start : start + BATCH_SIZE])
-            total += LOSSES[loss](model(images), images, reduction="sum").double()
+            total += LOSSES[loss](model(images), images, reduction="sum").item()
     model.train(was_training)
-    return total.item() / split.images.numel()
+    return total / split.images.numel()
