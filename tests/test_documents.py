@@ -55,7 +55,7 @@ def test_readme_python(capsys: pytest.CaptureFixture[str]) -> None:
 def test_experiment_file_document(tmp_path: Path) -> None:
     [experiment] = blocks("docs/experiment-file.md", "yaml")
     (tmp_path / "x.yml").write_text(experiment)
-    assert read_experiment(tmp_path / "x.yml").recipe.inputs == 1_000_000
+    assert read_experiment(tmp_path / "x.yml").runs[0].recipe.inputs == 1_000_000
     text = (ROOT / "docs" / "experiment-file.md").read_text(encoding="utf-8")
     for key in Recipe.model_fields:
         assert f"`{key}`" in text

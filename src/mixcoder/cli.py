@@ -80,17 +80,18 @@ def run(
     format: FormatOption = Format.text,
 ) -> None:
     """Train what an experiment file states, and print the result table."""
-    from mixcoder.experiments.runner import run_experiment
     from mixcoder.experiments.spec import read_experiment
+    from mixcoder.experiments.training_run import train_run
     from mixcoder.progress import training_progress
     from mixcoder.report.table import RESULT_COLUMNS
 
     experiment = read_experiment(file, overrides or [])
     with training_progress(Console(stderr=True)) as observer:
-        directory = run_experiment(experiment, runs, observer, device)
-    _print_rows([directory.read_result() or {}], RESULT_COLUMNS, format)
+        directories = [train_run(run, runs, observer, device) for run in experiment.runs]
+    _print_rows([directory.read_result() or {} for directory in directories], RESULT_COLUMNS, format)
     if format is Format.text:
-        print(directory.path)
+        for directory in directories:
+            print(directory.path)
 
 
 @app.command()
@@ -106,7 +107,7 @@ def reconstruct(
     from mixcoder.report.pictures import reconstruction_grid, save_picture
 
     model = load(run)
-    data = find_run(run).read_experiment().create_source().load()
+    data = find_run(run).read_run().create_source().load()
     grid = reconstruction_grid(model, to_float(data.validation.images[:count]), scale)
     save_picture(grid, output)
     print(output)

@@ -33,10 +33,10 @@ def write(tmp_path: Path, text: str = SOUND) -> Path:
 
 
 def test_first_is_the_articles_mixer() -> None:
-    experiment = read_experiment(FIRST)
-    assert count_parameters(experiment.create_model()) == 35_249
-    assert experiment.recipe.total_steps(60_000) == 15_625
-    assert experiment.create_model().compression_ratio == 49
+    [run] = read_experiment(FIRST).runs
+    assert count_parameters(run.create_model()) == 35_249
+    assert run.recipe.total_steps(60_000) == 15_625
+    assert run.create_model().compression_ratio == 49
 
 
 @pytest.mark.parametrize("path", sorted(FIRST.parents[1].rglob("*.yml")), ids=lambda path: path.stem)
@@ -47,7 +47,7 @@ def test_every_shipped_experiment_is_sound_and_opens_with_what_to_expect(path: P
 
 
 def test_defaults_are_written_out(tmp_path: Path) -> None:
-    resolved = read_experiment(write(tmp_path)).resolved()
+    resolved = read_experiment(write(tmp_path)).runs[0].resolved()
     assert resolved["data"] == {"source": "digits"}
     assert resolved["model"]["mixer_at"] == []
     assert resolved["model"]["activation"] == "gelu"
@@ -56,30 +56,34 @@ def test_defaults_are_written_out(tmp_path: Path) -> None:
 
 
 def test_the_resolved_file_is_the_same_experiment(tmp_path: Path) -> None:
-    experiment = read_experiment(write(tmp_path))
+    [run] = read_experiment(write(tmp_path)).runs
     directory = RunDirectory(tmp_path / "run")
-    directory.write_config(experiment)
-    assert directory.read_experiment() == experiment
-    assert directory.read_experiment().run_name() == experiment.run_name()
+    directory.write_config(run)
+    assert directory.read_run() == run
+    assert directory.read_run().directory_name == run.directory_name
 
 
 def test_the_run_name_depends_on_what_is_run_and_on_nothing_else(tmp_path: Path) -> None:
-    name = read_experiment(write(tmp_path)).run_name()
-    assert read_experiment(tmp_path / "x.yml", ["training.batch_size=64", "name=other"]).run_name() == name
-    assert read_experiment(tmp_path / "x.yml", ["training.batch_size=65"]).run_name() != name
-    assert read_experiment(tmp_path / "x.yml", ["model.activation=relu"]).run_name() != name
+    path = write(tmp_path)
+
+    def name(*overrides: str) -> str:
+        return read_experiment(path, overrides).runs[0].directory_name
+
+    assert name("training.batch_size=64", "name=other") == name()
+    assert name("training.batch_size=65") != name()
+    assert name("model.activation=relu") != name()
 
 
 def test_overrides(tmp_path: Path) -> None:
-    experiment = read_experiment(
+    [run] = read_experiment(
         write(tmp_path),
         ["training.inputs=50_000", "model.mixer=mlp", "model.mixer_at=[1, 2]", "training.loss=l1"],
-    )
-    assert experiment.recipe.inputs == 50_000
-    assert experiment.recipe.epochs is None  # one duration replaces another
-    assert experiment.model[1]["mixer"] == "mlp"
-    assert experiment.model[1]["mixer_at"] == [1, 2]
-    assert experiment.recipe.loss == "l1"
+    ).runs
+    assert run.recipe.inputs == 50_000
+    assert run.recipe.epochs is None  # one duration replaces another
+    assert run.model[1]["mixer"] == "mlp"
+    assert run.model[1]["mixer_at"] == [1, 2]
+    assert run.recipe.loss == "l1"
 
 
 def test_all_problems_are_told_together(tmp_path: Path) -> None:
@@ -134,7 +138,9 @@ def test_numbers_that_clash_are_found_beside_the_rest(tmp_path: Path) -> None:
         ("model={}", "model: is missing the key 'type'"),
         ("data=digits", "data: must be a map of keys and values, not the text 'digits'"),
         ("data={source: digits, size: 3}", "data.size: unknown key 'size'"),
-        ("matrix.seed=[0, 1]", "matrix: unknown key 'matrix'"),
+        ("matrix.seed=[0, 1]", "matrix.seed: is never used; write ${seed} where it belongs"),
+        ("training.seed=${seed}", "training.seed: '${seed}' refers to nothing; this file has no matrix"),
+        ("extends=3", "extends: unknown key"),
         ("name=../../x", "name: "),
         ("training.epochs=.inf", "training.epochs: must be a whole number"),
         ("training.learning_rate=.nan", "training.learning_rate: must be a finite number"),

@@ -22,7 +22,7 @@ from safetensors.torch import save as save_tensors
 
 from mixcoder.atomic_file import write_atomically
 from mixcoder.errors import ArgumentError, RunDirectoryError, WriteError
-from mixcoder.experiments.spec import Experiment, read_experiment
+from mixcoder.experiments.spec import Run, read_experiment
 from mixcoder.models import Autoencoder, create_model
 
 MODEL_FORMAT = 1
@@ -36,21 +36,23 @@ class RunDirectory:
         self.checkpoint = path / "checkpoint" / "latest.safetensors"
 
     @classmethod
-    def of(cls, experiment: Experiment, runs: Path) -> RunDirectory:
-        """Where the runs folder keeps this experiment."""
-        return cls(runs / experiment.name / experiment.run_name())
+    def of(cls, run: Run, runs: Path) -> RunDirectory:
+        """Where the runs folder keeps this run: the digest decides, whatever stands before it."""
+        folder = runs / run.experiment
+        existing = sorted(folder.glob(f"*-{run.digest}"))
+        return cls(existing[0] if existing else folder / run.directory_name)
 
-    def write_config(self, experiment: Experiment) -> None:
-        """States the resolved experiment."""
+    def write_config(self, run: Run) -> None:
+        """States the resolved run."""
         text = BytesIO()
         yaml = YAML()
         yaml.default_flow_style = None
-        yaml.dump(experiment.resolved(), text)
+        yaml.dump(run.resolved(), text)
         write_atomically(self.path / "config.yml", text.getvalue())
 
-    def read_experiment(self) -> Experiment:
-        """The experiment that was run here."""
-        return read_experiment(self.path / "config.yml")
+    def read_run(self) -> Run:
+        """The run that was made here."""
+        return read_experiment(self.path / "config.yml").runs[0]
 
     def truncate_metrics(self, last_step: int) -> None:
         """Forgets the metrics after `last_step`, before a run goes on from there."""

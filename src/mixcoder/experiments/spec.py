@@ -1,8 +1,13 @@
-"""An experiment file, validated: YAML → Experiment.
+"""An experiment file, validated: YAML → Experiment, its runs.
 
+    name:      what it is called
+    extends:   another experiment file, of which this one states only what differs
     data:      a data source by name, and its arguments
     model:     a model by name, and its arguments; the image shape comes from the data
     training:  a recipe
+    matrix:    lists of values; every combination is a run
+
+    file ─▶ extends ─▶ key=value overrides ─▶ matrix ─▶ for each combination: ${…}, then the checks ─▶ Run
 
 The vocabulary is closed. Everything that is wrong is found before anything trains, and told together.
 """
@@ -21,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mixcoder.data import SOURCES, DataSource
 from mixcoder.errors import ArgumentError, ExperimentError
+from mixcoder.experiments.matrix import Values, expand, label, slug, substitute, unused_axes
 from mixcoder.experiments.yaml_file import Document, parse_assignment, read_document
 from mixcoder.models import MODELS, Autoencoder, create_model
 from mixcoder.models.autoencoder import ImageShape
@@ -43,17 +49,19 @@ class _TopLevel(BaseModel):
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """One experiment that can run.
+class Run:
+    """One model, trained once.
 
     Attributes:
-        name: also the name of its folder of runs.
+        experiment: the name of the experiment, which is also that of its folder of runs.
+        values: this run's values of the matrix.
         data: name and arguments of the data source, defaults filled in.
         model: name and arguments of the model, defaults filled in, without the image shape.
         recipe: how it is trained.
     """
 
-    name: str
+    experiment: str
+    values: Values
     data: Choice
     model: Choice
     recipe: Recipe
@@ -69,21 +77,35 @@ class Experiment:
         return create_model(name, image_shape=self.create_source().image_shape, **arguments)
 
     def resolved(self) -> dict[str, Any]:
-        """The experiment as a file would state it, with every default written out."""
+        """The run as an experiment file would state it, with every default written out."""
         data_name, data_arguments = self.data
         model_name, model_arguments = self.model
         return {
-            "name": self.name,
+            "name": self.experiment,
             "data": {"source": data_name, **data_arguments},
             "model": {"type": model_name, **model_arguments},
             "training": self.recipe.model_dump(),
         }
 
-    def run_name(self) -> str:
-        """The name of its run directory: readable, and the same just for the same resolved experiment."""
+    @property
+    def digest(self) -> str:
+        """Ten hex digits that are the same just for what trains the same, whatever it is called."""
         content = {key: value for key, value in self.resolved().items() if key != "name"}
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        return f"{self.model[0]}-{self.data[0]}-{digest[:10]}"
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+    @property
+    def directory_name(self) -> str:
+        """The name of a new run directory: readable, and ending in the digest."""
+        readable = slug(self.values) or f"{self.model[0]}-{self.data[0]}"
+        return f"{readable}-{self.digest}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What an experiment file states: one run, or one for each combination of its matrix."""
+
+    name: str
+    runs: tuple[Run, ...]
 
 
 def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -92,10 +114,80 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         ExperimentError: every problem of file and overrides, each with its place.
     """
-    document = read_document(path)
+    document = _read_extended(path)
     for override in overrides:
         _apply_override(document, override)
-    return _Validator(document).experiment()
+    combinations = expand(document)
+    problems: dict[str, list[Values]] = {problem: [] for problem in unused_axes(document)}
+    runs = []
+    for values in combinations:
+        validator = _Validator(substitute(document, values), values)
+        if run := validator.run():
+            runs.append(run)
+        for problem in validator.problems:
+            problems.setdefault(problem, []).append(values)
+    problems |= {problem: [] for problem in _same_runs(runs, document)}
+    if problems:
+        raise ExperimentError(
+            problem if len(where) in (0, len(combinations)) else f"{problem} (with {label(where[0])})"
+            for problem, where in problems.items()
+        )
+    return Experiment(document.data["name"], tuple(runs))
+
+
+def _same_runs(runs: Sequence[Run], document: Document) -> list[str]:
+    """A problem for each run that trains what an earlier one trains."""
+    first: dict[str, Run] = {}
+    problems = []
+    for run in runs:
+        earlier = first.setdefault(run.digest, run)
+        if earlier is not run:
+            message = f"the runs with {label(earlier.values)} and {label(run.values)} are the same"
+            problems.append(document.problem(("matrix",), message))
+    return problems
+
+
+def _read_extended(path: Path, below: tuple[Path, ...] = ()) -> Document:
+    """A document merged over the one that it extends, if any."""
+    document = read_document(path)
+    if "extends" not in document.data:
+        return document
+    base_name = document.data.pop("extends")
+    if not isinstance(base_name, str):
+        message = f"must be the name of a file, not {kind_of(base_name)}"
+        raise ExperimentError([document.problem(("extends",), message)])
+    base_path = path.parent / base_name
+    if base_path.resolve() in (it.resolve() for it in (*below, path)):
+        raise ExperimentError([document.problem(("extends",), f"'{base_name}' extends this file in turn")])
+    if not base_path.is_file():
+        raise ExperimentError([document.problem(("extends",), f"there is no file '{base_path}'")])
+    base = _read_extended(base_path, (*below, path))
+    return Document(
+        document.source,
+        _merged(base.data, document.data),
+        base.places | document.places,
+    )
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`: maps key by key, anything else replaced.
+
+    A section that names another type or source starts anew, and a duration replaces any other.
+    """
+    merged = dict(base)
+    for key, value in changes.items():
+        before = base.get(key)
+        if isinstance(value, dict) and isinstance(before, dict) and not _names_another(before, value):
+            merged[key] = _merged(before, value)
+        else:
+            if key in _DURATIONS:
+                merged = {k: v for k, v in merged.items() if k not in _DURATIONS}
+            merged[key] = value
+    return merged
+
+
+def _names_another(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    return any(key in before and key in after and before[key] != after[key] for key in ("type", "source"))
 
 
 def _apply_override(document: Document, override: str) -> None:
@@ -121,13 +213,15 @@ _DURATIONS = ("inputs", "steps", "epochs")
 
 
 class _Validator:
-    """Finds every problem of a document, then gives the experiment or raises them together."""
+    """Finds every problem of one combination of a document."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, values: Values) -> None:
         self.document = document
+        self.values = values
         self.problems: list[str] = []
 
-    def experiment(self) -> Experiment:
+    def run(self) -> Run | None:
+        """The run that the document states, or None where there are problems."""
         self.check(_TopLevel, self.document.data, ())
         data = self.choice("data", "source", lambda name: SOURCES[name])
         model = self.choice("model", "type", lambda name: MODELS[name], given=("image_shape",))
@@ -135,8 +229,8 @@ class _Validator:
         if data and (image_shape := self.image_shape(data)) and model:
             self.build(model, image_shape)
         if self.problems or not (data and model and recipe):
-            raise ExperimentError(self.problems)
-        return Experiment(self.document.data["name"], data, model, recipe)
+            return None
+        return Run(self.document.data["name"], self.values, data, model, recipe)
 
     def check(self, schema: type[BaseModel], value: Any, path: KeyPath) -> None:
         """Notes what `schema` finds wrong with the value at `path`."""

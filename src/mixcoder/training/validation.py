@@ -14,7 +14,7 @@ BATCH_SIZE = 500
 def validation_loss(model: Autoencoder, split: ImageSplit, loss: str) -> float:
     """The loss averaged over all pixels of all images, whatever the batches.
 
-    Per-batch sums are added in double precision. The model's training mode and torch's random state are left as
+    Per-batch sums are added in double precision. Training mode and torch's random state are left as
     they were.
 
     Args:

@@ -12,28 +12,28 @@ import torch
 
 import mixcoder
 from mixcoder.errors import RunDirectoryError, TrainingError, WriteError
-from mixcoder.experiments import runner
+from mixcoder.experiments import training_run
 from mixcoder.experiments.run_directory import RunDirectory, find_run
-from mixcoder.experiments.runner import run_experiment
-from mixcoder.experiments.spec import Experiment, read_experiment
+from mixcoder.experiments.spec import Run, read_experiment
+from mixcoder.experiments.training_run import train_run
 from mixcoder.training.trainer import Progress, Trainer
 from tests.experiments.test_spec import SOUND
 
 
 @pytest.fixture
-def experiment(tmp_path: Path) -> Experiment:
+def run(tmp_path: Path) -> Run:
     path = tmp_path / "x.yml"
     path.write_text(SOUND)
-    return read_experiment(path, ["training.inputs=8_000", "training.validations=5"])
+    return read_experiment(path, ["training.inputs=8_000", "training.validations=5"]).runs[0]
 
 
 def ignore(trainer: Trainer, progress: Progress) -> None:
     pass
 
 
-def test_a_run_leaves_what_the_design_says(tmp_path: Path, experiment: Experiment) -> None:
-    directory = run_experiment(experiment, tmp_path / "runs", ignore)
-    assert directory.path == tmp_path / "runs" / "mine" / experiment.run_name()
+def test_a_run_leaves_what_the_design_says(tmp_path: Path, run: Run) -> None:
+    directory = train_run(run, tmp_path / "runs", ignore)
+    assert directory.path == tmp_path / "runs" / "mine" / run.directory_name
     assert sorted(path.name for path in directory.path.iterdir()) == [
         "config.yml",
         "metrics.jsonl",
@@ -55,9 +55,9 @@ def test_a_run_leaves_what_the_design_says(tmp_path: Path, experiment: Experimen
     assert json.loads((directory.path / "model.json").read_text())["type"] == "mixer"
 
 
-def test_the_model_comes_back(tmp_path: Path, experiment: Experiment) -> None:
+def test_the_model_comes_back(tmp_path: Path, run: Run) -> None:
     trained: list[Trainer] = []
-    directory = run_experiment(experiment, tmp_path, lambda trainer, progress: trained.append(trainer))
+    directory = train_run(run, tmp_path, lambda trainer, progress: trained.append(trainer))
     model = mixcoder.load(directory.path)
     assert not model.training
     images = torch.rand(3, 1, 8, 8)
@@ -66,27 +66,27 @@ def test_the_model_comes_back(tmp_path: Path, experiment: Experiment) -> None:
     assert torch.equal(mixcoder.load(str(directory.path.parent))(images), model(images))
 
 
-def test_done_is_done(tmp_path: Path, experiment: Experiment) -> None:
-    directory = run_experiment(experiment, tmp_path, ignore)
+def test_done_is_done(tmp_path: Path, run: Run) -> None:
+    directory = train_run(run, tmp_path, ignore)
     before = {path: path.stat().st_mtime_ns for path in directory.path.iterdir()}
     seen: list[Progress] = []
-    run_experiment(experiment, tmp_path, lambda trainer, progress: seen.append(progress))
+    train_run(run, tmp_path, lambda trainer, progress: seen.append(progress))
     assert not seen
     assert {path: path.stat().st_mtime_ns for path in directory.path.iterdir()} == before
 
 
-def test_two_runs_with_the_same_seed_are_equal_to_the_byte(tmp_path: Path, experiment: Experiment) -> None:
-    first = run_experiment(experiment, tmp_path / "a", ignore)
+def test_two_runs_with_the_same_seed_are_equal_to_the_byte(tmp_path: Path, run: Run) -> None:
+    first = train_run(run, tmp_path / "a", ignore)
     torch.rand(5)
-    second = run_experiment(experiment, tmp_path / "b", ignore)
+    second = train_run(run, tmp_path / "b", ignore)
     for name in ("model.safetensors", "model.json", "metrics.jsonl", "config.yml"):
         assert (first.path / name).read_bytes() == (second.path / name).read_bytes()
 
 
-def test_interrupted_and_started_again_it_ends_the_same(tmp_path: Path, experiment: Experiment) -> None:
-    whole = run_experiment(experiment, tmp_path / "whole", ignore)
+def test_interrupted_and_started_again_it_ends_the_same(tmp_path: Path, run: Run) -> None:
+    whole = train_run(run, tmp_path / "whole", ignore)
 
-    def interrupt_at(step: int) -> runner.Observer:
+    def interrupt_at(step: int) -> training_run.Observer:
         def observe(trainer: Trainer, progress: Progress) -> None:
             if progress.step == step:
                 os.kill(os.getpid(), signal.SIGINT)
@@ -95,42 +95,42 @@ def test_interrupted_and_started_again_it_ends_the_same(tmp_path: Path, experime
 
     for step in (1, 60):
         with pytest.raises(TrainingError, match=f"interrupted after {step * 64:,} inputs; the same command"):
-            run_experiment(experiment, tmp_path / "parts", interrupt_at(step))
+            train_run(run, tmp_path / "parts", interrupt_at(step))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    parts = run_experiment(experiment, tmp_path / "parts", ignore)
+    parts = train_run(run, tmp_path / "parts", ignore)
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (parts.path / name).read_bytes() == (whole.path / name).read_bytes()
 
 
 def test_killed_between_checkpoints_it_goes_back_to_the_last_one(
-    tmp_path: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run_experiment(experiment, tmp_path / "whole", ignore)
-    monkeypatch.setattr(runner, "CHECKPOINT_SECONDS", 0)
+    whole = train_run(run, tmp_path / "whole", ignore)
+    monkeypatch.setattr(training_run, "CHECKPOINT_SECONDS", 0)
 
     def die(trainer: Trainer, progress: Progress) -> None:
         if progress.step == 70:
             raise ZeroDivisionError("the end")
 
     with pytest.raises(ZeroDivisionError):
-        run_experiment(experiment, tmp_path / "parts", die)
-    parts = RunDirectory.of(experiment, tmp_path / "parts")
+        train_run(run, tmp_path / "parts", die)
+    parts = RunDirectory.of(run, tmp_path / "parts")
     assert parts.read_metrics()[-1]["step"] == 70
     with (parts.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 71, "inp')  # torn by the crash
     assert parts.read_metrics()[-1]["step"] == 70
-    run_experiment(experiment, tmp_path / "parts", ignore)
+    train_run(run, tmp_path / "parts", ignore)
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (parts.path / name).read_bytes() == (whole.path / name).read_bytes()
 
 
-def test_runs_to_choose_from(tmp_path: Path, experiment: Experiment) -> None:
+def test_runs_to_choose_from(tmp_path: Path, run: Run) -> None:
     with pytest.raises(RunDirectoryError, match="holds no trained model"):
         find_run(tmp_path)
-    first = run_experiment(experiment, tmp_path, ignore)
+    first = train_run(run, tmp_path, ignore)
     assert find_run(tmp_path / "mine").path == first.path
     path = tmp_path / "x.yml"
-    run_experiment(read_experiment(path, ["training.steps=1"]), tmp_path, ignore)
+    train_run(read_experiment(path, ["training.steps=1"]).runs[0], tmp_path, ignore)
     with pytest.raises(RunDirectoryError, match="holds 2 runs; name one, such as"):
         find_run(tmp_path / "mine")
 
@@ -148,16 +148,14 @@ def test_runs_to_choose_from(tmp_path: Path, experiment: Experiment) -> None:
         ("model.safetensors", "garbage", "are not this model's weights"),
     ],
 )
-def test_damaged_models_are_refused(
-    tmp_path: Path, experiment: Experiment, name: str, content: str, sentence: str
-) -> None:
-    directory = run_experiment(experiment, tmp_path, ignore)
+def test_damaged_models_are_refused(tmp_path: Path, run: Run, name: str, content: str, sentence: str) -> None:
+    directory = train_run(run, tmp_path, ignore)
     (directory.path / name).write_text(content)
     with pytest.raises(RunDirectoryError, match=sentence):
         mixcoder.load(directory.path)
 
 
-def test_a_runs_folder_that_cannot_be_written(tmp_path: Path, experiment: Experiment) -> None:
+def test_a_runs_folder_that_cannot_be_written(tmp_path: Path, run: Run) -> None:
     (tmp_path / "runs").write_text("in the way")
     with pytest.raises(WriteError, match=r"cannot write .*config.yml: not a directory"):
-        run_experiment(experiment, tmp_path / "runs", ignore)
+        train_run(run, tmp_path / "runs", ignore)

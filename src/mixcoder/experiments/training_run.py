@@ -1,6 +1,6 @@
-"""Runs an experiment: from a validated file to a run directory with its result.
+"""One run: from what an experiment file states to a run directory with its result.
 
-Experiment ─▶ seeds ─▶ model, data ─▶ Trainer ─▶ Progress ─▶ metrics.jsonl, checkpoint, observer
+Run ─▶ seeds ─▶ model, data ─▶ Trainer ─▶ Progress ─▶ metrics.jsonl, checkpoint, observer
                                          └─ at the end ─▶ model.safetensors, result.json
 """
 
@@ -22,7 +22,7 @@ import torch
 
 from mixcoder.errors import ArgumentError, ExperimentError, TrainingError
 from mixcoder.experiments.run_directory import RunDirectory
-from mixcoder.experiments.spec import Experiment
+from mixcoder.experiments.spec import Run
 from mixcoder.models.summary import count_parameters
 from mixcoder.training.memory import check_fits, telling_of_memory
 from mixcoder.training.trainer import Progress, Trainer
@@ -33,13 +33,11 @@ Observer = Callable[[Trainer, Progress], None]
 """Told of each Progress of a run."""
 
 
-def run_experiment(
-    experiment: Experiment, runs: Path, observer: Observer, device: str = "auto"
-) -> RunDirectory:
-    """Trains what `experiment` states, unless that is done already, and goes on where a run was cut off.
+def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") -> RunDirectory:
+    """Trains what `run` states, unless that is done already, and goes on where a run was cut off.
 
     Args:
-        experiment: what to run.
+        run: what to train.
         runs: the folder of all runs.
         observer: told of the progress.
         device: "auto", "cpu", or a torch device such as "cuda:1".
@@ -49,18 +47,18 @@ def run_experiment(
 
     Raises:
         TrainingError: the loss is no longer finite, or the user interrupted the run.
-        MixcoderError: data, experiment or run directory are not in order.
+        MixcoderError: data, run or run directory are not in order.
     """
-    directory = RunDirectory.of(experiment, runs)
+    directory = RunDirectory.of(run, runs)
     if directory.read_result():
         return directory
     started = time.perf_counter()
-    with telling_of_memory(experiment.recipe.batch_size):
-        trainer = _create_trainer(experiment, _resolve_device(device))
-        directory.write_config(experiment)
+    with telling_of_memory(run.recipe.batch_size):
+        trainer = _create_trainer(run, _resolve_device(device))
+        directory.write_config(run)
         _train(trainer, directory, observer)
-    directory.write_model(trainer.model, *experiment.model)
-    directory.write_result(_result(experiment, trainer, directory, time.perf_counter() - started))
+    directory.write_model(trainer.model, *run.model)
+    directory.write_result(_result(run, trainer, directory, time.perf_counter() - started))
     return directory
 
 
@@ -84,14 +82,14 @@ def _train(trainer: Trainer, directory: RunDirectory, observer: Observer) -> Non
                 )
 
 
-def _create_trainer(experiment: Experiment, device: torch.device) -> Trainer:
+def _create_trainer(run: Run, device: torch.device) -> Trainer:
     with torch.device("meta"):
-        check_fits(experiment.create_model(), device)
-    data = experiment.create_source().load().to(device)
-    torch.manual_seed(experiment.recipe.seed)
-    model = experiment.create_model().to(device)
+        check_fits(run.create_model(), device)
+    data = run.create_source().load().to(device)
+    torch.manual_seed(run.recipe.seed)
+    model = run.create_model().to(device)
     try:
-        return Trainer(model, data, experiment.recipe)
+        return Trainer(model, data, run.recipe)
     except ArgumentError as error:
         raise ExperimentError([f"training.{error.argument}: {error.message}"]) from None
 
@@ -143,17 +141,15 @@ def _metrics(progress: Progress) -> dict[str, Any]:
     return row
 
 
-def _result(
-    experiment: Experiment, trainer: Trainer, directory: RunDirectory, wall_seconds: float
-) -> dict[str, Any]:
+def _result(run: Run, trainer: Trainer, directory: RunDirectory, wall_seconds: float) -> dict[str, Any]:
     """What came out, in the words that every listing uses."""
     model, clock = trainer.model, trainer.clock
     losses = [row["validation_loss"] for row in directory.read_metrics() if "validation_loss" in row]
     return {
-        "name": experiment.name,
+        "name": run.experiment,
         "run": directory.path.name,
-        "model": experiment.model[0],
-        "data": experiment.data[0],
+        "model": run.model[0],
+        "data": run.data[0],
         "validation_loss": losses[-1],
         "best_validation_loss": min(losses),
         "params": count_parameters(model),
