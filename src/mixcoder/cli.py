@@ -95,6 +95,27 @@ def run(
 
 
 @app.command()
+def plan(
+    file: Annotated[Path, typer.Argument(help="experiment file (YAML)")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    runs: RunsOption = Path("runs"),
+    format: FormatOption = Format.text,
+) -> None:
+    """Show every run of an experiment file with its size, cost and time; train nothing."""
+    from mixcoder.experiments.plan import plan_rows
+    from mixcoder.experiments.spec import read_experiment
+    from mixcoder.report.table import PLAN_COLUMNS, value_columns
+
+    experiment = read_experiment(file, overrides or [])
+    rows = plan_rows(experiment, runs)
+    _print_rows(rows, [*value_columns(experiment.runs[0].values), *PLAN_COLUMNS], format)
+    if format is Format.text:
+        left = sum(row["minutes"] for row in rows if not row["done"])
+        done = sum(row["done"] for row in rows)
+        print(f"{len(rows)} runs, {done} done, about {left:,.0f} minutes one after the other for the rest")
+
+
+@app.command()
 def reconstruct(
     run: Annotated[Path, typer.Argument(help="directory of a finished run")],
     output: Annotated[Path, typer.Option("--output", "-o", help="picture to write")],
@@ -146,7 +167,7 @@ def models_show(
     from mixcoder.experiments.yaml_file import parse_assignment
     from mixcoder.models import MODELS, create_model
     from mixcoder.models.summary import count_parameters, layer_rows
-    from mixcoder.report.table import Column, count
+    from mixcoder.report.table import Column, count, shape
 
     chosen = dict(MODELS[name].example)
     chosen.update(parse_assignment(argument) for argument in arguments or [])
@@ -155,7 +176,7 @@ def models_show(
     columns = [
         Column("layer", "layer"),
         Column("module", "module"),
-        Column("output_shape", "output shape", lambda shape: " x ".join(map(str, shape))),
+        Column("output_shape", "output shape", shape),
         Column("params", "params", count, is_number=True),
     ]
     _print_rows(layer_rows(model), columns, format)
@@ -171,7 +192,7 @@ def models_show(
 def data_ls(format: FormatOption = Format.text) -> None:
     """List the data sources, and which of them are on this machine."""
     from mixcoder.data import SOURCES
-    from mixcoder.report.table import Column
+    from mixcoder.report.table import Column, shape
 
     rows = []
     for name in SOURCES:
@@ -179,7 +200,7 @@ def data_ls(format: FormatOption = Format.text) -> None:
         rows.append({"source": name, "image_shape": list(source.image_shape), "status": source.status()})
     columns = [
         Column("source", "source"),
-        Column("image_shape", "image shape", lambda shape: " x ".join(map(str, shape))),
+        Column("image_shape", "image shape", shape),
         Column("status", "status"),
     ]
     _print_rows(rows, columns, format)

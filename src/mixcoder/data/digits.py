@@ -19,6 +19,7 @@ class Digits(DataSource):
     """The first 1,500 digits to train on, the last 297 to validate on. Needs no network."""
 
     image_shape = (1, 8, 8)
+    training_images = TRAINING_IMAGES
     classes = 10
 
     def load(self) -> ImageData:

@@ -38,6 +38,7 @@ class IdxSource(DataSource):
     mirrors: ClassVar[tuple[str, ...]]
     checksums: ClassVar[dict[str, str]]
     image_shape = (1, 28, 28)
+    training_images = SHAPES[TRAIN_IMAGES][0]
     classes = 10
 
     def load(self) -> ImageData:

@@ -17,10 +17,12 @@ class DataSource(ABC):
 
     Attributes:
         image_shape: (C, H, W) of its images, known before anything is loaded.
+        training_images: how many there are to train on, known before anything is loaded.
         classes: how many kinds of labels it has, or None.
     """
 
     image_shape: ImageShape
+    training_images: int
     classes: int | None = None
 
     @abstractmethod

@@ -172,12 +172,13 @@ def _read_extended(path: Path, below: tuple[Path, ...] = ()) -> Document:
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """`base` with `changes`: maps key by key, anything else replaced.
 
-    A section that names another type or source starts anew, and a duration replaces any other.
+    A section that names another type or source starts anew, as does a matrix, and a duration replaces
+    any other.
     """
     merged = dict(base)
     for key, value in changes.items():
         before = base.get(key)
-        if isinstance(value, dict) and isinstance(before, dict) and not _names_another(before, value):
+        if isinstance(value, dict) and isinstance(before, dict) and not _starts_anew(key, before, value):
             merged[key] = _merged(before, value)
         else:
             if key in _DURATIONS:
@@ -186,8 +187,10 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _names_another(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    return any(key in before and key in after and before[key] != after[key] for key in ("type", "source"))
+def _starts_anew(section: str, before: dict[str, Any], after: dict[str, Any]) -> bool:
+    return section == "matrix" or any(
+        key in before and key in after and before[key] != after[key] for key in ("type", "source")
+    )
 
 
 def _apply_override(document: Document, override: str) -> None:

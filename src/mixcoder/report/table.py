@@ -57,6 +57,39 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def shape(sizes: Sequence[int]) -> str:
+    """(16, 4, 4) as 16 x 4 x 4."""
+    return " x ".join(map(str, sizes))
+
+
+def plain(value: Any) -> str:
+    """A value of a matrix as an experiment file would have it, without brackets."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={plain(part)}" for key, part in value.items())
+    if isinstance(value, list):
+        return ",".join(map(plain, value))
+    return str(value)
+
+
+def value_columns(values: Mapping[str, Any]) -> list[Column]:
+    """A column for each axis of a matrix."""
+    return [
+        Column(axis, axis, plain, is_number=isinstance(value, int | float) and not isinstance(value, bool))
+        for axis, value in values.items()
+    ]
+
+
+PLAN_COLUMNS = (
+    Column("latent_shape", "latent shape", shape),
+    Column("compression_ratio", "ratio", lambda ratio: f"{ratio:.4g}", is_number=True),
+    Column("params", "model params", count, is_number=True),
+    Column("madds", "multiply-adds", count, is_number=True),
+    Column("memory_bytes", "memory (MB)", lambda size: f"{size / 1e6:,.1f}", is_number=True),
+    Column("minutes", "minutes", lambda minutes: f"{minutes:.1f}", is_number=True),
+    Column("done", "done", lambda done: "yes" if done else ""),
+)
+"""What a run will be, beside its values of the matrix."""
+
 RESULT_COLUMNS = (
     Column("run", "run"),
     Column("validation_loss", "validation loss", lambda loss: f"{loss:.7f}", is_number=True),

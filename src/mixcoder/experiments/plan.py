@@ -1,0 +1,88 @@
+"""What an experiment will be, before anything trains.
+
+Experiment ─▶ every model on the meta device ─▶ shapes, parameters, multiply-adds, memory
+           └▶ finished runs, or two seconds of training steps ─▶ minutes
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mixcoder.experiments.run_directory import RunDirectory
+from mixcoder.experiments.spec import Experiment, Run
+from mixcoder.models.cost import count_madds, training_bytes
+from mixcoder.models.summary import count_parameters
+from mixcoder.training.optimizers import create_optimizers
+from mixcoder.training.step import create_step
+
+CALIBRATION_SECONDS = 1.0
+"""For each of two models, the cheapest and the dearest."""
+
+
+def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
+    """One row a run: its values of the matrix, its size, its cost, and how long it takes or took.
+
+    Args:
+        experiment: every run of it has been checked.
+        runs: the folder of all runs, for those that are done.
+
+    Returns:
+        Rows with the matrix's axes, `latent_shape`, `compression_ratio`, `params`, `madds` (of one
+        image), `memory_bytes`, `minutes` and `done`.
+    """
+    rows = [_counted(run) for run in experiment.runs]
+    results = [RunDirectory.of(run, runs).read_result() for run in experiment.runs]
+    open_rows = [i for i, result in enumerate(results) if result is None]
+    seconds = _calibrated_seconds(experiment.runs, [row["madds"] for row in rows], open_rows)
+    for i, (row, run, result) in enumerate(zip(rows, experiment.runs, results, strict=True)):
+        row["minutes"] = result["train_minutes"] if result else _steps(run) * seconds[i] / 60
+        row["done"] = result is not None
+    return rows
+
+
+def _counted(run: Run) -> dict[str, Any]:
+    with torch.device("meta"):
+        model = run.create_model()
+    return {
+        **run.values,
+        "latent_shape": list(model.latent_shape),
+        "compression_ratio": model.compression_ratio,
+        "params": count_parameters(model),
+        "madds": count_madds(model),
+        "memory_bytes": training_bytes(model, run.recipe.batch_size),
+    }
+
+
+def _steps(run: Run) -> int:
+    return run.recipe.total_steps(run.create_source().training_images)
+
+
+def _calibrated_seconds(runs: Sequence[Run], madds: Sequence[int], chosen: Sequence[int]) -> dict[int, float]:
+    """Seconds a step of each chosen run: measured at the cheapest and the dearest, a line between."""
+    if not chosen:
+        return {}
+    work = {i: madds[i] * runs[i].recipe.batch_size for i in chosen}
+    cheapest, dearest = min(chosen, key=work.__getitem__), max(chosen, key=work.__getitem__)
+    low = _measured_seconds(runs[cheapest])
+    high = _measured_seconds(runs[dearest]) if dearest != cheapest else low
+    span = max(1, work[dearest] - work[cheapest])
+    return {i: low + (high - low) * (work[i] - work[cheapest]) / span for i in chosen}
+
+
+def _measured_seconds(run: Run) -> float:
+    """Seconds of one training step of `run` here, on noise; the first step is left out."""
+    with torch.random.fork_rng(devices=[]):
+        model = run.create_model()
+        images = torch.rand(run.recipe.batch_size, *model.image_shape)
+    step = create_step(model, create_optimizers(model, run.recipe), run.recipe.loss)
+    step(images)
+    start, steps = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < CALIBRATION_SECONDS or not steps:
+        step(images)
+        steps += 1
+    return elapsed / steps

@@ -1,0 +1,73 @@
+"""The plan: counts that are the article's, refusals before training, times that mean something."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from mixcoder.experiments import plan
+from mixcoder.experiments.spec import read_experiment
+from tests.conftest import Cli
+
+ROOT = Path(__file__).parents[2]
+TABLES = YAML(typ="safe").load(ROOT / "tests" / "article.yml")
+
+
+@pytest.fixture(autouse=True)
+def _short_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "CALIBRATION_SECONDS", 0.01)
+
+
+@pytest.mark.parametrize("table", ["conv-mixing", "linear-mixing", "cnn-baseline", "kernel-sizes"])
+def test_the_articles_tables_row_by_row(table: str, tmp_path: Path) -> None:
+    experiment = read_experiment(ROOT / "experiments" / "mnist" / f"{table}.yml")
+    rows = plan.plan_rows(experiment, tmp_path)
+    assert Counter(row["params"] for row in rows) == Counter(row["params"] for row in TABLES[table])
+    assert all(row["minutes"] > 0 and row["madds"] > 0 and not row["done"] for row in rows)
+    if table != "kernel-sizes":  # whose rows the article sorts by loss
+        assert [row["params"] for row in rows] == [row["params"] for row in TABLES[table]]
+    for run, row in zip(experiment.runs, rows, strict=True):
+        [figures] = [
+            it
+            for it in TABLES[table]
+            if it["params"] == row["params"]
+            and all(it["model"][key] == value for key, value in run.model[1].items() if key in it["model"])
+        ]
+        assert run.recipe.learning_rate == figures["learning_rate"]
+        assert run.recipe.total_steps(60_000) == 15_625
+
+
+def test_command(cli: Cli) -> None:
+    file = ROOT / "experiments" / "mnist" / "conv-mixing.yml"
+    status, out, _ = cli("plan", file, "matrix.seed=[0, 1]")
+    assert status == 0
+    assert "16 runs, 0 done, about" in out
+    assert "35,793" in out
+    status, out, _ = cli("plan", file, "--format", "json")
+    row = json.loads(out)[4]
+    assert (row["at"], row["seed"], row["latent_shape"], row["params"]) == ([1], 0, [16], 34_161)
+    assert not list(Path().iterdir())
+
+
+def test_what_is_done_is_told_with_its_time(cli: Cli) -> None:
+    Path("x.yml").write_text(
+        "name: mine\ndata: {source: digits}\ntraining: {steps: '${steps}'}\nmatrix: {steps: [3, 400]}\n"
+        "model: {type: mixer, patch_size: 4, hidden_channels: [4], latent_dim: 2}\n"
+    )
+    assert cli("run", "x.yml", "matrix.steps=[3]")[0] == 0
+    [short, long] = json.loads(cli("plan", "x.yml", "--format", "json")[1])
+    assert (short["done"], long["done"]) == (True, False)
+    [result] = Path("runs/mine").glob("*/result.json")
+    assert short["minutes"] == json.loads(result.read_text())["train_minutes"]
+
+
+def test_a_row_that_cannot_work_is_refused_with_its_reason(cli: Cli) -> None:
+    file = ROOT / "experiments" / "mnist" / "kernel-sizes.yml"
+    status, out, err = cli("plan", file, "matrix.ks=[1, 2]")
+    assert (status, out) == (2, "")
+    assert "kernel_size: must be odd so that padding keeps the size, got 2" in err
+    assert "(with mixer=cnn, ks=2, seed=0)" in err
