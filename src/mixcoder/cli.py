@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from mixcoder.errors import ArgumentError, DataError, MixcoderError
+from mixcoder.errors import ArgumentError, DataError, MixcoderError, TrainingError
 
 if TYPE_CHECKING:
     from mixcoder.data import IdxSource
+    from mixcoder.experiments.spec import Experiment, Run
     from mixcoder.report.table import Column
 
 app = typer.Typer(
@@ -29,6 +30,10 @@ models_app = typer.Typer(help="The models and their layers.", no_args_is_help=Tr
 data_app = typer.Typer(help="The data sources: list, fetch, verify.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
+
+
+_plugins: list[str] = []
+"""What `--plugin` named, for the workers of a sweep."""
 
 
 class Format(StrEnum):
@@ -67,6 +72,7 @@ def main_options(
 
         for name in plugin:
             load_plugin(name)
+        _plugins[:] = plugin
 
 
 @app.command()
@@ -76,22 +82,18 @@ def run(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="such as training.inputs=50_000")
     ] = None,
     runs: RunsOption = Path("runs"),
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=256, help="runs side by side")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
     format: FormatOption = Format.text,
 ) -> None:
-    """Train what an experiment file states, and print the result table."""
+    """Train what of an experiment file is not done yet, and print the result table."""
     from mixcoder.experiments.spec import read_experiment
-    from mixcoder.experiments.training_run import train_run
-    from mixcoder.progress import training_progress
-    from mixcoder.report.table import RESULT_COLUMNS
 
     experiment = read_experiment(file, overrides or [])
-    with training_progress(Console(stderr=True)) as observer:
-        directories = [train_run(run, runs, observer, device) for run in experiment.runs]
-    _print_rows([directory.read_result() or {} for directory in directories], RESULT_COLUMNS, format)
-    if format is Format.text:
-        for directory in directories:
-            print(directory.path)
+    if len(experiment.runs) == 1:
+        _run_here(experiment.runs[0], runs, device, format)
+    else:
+        _run_sweep(experiment, runs, jobs, device, format)
 
 
 @app.command()
@@ -248,6 +250,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+
+
+def _run_here(run: Run, runs: Path, device: str, format: Format) -> None:
+    from mixcoder.experiments.training_run import train_run
+    from mixcoder.progress import training_progress
+    from mixcoder.report.table import RESULT_COLUMNS
+
+    with training_progress(Console(stderr=True)) as observer:
+        directory = train_run(run, runs, observer, device)
+    _print_rows([directory.read_result() or {}], RESULT_COLUMNS, format)
+    if format is Format.text:
+        print(directory.path)
+
+
+def _run_sweep(experiment: Experiment, runs: Path, jobs: int, device: str, format: Format) -> None:
+    from mixcoder.experiments.results import result_rows
+    from mixcoder.experiments.sweep import run_sweep
+    from mixcoder.progress import sweep_progress
+    from mixcoder.report.table import SWEEP_COLUMNS, value_columns
+
+    with sweep_progress(Console(stderr=True)) as observer:
+        states = run_sweep(experiment, runs, observer, jobs, device, _plugins)
+    columns = [*value_columns(experiment.runs[0].values), *SWEEP_COLUMNS]
+    _print_rows(result_rows(experiment, runs), columns, format)
+    failed = [state for state in states if state.state == "failed"]
+    if failed:
+        reasons = "".join(f"\n  {state.name}: {state.reason}" for state in failed)
+        raise TrainingError(f"{len(failed)} of {len(states)} runs failed:{reasons}")
 
 
 def _file_source(name: str) -> IdxSource:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -18,6 +19,7 @@ from rich.progress import (
 from rich.progress import Progress as Live
 
 if TYPE_CHECKING:
+    from mixcoder.experiments.sweep import RunState
     from mixcoder.training.trainer import Progress, Trainer
 
 _SHORTEST_PAUSE = 5.0
@@ -54,6 +56,52 @@ def training_progress(console: Console) -> Iterator[Callable[[Trainer, Progress]
             )
 
         yield show
+
+
+@contextmanager
+def sweep_progress(console: Console) -> Iterator[Callable[[Sequence[RunState]], None]]:
+    """Gives an observer that shows all runs of a sweep: how many are done, and how those that run stand."""
+    if not console.is_terminal:
+        yield _PlainSweep(console)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+    with Live(*columns, console=console) as live:
+        total = live.add_task("all runs", text="")
+        tasks: dict[str, TaskID] = {}
+
+        def show(states: Sequence[RunState]) -> None:
+            ended = [state for state in states if state.state in ("done", "failed")]
+            failed = sum(state.state == "failed" for state in ended)
+            text = f"{len(ended) - failed} done" + (f", {failed} failed" if failed else "")
+            live.update(total, total=len(states), completed=len(ended), text=text)
+            for state in states:
+                if state.state == "running":
+                    if state.name not in tasks:
+                        tasks[state.name] = live.add_task(state.name, total=_total_inputs(state), text="")
+                    seen = state.metrics.get("inputs", 0)
+                    live.update(tasks[state.name], completed=seen, text=_standing(state))
+                elif state.name in tasks:
+                    live.remove_task(tasks.pop(state.name))
+
+        yield show
+
+
+class _PlainSweep:
+    """An observer that prints a line when a run starts and when it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.shown: dict[str, str] = {}
+
+    def __call__(self, states: Sequence[RunState]) -> None:
+        for state in states:
+            if state.state == self.shown.get(state.name, "waiting"):
+                continue
+            self.shown[state.name] = state.state
+            reason = f" ({state.reason})" if state.reason else ""
+            self.console.print(
+                f"{state.state}: {state.name}{reason}", soft_wrap=True, highlight=False, markup=False
+            )
 
 
 @contextmanager
@@ -119,6 +167,17 @@ class _Losses:
             self.validation = progress.validation_loss
         text = f"loss {progress.training_loss:.5f}"
         return text if self.validation is None else f"{text} · validation {self.validation:.5f}"
+
+
+def _total_inputs(state: RunState) -> int:
+    recipe = state.run.recipe
+    return recipe.total_steps(state.run.create_source().training_images) * recipe.batch_size
+
+
+def _standing(state: RunState) -> str:
+    if not state.metrics:
+        return "getting ready"
+    return f"{state.metrics['inputs']:,} inputs · loss {state.metrics['training_loss']:.5f}"
 
 
 def _time_left(trainer: Trainer, progress: Progress) -> str:

@@ -6,6 +6,7 @@ runs/<experiment>/<model>-<data>-<hash>/
   checkpoint/latest.safetensors   all that is needed to go on
   model.safetensors, model.json   the trained model, all that `load` needs
   result.json                     how good, how large, how fast, on what
+  log.txt, failure.json           of a sweep's worker: what it said, why it failed
 """
 
 from __future__ import annotations
@@ -89,6 +90,15 @@ class RunDirectory:
     def write_result(self, result: dict[str, Any]) -> None:
         """Writes the result; its being there means that the run is done."""
         write_atomically(self.path / "result.json", _pretty(result))
+
+    def write_failure(self, failure: dict[str, Any]) -> None:
+        """Writes why the last try failed."""
+        write_atomically(self.path / "failure.json", _pretty(failure))
+
+    def read_failure(self) -> dict[str, Any] | None:
+        """Why the last try failed, or None."""
+        path = self.path / "failure.json"
+        return _read_json(path) if path.is_file() else None
 
     def read_result(self) -> dict[str, Any] | None:
         """The result, or None while the run is not done."""

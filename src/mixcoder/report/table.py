@@ -90,13 +90,22 @@ PLAN_COLUMNS = (
 )
 """What a run will be, beside its values of the matrix."""
 
-RESULT_COLUMNS = (
-    Column("run", "run"),
-    Column("validation_loss", "validation loss", lambda loss: f"{loss:.7f}", is_number=True),
-    Column("inputs", "inputs", count, is_number=True),
-    Column("params", "model params", count, is_number=True),
-    Column("compression_ratio", "ratio", lambda ratio: f"{ratio:.4g}", is_number=True),
-    Column("train_minutes", "train time (minutes)", lambda minutes: f"{minutes:.2f}", is_number=True),
-    Column("throughput", "throughput", lambda speed: f"{speed:,.0f}/s", is_number=True),
+
+def known(show: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Shows a value by `show`, and nothing where there is none."""
+    return lambda value: "" if value is None else show(value)
+
+
+_FIGURES = (
+    Column("validation_loss", "validation loss", known(lambda loss: f"{loss:.7f}"), is_number=True),
+    Column("inputs", "inputs", known(count), is_number=True),
+    Column("params", "model params", known(count), is_number=True),
+    Column("compression_ratio", "ratio", known(lambda ratio: f"{ratio:.4g}"), is_number=True),
+    Column("train_minutes", "train time (minutes)", known(lambda minutes: f"{minutes:.2f}"), is_number=True),
+    Column("throughput", "throughput", known(lambda speed: f"{speed:,.0f}/s"), is_number=True),
 )
-"""The article's columns."""
+RESULT_COLUMNS = (Column("run", "run"), *_FIGURES)
+"""The article's columns, for a single run."""
+
+SWEEP_COLUMNS = (Column("state", "state"), *_FIGURES)
+"""The article's columns, beside the values of a matrix."""

@@ -1,0 +1,143 @@
+"""Sweeps: real worker processes that finish, fail, are killed and start again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mixcoder.experiments.spec import read_experiment
+from mixcoder.experiments.sweep import RunState, run_sweep
+from tests.conftest import Cli
+
+SWEEP = """\
+name: mine
+data: {source: digits}
+model:
+  type: mixer
+  patch_size: 4
+  hidden_channels: [9]
+  latent_dim: 3
+  mixer_at: [1]
+  mixer: ${mixer}
+training: {learning_rate: "${rate}", inputs: 9_600, optimizer: sgd, validations: 3}
+matrix:
+  mixer: [cnn, mlp]
+  rate: [0.1]
+"""
+PLUGIN = """\
+import os, signal, torch, mixcoder
+
+@mixcoder.register_mixer("killed")
+class Killed(mixcoder.MixingLayer):
+    '''Ends its process.'''
+
+    def __init__(self, grid, channels, kernel_size):
+        super().__init__()
+
+    def mix(self, x):
+        if not x.is_meta:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+@mixcoder.register_mixer("huge")
+class Huge(mixcoder.MixingLayer):
+    '''Asks for more than there is.'''
+
+    def __init__(self, grid, channels, kernel_size):
+        super().__init__()
+
+    def mix(self, x):
+        return x + torch.zeros(2**55, device=x.device)[:1]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _sweep_file(tmp_path: Path) -> None:
+    (tmp_path / "x.yml").write_text(SWEEP)
+    (tmp_path / "mine.py").write_text(PLUGIN)
+
+
+def outcomes(runs: Path) -> dict[str, tuple[bytes, bytes]]:
+    return {
+        path.name: ((path / "model.safetensors").read_bytes(), (path / "metrics.jsonl").read_bytes())
+        for path in sorted((runs / "mine").iterdir())
+    }
+
+
+def test_side_by_side_is_one_by_one(cli: Cli) -> None:
+    status, out, err = cli("run", "x.yml", "-j", "2", "--runs", "two", "--format", "json")
+    assert status == 0
+    rows = json.loads(out)
+    assert [(row["mixer"], row["state"]) for row in rows] == [("cnn", "done"), ("mlp", "done")]
+    assert rows[0]["params"] < rows[1]["params"]
+    assert err.count("running: mixer=") == err.count("done: mixer=") == 2
+
+    for mixer in ("cnn", "mlp"):
+        assert cli("run", "x.yml", f"matrix.mixer=[{mixer}]", "--runs", "one")[0] == 0
+    alone, together = outcomes(Path("one")), outcomes(Path("two"))
+    assert [name[-10:] for name in alone] == [name[-10:] for name in together]
+    assert list(alone.values()) == list(together.values())
+
+    before = outcomes(Path("two"))
+    status, out, err = cli("run", "x.yml", "-j", "2", "--runs", "two")
+    assert (status, err) == (0, "")
+    assert outcomes(Path("two")) == before
+
+
+def test_failures_keep_to_themselves_and_are_told(cli: Cli) -> None:
+    status, out, err = cli(
+        "--plugin", "mine.py", "run", "x.yml", "-j", "2",
+        "matrix.mixer=[killed, huge, cnn]", "matrix.rate=[0.1]", 'matrix.include=[{mixer: mlp, rate: 1000000000.0}]',
+    )  # fmt: skip
+    assert status == 1
+    assert "error: 3 of 4 runs failed:" in err
+    assert "mixer=killed, rate=0.1: killed by SIGKILL; the machine may have been out of memory" in err
+    assert "mixer=huge, rate=0.1: error: out of memory with batches of 64 images; try a smaller" in err
+    assert "mixer=mlp, rate=1000000000.0: error: the loss became" in err
+    assert out.count("failed") == 3
+    assert out.count("done") == 1
+    [failure] = Path("runs/mine").glob("mixer-killed*/failure.json")
+    assert json.loads(failure.read_text())["exit_status"] == -9
+    assert len(list(Path("runs/mine").glob("*/result.json"))) == 1
+
+
+def test_killed_as_a_group_and_started_again_it_ends_the_same(cli: Cli, tmp_path: Path) -> None:
+    assert cli("run", "x.yml", "-j", "2", "--runs", "calm")[0] == 0
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mixcoder", "run", "x.yml", "-j", "2", "--runs", "stormy"]
+    chance = random.Random(5)
+    for _ in range(3):
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(chance.uniform(1, 6))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert cli("run", "x.yml", "-j", "2", "--runs", "stormy")[0] == 0
+    assert outcomes(Path("stormy")) == outcomes(Path("calm"))
+
+
+def test_interrupted_workers_save_and_end(tmp_path: Path) -> None:
+    experiment = read_experiment(tmp_path / "x.yml", ["training.inputs=60_000_000"])
+
+    def interrupt(states: Sequence[RunState]) -> None:
+        if all(state.metrics for state in states):
+            raise KeyboardInterrupt
+
+    with pytest.raises(Exception, match="interrupted; the same command goes on from there"):
+        run_sweep(experiment, tmp_path / "runs", interrupt, jobs=2)
+    for path in (tmp_path / "runs" / "mine").iterdir():
+        assert (path / "checkpoint" / "latest.safetensors").is_file()
+        assert "interrupted after" in (path / "log.txt").read_text()
+        assert not (path / "result.json").exists()
