@@ -53,7 +53,9 @@ def test_readme_python(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_experiment_file_document(tmp_path: Path) -> None:
-    [experiment] = blocks("docs/experiment-file.md", "yaml")
+    experiment, matrix = blocks("docs/experiment-file.md", "yaml")
+    (tmp_path / "x.yml").write_text(matrix)
+    assert len(read_experiment(tmp_path / "x.yml").runs) == 3 * 2 * 2 * 2 - 4 + 1
     (tmp_path / "x.yml").write_text(experiment)
     assert read_experiment(tmp_path / "x.yml").runs[0].recipe.inputs == 1_000_000
     text = (ROOT / "docs" / "experiment-file.md").read_text(encoding="utf-8")

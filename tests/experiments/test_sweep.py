@@ -94,10 +94,12 @@ def test_side_by_side_is_one_by_one(cli: Cli) -> None:
 
 
 def test_failures_keep_to_themselves_and_are_told(cli: Cli) -> None:
-    status, out, err = cli(
-        "--plugin", "mine.py", "run", "x.yml", "-j", "2",
-        "matrix.mixer=[killed, huge, cnn]", "matrix.rate=[0.1]", 'matrix.include=[{mixer: mlp, rate: 1000000000.0}]',
-    )  # fmt: skip
+    overrides = [
+        "matrix.mixer=[killed, huge, cnn]",
+        "matrix.rate=[0.1]",
+        "matrix.include=[{mixer: mlp, rate: 1000000000.0}]",
+    ]
+    status, out, err = cli("--plugin", "mine.py", "run", "x.yml", "-j", "2", *overrides)
     assert status == 1
     assert "error: 3 of 4 runs failed:" in err
     assert "mixer=killed, rate=0.1: killed by SIGKILL; the machine may have been out of memory" in err
