@@ -60,7 +60,8 @@ def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem
     """
     problems: dict[Path, str] = {}
     for finding in sorted(error.errors(include_url=False), key=lambda it: it["type"] != "extra_forbidden"):
-        path = tuple(part for part in finding["loc"] if not _is_union_branch(part))
+        is_key = finding["type"] == "extra_forbidden"
+        path = tuple(part for part in finding["loc"] if is_key or not _is_union_branch(part))
         problems.setdefault(path, _sentence(finding, schema))
     return list(problems.items())
 

@@ -29,7 +29,7 @@ def test_reads_plain_and_gzipped(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (SOUND[:-5], "is truncated, it ends 5 bytes early; fetch it again"),
+        (SOUND[:-5], "is truncated, it ends 5 bytes early; delete it and fetch it again"),
         (SOUND + b"!", "is longer than the 40 bytes that it states"),
         (SOUND[:10], r"holds an array of 3, expected 3 x 2 x 4"),
         (b"", "is not an IDX file"),

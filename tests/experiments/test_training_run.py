@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import mixcoder
-from mixcoder.errors import RunDirectoryError, TrainingError, WriteError
+from mixcoder.errors import ExperimentError, RunDirectoryError, TrainingError, WriteError
 from mixcoder.experiments import training_run
 from mixcoder.experiments.run_directory import RunDirectory, find_run
 from mixcoder.experiments.spec import Run, read_experiment
@@ -159,3 +159,36 @@ def test_a_runs_folder_that_cannot_be_written(tmp_path: Path, run: Run) -> None:
     (tmp_path / "runs").write_text("in the way")
     with pytest.raises(WriteError, match=r"cannot write .*config.yml: not a directory"):
         train_run(run, tmp_path / "runs", ignore)
+
+
+def test_shared_weights_are_saved_and_come_back(tmp_path: Path, run: Run) -> None:
+    @mixcoder.register_mixer("shared")
+    class Shared(mixcoder.MixingLayer):
+        """Two names for one weight."""
+
+        def __init__(self, grid: tuple[int, int], channels: int, kernel_size: int) -> None:
+            super().__init__()
+            self.one = torch.nn.Linear(channels, channels)
+            self.two = self.one
+
+        def mix(self, x: torch.Tensor) -> torch.Tensor:
+            mixed: torch.Tensor = self.two(self.one(x.roll(1, dims=1)))
+            return mixed
+
+    path = tmp_path / "x.yml"
+    [shared] = read_experiment(path, ["model.mixer=shared", "model.mixer_at=[1]", "training.steps=3"]).runs
+    directory = train_run(shared, tmp_path, lambda trainer, progress: trainer.save(tmp_path / "checkpoint"))
+    assert mixcoder.load(directory.path)(torch.rand(1, 1, 8, 8)).shape == (1, 1, 8, 8)
+
+
+def test_a_layer_that_cannot_run_is_refused_before_training(tmp_path: Path) -> None:
+    @mixcoder.register_mixer("broken")
+    class Broken(mixcoder.MixingLayer):
+        """Forgets to mix."""
+
+        def __init__(self, grid: tuple[int, int], channels: int, kernel_size: int) -> None:
+            super().__init__()
+
+    (tmp_path / "x.yml").write_text(SOUND)
+    with pytest.raises(ExperimentError, match="model: cannot run on the images"):
+        read_experiment(tmp_path / "x.yml", ["model.mixer=broken", "model.mixer_at=[1]"])

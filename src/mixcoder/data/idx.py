@@ -37,7 +37,9 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
         with opener(path, "rb") as file:
             content: bytes = file.read(wanted + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read, it may be truncated ({error}); fetch it again") from error
+        raise DataError(
+            f"{path}: cannot be read, it may be truncated ({error}); delete it and fetch it again"
+        ) from error
 
     header = struct.pack(f">HBB{len(shape)}I", 0, _UNSIGNED_BYTES, len(shape), *shape)
     if content[:4] != header[:4]:
@@ -47,8 +49,9 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
         found = struct.unpack(f">{count}I", content[4 : 4 + 4 * count])
         raise DataError(f"{path}: holds an array of {_sizes(found)}, expected {_sizes(shape)}")
     if len(content) < wanted:
+        missing = wanted - len(content)
         raise DataError(
-            f"{path}: is truncated, it ends {wanted - len(content):,} bytes early; fetch it again"
+            f"{path}: is truncated, it ends {missing:,} bytes early; delete it and fetch it again"
         )
     if len(content) > wanted:
         raise DataError(f"{path}: is longer than the {wanted:,} bytes that it states")

@@ -46,7 +46,7 @@ def register_source(name: str) -> Callable[[type[DataSource]], type[DataSource]]
     return SOURCES.register(name)
 
 
-def create_source(name: str, **arguments: Any) -> DataSource:
+def create_source(name: str, /, **arguments: Any) -> DataSource:
     """The data source called `name`, not loaded yet.
 
     Raises:
@@ -56,7 +56,7 @@ def create_source(name: str, **arguments: Any) -> DataSource:
     return source(**checked_arguments(source, arguments, f"data source '{name}'"))
 
 
-def load_data(name: str, **arguments: Any) -> ImageData:
+def load_data(name: str, /, **arguments: Any) -> ImageData:
     """The images of the data source called `name`.
 
     Raises:

@@ -48,6 +48,7 @@ class RunDirectory:
         text = BytesIO()
         yaml = YAML()
         yaml.default_flow_style = None
+        yaml.width = 2**31 - 1  # a folded line could lose spaces of a text
         yaml.dump(run.resolved(), text)
         write_atomically(self.path / "config.yml", text.getvalue())
 
@@ -83,9 +84,11 @@ class RunDirectory:
             "type": name,
             "arguments": {"image_shape": list(model.image_shape), **arguments},
         }
-        weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-        write_atomically(self.path / "model.json", _pretty(description))
+        weights = {
+            key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()
+        }
         write_atomically(self.path / "model.safetensors", save_tensors(weights))
+        write_atomically(self.path / "model.json", _pretty(description))
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Writes the result; its being there means that the run is done."""

@@ -314,9 +314,19 @@ class _Validator:
         name, arguments = model
         try:
             with torch.device("meta"):
-                create_model(name, image_shape=image_shape, **arguments)
+                built = create_model(name, image_shape=image_shape, **arguments)
         except ArgumentError as error:
             self.note_argument("model", error)
+            return
+        images = torch.zeros(2, *image_shape, device="meta")
+        try:
+            shape = tuple(built(images).shape)
+        except Exception as error:  # of a plugin's own layer; ours have been refused above
+            reason = str(error).partition("\n")[0]
+            self.note(("model",), f"cannot run on the images ({type(error).__name__}: {reason})")
+            return
+        if shape != tuple(images.shape):
+            self.note(("model",), f"makes {shape} of images {tuple(images.shape)}")
 
     def note_argument(self, section: str, error: ArgumentError) -> None:
         self.note((section, error.argument) if error.argument else (section,), error.message)

@@ -50,7 +50,7 @@ def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") ->
         MixcoderError: data, run or run directory are not in order.
     """
     directory = RunDirectory.of(run, runs)
-    if directory.read_result():
+    if directory.read_result() is not None:
         return directory
     started = time.perf_counter()
     with telling_of_memory(run.recipe.batch_size):
@@ -100,7 +100,7 @@ def _resolve_device(device: str) -> torch.device:
     try:
         resolved = torch.device(device)
         torch.zeros(1, device=resolved).item()
-    except (RuntimeError, AssertionError) as error:
+    except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ArgumentError(
             "device", f"'{device}' cannot be used here ({reason}); 'auto' or 'cpu' can"
@@ -119,7 +119,9 @@ def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     try:
-        before = signal.signal(signal.SIGINT, remember)
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.SIG_IGN:  # a background job leaves Ctrl-C to its parent
+            signal.signal(signal.SIGINT, remember)
     except ValueError:  # not in the main thread, where no signal arrives
         yield lambda: False
         return

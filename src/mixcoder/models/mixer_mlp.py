@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from mixcoder.errors import ArgumentError
 from mixcoder.models.activations import create_activation
 from mixcoder.models.autoencoder import Autoencoder, checked_image_shape
-from mixcoder.models.mixing import MixingLayer, create_mixing_layer
+from mixcoder.models.mixing import MIXERS, MixingLayer, create_mixing_layer
 from mixcoder.models.norms import create_norm
 from mixcoder.models.patches import Patchify, Unpatchify, patch_grid
 from mixcoder.models.registry import check_positive, register_model
@@ -129,12 +129,16 @@ class MixerMLP(Autoencoder):
         check_positive("hidden_channels", *hidden_channels)
         _check_mixer_at(mixer_at, len(hidden_channels))
         self.latent_shape = (latent_dim,)
+        # Names are checked here too: without a mixing layer nothing else would look them up.
+        encoder_mixer_activation = encoder_mixer_activation or activation
+        for name in (activation, encoder_mixer_activation):
+            create_activation(name)
+        _, _ = MIXERS[mixer], create_norm(norm, 1)
 
         grid = patch_grid(self.image_shape, patch_size)
         patches = math.prod(grid)
         breadths = [self.image_shape[0] * patch_size**2, *hidden_channels]
         stages = list(zip(range(1, len(breadths)), breadths, breadths[1:], strict=False))
-        encoder_mixer_activation = encoder_mixer_activation or activation
 
         def mixing_layer(channels: int, mixer_activation: str) -> MixingLayer:
             return create_mixing_layer(mixer, grid, channels, kernel_size, mixer_activation, norm)

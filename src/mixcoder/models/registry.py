@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mixcoder.errors import ArgumentError
+from mixcoder.errors import ArgumentError, MixcoderError
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.registry import Registry
 from mixcoder.signatures import checked_arguments
@@ -14,7 +14,7 @@ register_model = MODELS.register
 LARGEST_SIZE = 1_000_000
 
 
-def create_model(name: str, **arguments: Any) -> Autoencoder:
+def create_model(name: str, /, **arguments: Any) -> Autoencoder:
     """Builds the model called `name` from flat arguments; `image_shape` (C, H, W) is one of them.
 
     The weights are initialised as torch does, from torch's global random state: call
@@ -27,8 +27,10 @@ def create_model(name: str, **arguments: Any) -> Autoencoder:
     checked = checked_arguments(model, arguments, f"model '{name}'")
     try:
         return model(**checked)
-    except (RuntimeError, OverflowError, MemoryError) as error:
-        reason = str(error).partition("\n")[0]
+    except MixcoderError:
+        raise
+    except Exception as error:  # torch's own words for numbers beyond it, or a plugin's mistake
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ArgumentError("", f"model '{name}' cannot be built with these numbers ({reason})") from error
 
 

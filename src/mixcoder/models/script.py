@@ -37,6 +37,8 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<word>[A-Za-z]+)|(?P<number>\d+)|(?P<sign>[=*/|])|(?P<end>$)|(?P<other>.))", re.S
 )
 _MAX_NUMBER = 65_536
+_MAX_SKIP_LAYERS = 64
+_MAX_STEPS = 1_000
 
 
 # ── the language: text → steps ───────────────────────────────────────────────────────────────────────
@@ -78,9 +80,13 @@ class _Parser:
 
     def steps(self) -> Iterator[Step]:
         yield self.step()
+        count = 1
         while self.token.text == "|":
             self.take()
             yield self.step()
+            count += 1
+            if count > _MAX_STEPS:
+                raise ScriptError(f"has more than {_MAX_STEPS:,} steps", self.script, self.token.position)
         if self.token.kind != "end":
             self.fail("'|' or the end")
 
@@ -92,10 +98,10 @@ class _Parser:
         if self.token.kind != "number":
             self.fail("a whole number")
         number = self.take()
-        if len(number.text) > 5 or not (0 if word.text == "scl" else 1) <= int(number.text) <= _MAX_NUMBER:
-            lowest = 0 if word.text == "scl" else 1
+        lowest, highest = (0, _MAX_SKIP_LAYERS) if word.text == "scl" else (1, _MAX_NUMBER)
+        if len(number.text) > 5 or not lowest <= int(number.text) <= highest:
             raise ScriptError(
-                f"expected a number from {lowest} to {_MAX_NUMBER}, found {number.text[:20]}",
+                f"expected a number from {lowest} to {highest}, found {number.text[:20]}",
                 self.script,
                 number.position,
             )

@@ -17,6 +17,16 @@ COLUMNS = 8
 _GAP = 2
 _ROW_GAP = 10
 _WHITE = 255
+_FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".gif": "GIF",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
 
 
 def reconstruction_grid(model: Autoencoder, images: Tensor, scale: int | None = None) -> Image.Image:
@@ -53,11 +63,14 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     Raises:
         ArgumentError: the ending is of no picture format, or the file cannot be written.
     """
-    picture_format = Image.registered_extensions().get(path.suffix.lower())
-    if picture_format not in Image.SAVE:
+    picture_format = _FORMATS.get(path.suffix.lower())
+    if picture_format is None:
         raise ArgumentError("output", f"'{path}' does not end in a picture format such as .png or .jpg")
     content = BytesIO()
-    picture.save(content, picture_format)
+    try:
+        picture.save(content, picture_format)
+    except (OSError, ValueError) as error:
+        raise ArgumentError("output", f"this picture cannot be a {picture_format} ({error})") from error
     write_atomically(path, content.getvalue())
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
+Duration = Annotated[int, Field(gt=0, le=10**12)]
 
 
 class Recipe(BaseModel):
@@ -19,13 +19,15 @@ class Recipe(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     batch_size: PositiveInt = Field(default=64, le=1_000_000, description="images of one optimizer step")
-    learning_rate: float = Field(default=0.001, gt=0, description="at its highest, after the warm-up")
+    learning_rate: float = Field(
+        default=0.001, gt=0, le=1e30, description="at its highest, after the warm-up"
+    )
     optimizer: Literal["adamw", "sgd", "muon"] = Field(
         default="adamw",
         description="adamw; sgd with Nesterov momentum 0.9; muon for matrices, adamw for the rest",
     )
     weight_decay: float | None = Field(
-        default=None, ge=0, description="null takes the optimizer's own default"
+        default=None, ge=0, le=1e30, description="null takes the optimizer's own default"
     )
     schedule: Literal["cosine", "constant"] = Field(
         default="cosine", description="of the learning rate after the warm-up; cosine falls to zero"
@@ -34,9 +36,9 @@ class Recipe(BaseModel):
         default=0, ge=0, description="steps over which the learning rate rises linearly"
     )
     loss: Literal["mse", "l1", "huber"] = Field(default="mse", description="averaged over all pixels")
-    inputs: PositiveInt | None = Field(default=None, description="images to train on, counting repetitions")
-    steps: PositiveInt | None = Field(default=None, description="optimizer steps to train for")
-    epochs: PositiveInt | None = Field(default=None, description="times to go through the training images")
+    inputs: Duration | None = Field(default=None, description="images to train on, counting repetitions")
+    steps: Duration | None = Field(default=None, description="optimizer steps to train for")
+    epochs: Duration | None = Field(default=None, description="times to go through the training images")
     validations: PositiveInt = Field(
         default=20, description="evenly spread over the run, the last at its end"
     )
@@ -55,4 +57,4 @@ class Recipe(BaseModel):
         if self.steps is not None:
             return self.steps
         inputs = self.inputs if self.inputs is not None else (self.epochs or 0) * training_images
-        return math.ceil(inputs / self.batch_size)
+        return -(-inputs // self.batch_size)

@@ -116,7 +116,7 @@ class Trainer:
         self.optimizers = create_optimizers(model, recipe)
         self._batches = TrainingBatches(data.train, recipe.batch_size, recipe.seed)
         self._train_step = create_step(model, self.optimizers, recipe.loss)
-        self._chunk_size = min(_LARGEST_CHUNK, math.ceil(self.total_steps / _CHUNKS_A_RUN))
+        self._chunk_size = min(_LARGEST_CHUNK, -(-self.total_steps // _CHUNKS_A_RUN))
         self._is_cold = True
 
     def run(self) -> Iterator[Progress]:
@@ -177,10 +177,12 @@ class Trainer:
             restore_optimizers(self.optimizers, tensors)
             self.clock = TrainingClock(**state["clock"])
             self.step = int(state["step"])
+            if not 0 <= self.step <= self.total_steps:
+                raise ValueError(f"step {self.step} of {self.total_steps}")
             torch.set_rng_state(tensors["random.cpu"])
             if torch.cuda.is_available() and "random.cuda" in tensors:
                 torch.cuda.set_rng_state(tensors["random.cuda"])
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        except (RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise RunDirectoryError(f"{path}: is not a checkpoint of this run ({error})") from error
 
     def _train_chunk(self, last_step: int) -> Tensor:
