@@ -170,8 +170,7 @@ class _Losses:
 
 
 def _total_inputs(state: RunState) -> int:
-    recipe = state.run.recipe
-    return recipe.total_steps(state.run.create_source().training_images) * recipe.batch_size
+    return state.run.total_steps * state.run.recipe.batch_size
 
 
 def _standing(state: RunState) -> str:

@@ -40,7 +40,7 @@ def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
     open_rows = [i for i, result in enumerate(results) if result is None]
     seconds = _calibrated_seconds(experiment.runs, [row["madds"] for row in rows], open_rows)
     for i, (row, run, result) in enumerate(zip(rows, experiment.runs, results, strict=True)):
-        row["minutes"] = result["train_minutes"] if result else _steps(run) * seconds[i] / 60
+        row["minutes"] = result["train_minutes"] if result else run.total_steps * seconds[i] / 60
         row["done"] = result is not None
     return rows
 
@@ -56,10 +56,6 @@ def _counted(run: Run) -> dict[str, Any]:
         "madds": count_madds(model),
         "memory_bytes": training_bytes(model, run.recipe.batch_size),
     }
-
-
-def _steps(run: Run) -> int:
-    return run.recipe.total_steps(run.create_source().training_images)
 
 
 def _calibrated_seconds(runs: Sequence[Run], madds: Sequence[int], chosen: Sequence[int]) -> dict[int, float]:

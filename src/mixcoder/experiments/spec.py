@@ -76,6 +76,11 @@ class Run:
         name, arguments = self.model
         return create_model(name, image_shape=self.create_source().image_shape, **arguments)
 
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps from start to end, known before anything is loaded."""
+        return self.recipe.total_steps(self.create_source().training_images)
+
     def resolved(self) -> dict[str, Any]:
         """The run as an experiment file would state it, with every default written out."""
         data_name, data_arguments = self.data

@@ -106,7 +106,7 @@ def run_sweep(
                 worker.state.metrics = _last_metrics(worker.state.directory.path) or worker.state.metrics
                 if worker.process.poll() is not None:
                     _finish(worker)
-            workers = [worker for worker in workers if worker.process.poll() is None]
+            workers = [worker for worker in workers if worker.state.state == "running"]
             observer(states)
     except KeyboardInterrupt:
         raise TrainingError("interrupted; the same command goes on from there") from None

@@ -12,7 +12,7 @@ from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.summary import count_parameters
 
 _BYTES_A_NUMBER = 4
-_STATES_A_PARAMETER = 4  # weight, gradient, two moments of AdamW
+BYTES_A_PARAMETER = 4 * _BYTES_A_NUMBER  # weight, gradient, two moments of AdamW in float32
 
 
 def count_madds(model: Autoencoder) -> int:
@@ -48,7 +48,7 @@ def training_bytes(model: Autoencoder, batch_size: int) -> int:
         activations = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     del loss
     return (
-        _STATES_A_PARAMETER * _BYTES_A_NUMBER * count_parameters(model)
+        BYTES_A_PARAMETER * count_parameters(model)
         + activations
         + _BYTES_A_NUMBER * batch_size * math.prod(model.image_shape)
     )

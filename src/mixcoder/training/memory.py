@@ -10,9 +10,8 @@ import torch
 
 from mixcoder.errors import ArgumentError, TrainingError
 from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.models.cost import BYTES_A_PARAMETER
 from mixcoder.models.summary import count_parameters
-
-_BYTES_A_PARAMETER = 16  # weight, gradient and two moments of AdamW in float32
 
 
 def check_fits(model: Autoencoder, device: torch.device) -> None:
@@ -26,7 +25,7 @@ def check_fits(model: Autoencoder, device: torch.device) -> None:
         ArgumentError: says how much it would take and how much there is.
     """
     params = count_parameters(model)
-    needed, available = params * _BYTES_A_PARAMETER, _memory(device)
+    needed, available = params * BYTES_A_PARAMETER, _memory(device)
     if needed > available:
         raise ArgumentError(
             "",
