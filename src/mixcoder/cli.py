@@ -16,6 +16,7 @@ from mixcoder.errors import ArgumentError, DataError, MixcoderError, TrainingErr
 
 if TYPE_CHECKING:
     from mixcoder.data import IdxSource
+    from mixcoder.experiments.results import Record
     from mixcoder.experiments.spec import Experiment, Run
     from mixcoder.report.table import Column
 
@@ -41,10 +42,29 @@ class Format(StrEnum):
 
     text = "text"
     md = "md"
+    csv = "csv"
     json = "json"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", help="text, md or json")]
+class Against(StrEnum):
+    """Published figures to compare with."""
+
+    article = "article"
+
+
+class Cost(StrEnum):
+    """What a model costs."""
+
+    params = "params"
+    time = "time"
+    madds = "madds"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="text, md, csv or json")]
+SourceArgument = Annotated[Path, typer.Argument(help="experiment file, or a folder of runs")]
+WhereOption = Annotated[
+    list[str] | None, typer.Option(help="only these runs, such as mixer=cnn or 'ks>=5'; can be repeated")
+]
 RunsOption = Annotated[Path, typer.Option("--runs", help="folder of all run directories")]
 
 
@@ -110,11 +130,80 @@ def plan(
 
     experiment = read_experiment(file, overrides or [])
     rows = plan_rows(experiment, runs)
-    _print_rows(rows, [*value_columns(experiment.runs[0].values), *PLAN_COLUMNS], format)
+    _print_rows(rows, [*value_columns([run.values for run in experiment.runs]), *PLAN_COLUMNS], format)
     if format is Format.text:
         left = sum(row["minutes"] for row in rows if not row["done"])
         done = sum(row["done"] for row in rows)
         print(f"{len(rows)} runs, {done} done, about {left:,.0f} minutes one after the other for the rest")
+
+
+@app.command()
+def table(
+    source: SourceArgument,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    runs: RunsOption = Path("runs"),
+    where: WhereOption = None,
+    sort: Annotated[str | None, typer.Option(help="key to sort by; -KEY for the largest first")] = None,
+    columns: Annotated[str | None, typer.Option(help="keys to show, separated by commas")] = None,
+    average: Annotated[str | None, typer.Option(help="axis to average over, such as seed")] = None,
+    against: Annotated[Against | None, typer.Option(help="whose figures to put beside ours")] = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Print the results of an experiment file, or of all runs in a folder."""
+    from mixcoder.experiments.article import add_article
+    from mixcoder.experiments.results import read_records, result_rows
+    from mixcoder.experiments.rows import averaged, check_key, ordered
+    from mixcoder.experiments.rows import where as chosen
+    from mixcoder.report.table import axes_of, columns_of, default_keys
+
+    records = read_records(source, overrides or [], runs)
+    rows, values = result_rows(records), [record.values for record in records]
+    if against:
+        add_article(rows, records)
+    for condition in where or []:
+        rows = chosen(rows, condition)
+    if average:
+        rows = averaged(rows, axes_of(values), average)
+    if sort:
+        rows = ordered(rows, sort)
+    keys = [key.strip() for key in columns.split(",")] if columns else default_keys(rows, values)
+    for key in keys:
+        check_key("columns", key, rows)
+    if columns:
+        rows = [{key: row.get(key) for key in keys} for row in rows]
+    _print_rows(rows, columns_of(keys, values), format)
+
+
+@app.command()
+def plot(
+    source: SourceArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="picture to write: .svg, .png or .pdf")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    runs: RunsOption = Path("runs"),
+    where: WhereOption = None,
+    pareto: Annotated[Cost | None, typer.Option(help="validation loss against this cost instead")] = None,
+) -> None:
+    """Draw training and validation loss of all runs, or what the loss costs."""
+    from mixcoder.report.curves import loss_curves, pareto_plot, save_figure
+
+    records = _chosen_records(source, overrides, runs, where)
+    save_figure(pareto_plot(records, pareto.value) if pareto else loss_curves(records), output)
+    print(output)
+
+
+@app.command()
+def report(
+    source: SourceArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="page to write: .html")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    runs: RunsOption = Path("runs"),
+    where: WhereOption = None,
+) -> None:
+    """Write one page, which works offline, with all that is known of an experiment."""
+    from mixcoder.report.page import write_page
+
+    write_page(_chosen_records(source, overrides, runs, where), output)
+    print(output)
 
 
 @app.command()
@@ -253,31 +342,55 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run_here(run: Run, runs: Path, device: str, format: Format) -> None:
+    from mixcoder.experiments.results import records_in
     from mixcoder.experiments.training_run import train_run
     from mixcoder.progress import training_progress
-    from mixcoder.report.table import RESULT_COLUMNS
 
     with training_progress(Console(stderr=True)) as observer:
         directory = train_run(run, runs, observer, device)
-    _print_rows([directory.read_result() or {}], RESULT_COLUMNS, format)
+    _print_results(records_in(directory.path), format)
     if format is Format.text:
         print(directory.path)
 
 
 def _run_sweep(experiment: Experiment, runs: Path, jobs: int, device: str, format: Format) -> None:
-    from mixcoder.experiments.results import result_rows
+    from mixcoder.experiments.results import records_of
     from mixcoder.experiments.sweep import run_sweep
     from mixcoder.progress import sweep_progress
-    from mixcoder.report.table import SWEEP_COLUMNS, value_columns
 
     with sweep_progress(Console(stderr=True)) as observer:
         states = run_sweep(experiment, runs, observer, jobs, device, _plugins)
-    columns = [*value_columns(experiment.runs[0].values), *SWEEP_COLUMNS]
-    _print_rows(result_rows(experiment, runs), columns, format)
+    _print_results(records_of(experiment, runs), format)
     failed = [state for state in states if state.state == "failed"]
     if failed:
         reasons = "".join(f"\n  {state.name}: {state.reason}" for state in failed)
         raise TrainingError(f"{len(failed)} of {len(states)} runs failed:{reasons}")
+
+
+def _print_results(records: Sequence[Record], format: Format) -> None:
+    from mixcoder.experiments.results import result_rows
+    from mixcoder.report.table import columns_of, default_keys
+
+    rows, values = result_rows(records), [record.values for record in records]
+    _print_rows(rows, columns_of(default_keys(rows, values), values), format)
+
+
+def _chosen_records(
+    source: Path, overrides: list[str] | None, runs: Path, conditions: list[str] | None
+) -> list[Record]:
+    """The records for which every condition holds, at least one."""
+    from mixcoder.experiments.results import read_records, result_rows
+    from mixcoder.experiments.rows import where
+
+    records = read_records(source, overrides or [], runs)
+    rows = result_rows(records)
+    for condition in conditions or []:
+        kept = [id(row) for row in where(rows, condition)]
+        records = [record for record, row in zip(records, rows, strict=True) if id(row) in kept]
+        rows = [row for row in rows if id(row) in kept]
+    if not records:
+        raise ArgumentError("where", f"no run fits {' and '.join(conditions or [])}")
+    return records
 
 
 def _file_source(name: str) -> IdxSource:
@@ -290,10 +403,12 @@ def _file_source(name: str) -> IdxSource:
 
 
 def _print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[Column], format: Format) -> None:
-    from mixcoder.report.table import print_table, to_json, to_markdown
+    from mixcoder.report.table import print_table, to_csv, to_json, to_markdown
 
     if format is Format.json:
         print(to_json(rows))
+    elif format is Format.csv:
+        print(to_csv(rows, columns))
     elif format is Format.md:
         print(to_markdown(rows, columns))
     else:

@@ -7,14 +7,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from mixcoder.experiments import plan
+from mixcoder.experiments.article import article_tables
 from mixcoder.experiments.spec import read_experiment
 from tests.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
-TABLES = YAML(typ="safe").load(ROOT / "tests" / "article.yml")
+TABLES = article_tables()
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 
 import mixcoder
 from mixcoder.errors import ExperimentError, RunDirectoryError, TrainingError, WriteError
-from mixcoder.experiments import training_run
+from mixcoder.experiments import run_directory, training_run
 from mixcoder.experiments.run_directory import RunDirectory, find_run
 from mixcoder.experiments.spec import Run, read_experiment
 from mixcoder.experiments.training_run import train_run
@@ -35,6 +37,7 @@ def test_a_run_leaves_what_the_design_says(tmp_path: Path, run: Run) -> None:
     directory = train_run(run, tmp_path / "runs", ignore)
     assert directory.path == tmp_path / "runs" / "mine" / run.directory_name
     assert sorted(path.name for path in directory.path.iterdir()) == [
+        ".lock",
         "config.yml",
         "metrics.jsonl",
         "model.json",
@@ -157,7 +160,7 @@ def test_damaged_models_are_refused(tmp_path: Path, run: Run, name: str, content
 
 def test_a_runs_folder_that_cannot_be_written(tmp_path: Path, run: Run) -> None:
     (tmp_path / "runs").write_text("in the way")
-    with pytest.raises(WriteError, match=r"cannot write .*config.yml: not a directory"):
+    with pytest.raises(WriteError, match=r"cannot write .*: not a directory"):
         train_run(run, tmp_path / "runs", ignore)
 
 
@@ -192,3 +195,24 @@ def test_a_layer_that_cannot_run_is_refused_before_training(tmp_path: Path) -> N
     (tmp_path / "x.yml").write_text(SOUND)
     with pytest.raises(ExperimentError, match="model: cannot run on the images"):
         read_experiment(tmp_path / "x.yml", ["model.mixer=broken", "model.mixer_at=[1]"])
+
+
+def test_one_process_a_run(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second process is told so and leaves; the lock of a killed one is gone with it."""
+    monkeypatch.setattr(run_directory, "LOCK_SECONDS", 0.1)
+    directory = RunDirectory.of(run, tmp_path / "runs")
+    hold = (
+        "import sys, time; from pathlib import Path; from mixcoder.experiments.run_directory import *\n"
+        "with RunDirectory(Path(sys.argv[1])).locked():\n    print(flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", hold, directory.path], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    assert directory.is_locked()
+    with pytest.raises(RunDirectoryError, match="another process is training this run"):
+        train_run(run, tmp_path / "runs", ignore)
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert not directory.is_locked()
+    assert train_run(run, tmp_path / "runs", ignore).read_result()

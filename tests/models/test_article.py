@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from ruamel.yaml import YAML
 
+from mixcoder.experiments.article import article_tables
 from mixcoder.models import create_model
 from mixcoder.models.summary import count_parameters, layer_rows
 
-TABLES = YAML(typ="safe").load(Path(__file__).parent.parent / "article.yml")
+TABLES = article_tables()
 ROWS = [pytest.param(row, id=f"{table}-{i}") for table, rows in TABLES.items() for i, row in enumerate(rows)]
 
 
@@ -25,6 +24,7 @@ def test_all_rows_are_here() -> None:
         "patch-sizes": 6,
         "narrow-head": 5,
         "pixel-unshuffle": 2,
+        "long-run": 2,
     }
 
 

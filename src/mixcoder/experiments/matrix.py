@@ -85,7 +85,7 @@ def substitute(document: Document, values: Values) -> Document:
         try:
             if whole := _REFERENCE.fullmatch(node):
                 return copy.deepcopy(_value_of(whole[1], values))
-            return _REFERENCE.sub(lambda found: _written(_value_of(found[1], values)), node)
+            return _REFERENCE.sub(lambda found: written(_value_of(found[1], values)), node)
         except LookupError as error:
             problems.append(document.problem(path, str(error.args[0])))
             return node
@@ -117,12 +117,12 @@ def unused_axes(document: Document) -> list[str]:
 
 def label(values: Values) -> str:
     """A combination in words: `mixer=cnn, ks=3`."""
-    return ", ".join(f"{axis}={_written(value)}" for axis, value in values.items())
+    return ", ".join(f"{axis}={written(value)}" for axis, value in values.items())
 
 
 def slug(values: Values) -> str:
     """A combination as a part of a file name: `mixer-cnn_ks-3`."""
-    parts = (f"{axis}-{_written(value)}" for axis, value in values.items())
+    parts = (f"{axis}-{written(value)}" for axis, value in values.items())
     return re.sub(r"[^A-Za-z0-9._,+-]+", "-", "_".join(parts))[:80].strip("-_")
 
 
@@ -184,16 +184,17 @@ def _value_of(reference: str, values: Values) -> Any:
     value = values[axis]
     for key in keys.split(".") if keys else []:
         if not isinstance(value, dict) or key not in value:
-            raise LookupError(f"'${{{reference}}}': the value {_written(value)} of '{axis}' has no '{key}'")
+            raise LookupError(f"'${{{reference}}}': the value {written(value)} of '{axis}' has no '{key}'")
         value = value[key]
     return value
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """A value as people read it: `1,2` for a list, its name for a map that has one."""
     if isinstance(value, dict):
-        return "+".join(_written(part) for part in value.values())
+        return str(value["name"]) if "name" in value else "+".join(map(written, value.values()))
     if isinstance(value, list):
-        return ",".join(_written(part) for part in value)
+        return ",".join(map(written, value)) or "none"
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

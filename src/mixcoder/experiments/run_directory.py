@@ -7,15 +7,19 @@ runs/<experiment>/<model>-<data>-<hash>/
   model.safetensors, model.json   the trained model, all that `load` needs
   result.json                     how good, how large, how fast, on what
   log.txt, failure.json           of a sweep's worker: what it said, why it failed
+  .lock                           held by the process that trains here, and gone with it
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -27,6 +31,9 @@ from mixcoder.experiments.spec import Run, read_experiment
 from mixcoder.models import Autoencoder, create_model
 
 MODEL_FORMAT = 1
+_LOCK = ".lock"
+LOCK_SECONDS = 10.0
+"""How long to wait for the lock: a worker that lost its sweep may need a moment to save and leave."""
 
 
 class RunDirectory:
@@ -42,6 +49,41 @@ class RunDirectory:
         folder = runs / run.experiment
         existing = sorted(folder.glob(f"*-{run.digest}"))
         return cls(existing[0] if existing else folder / run.directory_name)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps every other process from training here during the `with` block.
+
+        Raises:
+            RunDirectoryError: another process does.
+            WriteError: the directory cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / _LOCK, timeout=LOCK_SECONDS)
+            lock.acquire()
+        except Timeout:
+            raise RunDirectoryError(f"{self.path}: another process is training this run") from None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise WriteError(f"cannot write {self.path}: {reason}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_locked(self) -> bool:
+        """Whether a process is training here now."""
+        path = self.path / _LOCK
+        if not path.exists():
+            return False
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # a folder that only others may write to
+            return False
 
     def write_config(self, run: Run) -> None:
         """States the resolved run."""

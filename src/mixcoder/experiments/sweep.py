@@ -26,6 +26,7 @@ from mixcoder.errors import TrainingError
 from mixcoder.experiments.matrix import label
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import Experiment, Run
+from mixcoder.experiments.training_run import SWEEP_VARIABLE
 
 POLL_SECONDS = 0.2
 _TAIL_BYTES = 4096
@@ -122,7 +123,7 @@ def _start(state: RunState, runs: Path, slot: int, jobs: int, device: str, plugi
     for plugin in plugins:
         command += ["--plugin", plugin]
     command += ["run", str(state.directory.path / "config.yml"), "--runs", str(runs), "--device", device]
-    environment = dict(os.environ)
+    environment = {**os.environ, SWEEP_VARIABLE: str(os.getpid())}
     environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
     if device == "auto" and torch.cuda.is_available():
         environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())

@@ -23,11 +23,14 @@ import torch
 from mixcoder.errors import ArgumentError, ExperimentError, TrainingError
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import Run
+from mixcoder.models.cost import count_madds
 from mixcoder.models.summary import count_parameters
 from mixcoder.training.memory import check_fits, telling_of_memory
 from mixcoder.training.trainer import Progress, Trainer
 
 CHECKPOINT_SECONDS = 60.0
+SWEEP_VARIABLE = "MIXCODER_SWEEP"
+"""Tells a sweep's workers the process that is to be their parent."""
 
 Observer = Callable[[Trainer, Progress], None]
 """Told of each Progress of a run."""
@@ -55,10 +58,13 @@ def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") ->
     started = time.perf_counter()
     with telling_of_memory(run.recipe.batch_size):
         trainer = _create_trainer(run, _resolve_device(device))
-        directory.write_config(run)
-        _train(trainer, directory, observer)
-    directory.write_model(trainer.model, *run.model)
-    directory.write_result(_result(run, trainer, directory, time.perf_counter() - started))
+        with directory.locked():
+            if directory.read_result() is not None:  # by the process that we waited for
+                return directory
+            directory.write_config(run)
+            _train(trainer, directory, observer)
+            directory.write_model(trainer.model, *run.model)
+            directory.write_result(_result(run, trainer, directory, time.perf_counter() - started))
     return directory
 
 
@@ -110,8 +116,15 @@ def _resolve_device(device: str) -> torch.device:
 
 @contextmanager
 def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Lets a first Ctrl-C wait until the trainer has come to a whole step; a second one cuts at once."""
+    """Lets a first Ctrl-C wait until the trainer has come to a whole step; a second one cuts at once.
+
+    A sweep's worker is interrupted as well when the sweep is gone.
+    """
     interrupted = False
+    sweep = os.environ.get(SWEEP_VARIABLE)
+
+    def is_interrupted() -> bool:
+        return interrupted or (sweep is not None and sweep != str(os.getppid()))
 
     def remember(signum: int, frame: FrameType | None) -> None:
         nonlocal interrupted
@@ -126,7 +139,7 @@ def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
         yield lambda: False
         return
     try:
-        yield lambda: interrupted
+        yield is_interrupted
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -155,6 +168,7 @@ def _result(run: Run, trainer: Trainer, directory: RunDirectory, wall_seconds: f
         "validation_loss": losses[-1],
         "best_validation_loss": min(losses),
         "params": count_parameters(model),
+        "madds": _madds(run),
         "latent_shape": list(model.latent_shape),
         "compression_ratio": model.compression_ratio,
         "inputs": trainer.inputs,
@@ -171,6 +185,11 @@ def _result(run: Run, trainer: Trainer, directory: RunDirectory, wall_seconds: f
         },
         "data_hash": trainer.data.content_hash(),
     }
+
+
+def _madds(run: Run) -> int:
+    with torch.device("meta"):
+        return count_madds(run.create_model())
 
 
 def _hardware(trainer: Trainer) -> dict[str, Any]:

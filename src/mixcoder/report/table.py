@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from mixcoder.experiments.matrix import Values, written
 
 Row = Mapping[str, Any]
 
@@ -24,10 +28,25 @@ class Column:
     show: Callable[[Any], str] = str
     is_number: bool = False
 
+    def text(self, row: Row) -> str:
+        """How the row's value reads; empty where there is none."""
+        return known(self.show)(row.get(self.key))
+
 
 def to_json(rows: Sequence[Row]) -> str:
     """A JSON list of objects, numbers as numbers."""
     return json.dumps([dict(row) for row in rows], indent=2)
+
+
+def to_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    """Comma-separated values with the rows' keys above; numbers in full, nothing where there is none."""
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(column.key for column in columns)
+    for row in rows:
+        cells = (row.get(column.key) for column in columns)
+        writer.writerow(cell if isinstance(cell, float) else known(written)(cell) for cell in cells)
+    return text.getvalue().rstrip("\n")
 
 
 def to_markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
@@ -37,7 +56,7 @@ def to_markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
         "|" + "|".join("---:" if column.is_number else ":---" for column in columns) + "|",
     ]
     for row in rows:
-        cells = (column.show(row[column.key]).replace("|", "\\|") for column in columns)
+        cells = (column.text(row).replace("|", "\\|") for column in columns)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -48,8 +67,13 @@ def print_table(rows: Sequence[Row], columns: Sequence[Column], console: Console
     for column in columns:
         table.add_column(column.heading, justify="right" if column.is_number else "left")
     for row in rows:
-        table.add_row(*(Text(column.show(row[column.key])) for column in columns))
+        table.add_row(*(Text(column.text(row)) for column in columns))
     console.print(table)
+
+
+def known(show: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Shows a value by `show`, and nothing where there is none."""
+    return lambda value: "" if value is None else show(value)
 
 
 def count(number: int) -> str:
@@ -62,26 +86,34 @@ def shape(sizes: Sequence[int]) -> str:
     return " x ".join(map(str, sizes))
 
 
-def plain(value: Any) -> str:
-    """A value of a matrix as an experiment file would have it, without brackets."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}={plain(part)}" for key, part in value.items())
-    if isinstance(value, list):
-        return ",".join(map(plain, value))
-    return str(value)
+def _loss(loss: float) -> str:
+    return f"{loss:.7f}"
 
 
-def value_columns(values: Mapping[str, Any]) -> list[Column]:
-    """A column for each axis of a matrix."""
+def _ratio(ratio: float) -> str:
+    return f"{ratio:.4g}"
+
+
+def value_columns(rows: Sequence[Values]) -> list[Column]:
+    """A column for each of the values that tell runs apart, such as the axes of a matrix."""
     return [
-        Column(axis, axis, plain, is_number=isinstance(value, int | float) and not isinstance(value, bool))
-        for axis, value in values.items()
+        Column(axis, axis, written, is_number=all(map(_is_number, (values.get(axis, 0) for values in rows))))
+        for axis in axes_of(rows)
     ]
+
+
+def axes_of(rows: Sequence[Values]) -> list[str]:
+    """The names of the values that tell runs apart."""
+    return list(dict.fromkeys(axis for values in rows for axis in values))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 PLAN_COLUMNS = (
     Column("latent_shape", "latent shape", shape),
-    Column("compression_ratio", "ratio", lambda ratio: f"{ratio:.4g}", is_number=True),
+    Column("compression_ratio", "ratio", _ratio, is_number=True),
     Column("params", "model params", count, is_number=True),
     Column("madds", "multiply-adds", count, is_number=True),
     Column("memory_bytes", "memory (MB)", lambda size: f"{size / 1e6:,.1f}", is_number=True),
@@ -91,21 +123,45 @@ PLAN_COLUMNS = (
 """What a run will be, beside its values of the matrix."""
 
 
-def known(show: Callable[[Any], str]) -> Callable[[Any], str]:
-    """Shows a value by `show`, and nothing where there is none."""
-    return lambda value: "" if value is None else show(value)
-
-
-_FIGURES = (
-    Column("validation_loss", "validation loss", known(lambda loss: f"{loss:.7f}"), is_number=True),
-    Column("inputs", "inputs", known(count), is_number=True),
-    Column("params", "model params", known(count), is_number=True),
-    Column("compression_ratio", "ratio", known(lambda ratio: f"{ratio:.4g}"), is_number=True),
-    Column("train_minutes", "train time (minutes)", known(lambda minutes: f"{minutes:.2f}"), is_number=True),
-    Column("throughput", "throughput", known(lambda speed: f"{speed:,.0f}/s"), is_number=True),
+RESULT_COLUMNS = (
+    Column("run", "run"),
+    Column("n", "n", count, is_number=True),
+    Column("validation_loss", "validation loss", _loss, is_number=True),
+    Column("validation_loss_std", "std", _loss, is_number=True),
+    Column("best_validation_loss", "best validation loss", _loss, is_number=True),
+    Column("article_validation_loss", "the article's", _loss, is_number=True),
+    Column("difference", "difference", lambda share: f"{share:+.1%}", is_number=True),
+    Column("inputs", "inputs", count, is_number=True),
+    Column("params", "model params", count, is_number=True),
+    Column("madds", "multiply-adds", count, is_number=True),
+    Column("latent_shape", "latent shape", shape),
+    Column("compression_ratio", "ratio", _ratio, is_number=True),
+    Column("train_minutes", "train time (minutes)", lambda minutes: f"{minutes:.2f}", is_number=True),
+    Column("throughput", "throughput", lambda speed: f"{speed:,.0f}/s", is_number=True),
+    Column("state", "state"),
+    Column("reason", "reason"),
 )
-RESULT_COLUMNS = (Column("run", "run"), *_FIGURES)
-"""The article's columns, for a single run."""
+"""All that a row of results can hold besides what tells it from the others."""
 
-SWEEP_COLUMNS = (Column("state", "state"), *_FIGURES)
-"""The article's columns, beside the values of a matrix."""
+_DETAILS = ("run", "best_validation_loss", "madds", "latent_shape", "compression_ratio", "reason")
+
+
+def default_keys(rows: Sequence[Row], values: Sequence[Values]) -> list[str]:
+    """What a table of results shows unless told otherwise: the article's columns, and what there is to add.
+
+    Args:
+        rows: of results, perhaps averaged or with the article's figures.
+        values: what tells the runs apart.
+    """
+    there = {key for row in rows for key in row}
+    axes = [axis for axis in axes_of(values) if axis in there]
+    figures = [it.key for it in RESULT_COLUMNS if it.key in there and it.key not in _DETAILS]
+    if all(row.get("state", "done") == "done" for row in rows):
+        figures.remove("state")
+    return list(dict.fromkeys([*(axes or ["run"]), *figures]))
+
+
+def columns_of(keys: Sequence[str], values: Sequence[Values]) -> list[Column]:
+    """The columns for `keys` of result rows whose runs are told apart by `values`."""
+    by_key = {column.key: column for column in (*RESULT_COLUMNS, *value_columns(values))}
+    return [by_key[key] for key in keys]

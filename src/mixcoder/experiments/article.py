@@ -1,0 +1,77 @@
+"""The article's figures, to stand beside ours.
+
+Source: the seven tables of "MLP-Mixer re-invented for auto-encoding", and the two figures that it gives
+after 6,000,000 inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from mixcoder.experiments.results import Record
+from mixcoder.experiments.spec import Run
+
+_SOURCES = {(1, 28, 28): "mnist", (3, 96, 96): "unsplash"}
+_RECIPE = {"batch_size": 64, "optimizer": "adamw", "schedule": "cosine", "loss": "mse"}
+
+
+@cache
+def article_tables() -> dict[str, list[dict[str, Any]]]:
+    """The rows of each table by its name: model, params, learning_rate, inputs, validation_loss, throughput.
+
+    Not every row has a throughput.
+    """
+    text = (files("mixcoder.experiments") / "article.yml").read_text(encoding="utf-8")
+    tables: dict[str, list[dict[str, Any]]] = YAML(typ="safe", pure=True).load(text)
+    return tables
+
+
+def article_row(run: Run) -> dict[str, Any] | None:
+    """The article's row for the same model, data and recipe; of several, the one trained about as long.
+
+    Whether the encoder's mixing layers have an activation, which its listings and its tables do not agree
+    on, makes no difference here.
+    """
+    fitting = [row for rows in article_tables().values() for row in rows if _fits(run, row)]
+    inputs = _inputs(run)
+    return min(fitting, key=lambda row: abs(row["inputs"] - inputs), default=None)
+
+
+def add_article(rows: Sequence[dict[str, Any]], records: Sequence[Record]) -> None:
+    """Adds `article_validation_loss` and `difference`, ours by its less one, to the rows of `records`.
+
+    Both are None where the article has no such row. The difference is also None for a run that is not
+    done, or was trained on a number of images that is not the article's, to a hundredth: such losses do
+    not compare.
+    """
+    for row, record in zip(rows, records, strict=True):
+        theirs = article_row(record.run)
+        row["article_validation_loss"] = row["difference"] = None
+        if theirs is None:
+            continue
+        row["article_validation_loss"] = theirs["validation_loss"]
+        ours = record.result.get("validation_loss")
+        if ours is not None and abs(_inputs(record.run) / theirs["inputs"] - 1) < 0.01:
+            row["difference"] = ours / theirs["validation_loss"] - 1
+
+
+def _fits(run: Run, row: dict[str, Any]) -> bool:
+    theirs = dict(row["model"])
+    source = _SOURCES[tuple(theirs.pop("image_shape"))]
+    name, arguments = run.model
+    return (
+        run.data[0] == source
+        and theirs.pop("type") == name
+        and all(arguments.get(key) == value for key, value in theirs.items())
+        and run.recipe.learning_rate == row["learning_rate"]
+        and all(getattr(run.recipe, key) == value for key, value in _RECIPE.items())
+    )
+
+
+def _inputs(run: Run) -> int:
+    return run.total_steps * run.recipe.batch_size
