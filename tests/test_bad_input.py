@@ -117,7 +117,7 @@ COMMANDS = {
     "unknown model to show": (["models", "show", "mixxer"], "type: unknown model 'mixxer'; did you mean 'mixer'?"),
     "unknown argument to show": (["models", "show", "cnn", "kernel=3"], "kernel: unknown key 'kernel'; did you mean 'kernel_size'?"),
     "unknown source to fetch": (["data", "fetch", "mnits"], "source: unknown data source 'mnits'; did you mean 'mnist'?"),
-    "nothing to fetch": (["data", "fetch", "digits"], "'digits' comes with the package"),
+    "nothing to fetch": (["data", "fetch", "digits"], "'digits' has no files to fetch or verify"),
     "nothing to verify": (["data", "verify", "mnist"], "mnist is not on this machine; mixcoder data fetch mnist brings it"),
     "plugin that is not there": (["--plugin", "mine.py", "models", "ls"], "--plugin mine.py: there is no such file"),
     "module that is not there": (["--plugin", "mine_too", "models", "ls"], "--plugin mine_too: no module named 'mine_too'"),

@@ -134,6 +134,11 @@ def test_data_ls(cli: Cli) -> None:
         {"source": "digits", "image_shape": [1, 8, 8], "status": "ready"},
         {"source": "mnist", "image_shape": [1, 28, 28], "status": "not fetched yet"},
         {"source": "fashion_mnist", "image_shape": [1, 28, 28], "status": "not fetched yet"},
+        {
+            "source": "unsplash",
+            "image_shape": [3, 96, 96],
+            "status": "to plan with; cannot be fetched yet",
+        },
     ]
 
 

@@ -28,9 +28,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 models_app = typer.Typer(help="The models and their layers.", no_args_is_help=True)
+experiments_app = typer.Typer(help="The experiments that come with Mixcoder.", no_args_is_help=True)
 data_app = typer.Typer(help="The data sources: list, fetch, verify.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
+app.add_typer(experiments_app, name="experiments")
 
 
 _plugins: list[str] = []
@@ -279,6 +281,33 @@ def models_show(
         )
 
 
+@experiments_app.command("ls")
+def experiments_ls(format: FormatOption = Format.text) -> None:
+    """List the experiments that come with Mixcoder, with the result to expect."""
+    from mixcoder.experiments.shipped import shipped_rows
+    from mixcoder.report.table import Column, count
+
+    columns = [
+        Column("name", "name"),
+        Column("runs", "runs", count, is_number=True),
+        Column("expected", "expected"),
+        Column("time", "time"),
+    ]
+    _print_rows(shipped_rows(), columns, format)
+
+
+@experiments_app.command("cp")
+def experiments_cp(
+    name: Annotated[str, typer.Argument(help="such as mnist/kernel-sizes")],
+    folder: Annotated[Path, typer.Argument(help="where to")] = Path(),
+) -> None:
+    """Copy an experiment, and the files it extends, to make it your own."""
+    from mixcoder.experiments.shipped import copy_shipped
+
+    for path in copy_shipped(name, folder):
+        print(path)
+
+
 @data_app.command("ls")
 def data_ls(format: FormatOption = Format.text) -> None:
     """List the data sources, and which of them are on this machine."""
@@ -398,7 +427,7 @@ def _file_source(name: str) -> IdxSource:
 
     source = SOURCES[name]()
     if not isinstance(source, IdxSource):
-        raise ArgumentError("source", f"'{name}' comes with the package; there is nothing to fetch or verify")
+        raise ArgumentError("source", f"'{name}' has no files to fetch or verify")
     return source
 
 

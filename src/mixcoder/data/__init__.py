@@ -4,6 +4,7 @@ from mixcoder.data.digits import Digits
 from mixcoder.data.images import ImageData, ImageSplit, to_float
 from mixcoder.data.mnist import FashionMnist, IdxSource, Mnist
 from mixcoder.data.registry import SOURCES, DataSource, create_source, load_data, register_source
+from mixcoder.data.unsplash import Unsplash
 
 __all__ = [
     "SOURCES",
@@ -14,6 +15,7 @@ __all__ = [
     "ImageData",
     "ImageSplit",
     "Mnist",
+    "Unsplash",
     "create_source",
     "load_data",
     "register_source",

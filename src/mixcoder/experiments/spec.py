@@ -119,7 +119,7 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         ExperimentError: every problem of file and overrides, each with its place.
     """
-    document = _read_extended(path)
+    document = read_extended(path)
     for override in overrides:
         _apply_override(document, override)
     combinations = expand(document)
@@ -152,7 +152,7 @@ def _same_runs(runs: Sequence[Run], document: Document) -> list[str]:
     return problems
 
 
-def _read_extended(path: Path, below: tuple[Path, ...] = ()) -> Document:
+def read_extended(path: Path, below: tuple[Path, ...] = ()) -> Document:
     """A document merged over the one that it extends, if any."""
     document = read_document(path)
     if "extends" not in document.data:
@@ -166,7 +166,7 @@ def _read_extended(path: Path, below: tuple[Path, ...] = ()) -> Document:
         raise ExperimentError([document.problem(("extends",), f"'{base_name}' extends this file in turn")])
     if not base_path.is_file():
         raise ExperimentError([document.problem(("extends",), f"there is no file '{base_path}'")])
-    base = _read_extended(base_path, (*below, path))
+    base = read_extended(base_path, (*below, path))
     return Document(
         document.source,
         _merged(base.data, document.data),

@@ -1,0 +1,88 @@
+"""The experiments that come with the package: the article's tables, to look at and to make one's own.
+
+Each file opens with one line: `# expected: <result> · <time> · <command>`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mixcoder.errors import ArgumentError, WriteError, did_you_mean
+from mixcoder.experiments.matrix import expand
+from mixcoder.experiments.spec import read_extended
+from mixcoder.experiments.yaml_file import read_document
+
+_HERE = Path(__file__).parent
+
+
+def shipped_folder() -> Path:
+    """Where the files are: in the package, or, in a checkout of the project, at its top."""
+    checkout = _HERE.parents[2]
+    return checkout / "experiments" if (checkout / "pyproject.toml").is_file() else _HERE / "shipped"
+
+
+def shipped_names() -> list[str]:
+    """The name of each file, such as `mnist/kernel-sizes`."""
+    folder = shipped_folder()
+    return [path.relative_to(folder).with_suffix("").as_posix() for path in sorted(folder.glob("*/*.yml"))]
+
+
+def shipped_rows() -> list[dict[str, Any]]:
+    """One row a file: `name`, `runs`, and what its first line says: `expected` and `time`."""
+    return [_row(name) for name in shipped_names()]
+
+
+def copy_shipped(name: str, folder: Path) -> list[Path]:
+    """Copies a file, and those that it extends, into `folder`.
+
+    Args:
+        name: such as `mnist/kernel-sizes`, or its last part alone where that is clear.
+        folder: made where it does not exist.
+
+    Returns:
+        The copies, the one asked for first.
+
+    Raises:
+        ArgumentError: there is no such file, or one of that name is in the folder already.
+        WriteError: the folder cannot be written.
+    """
+    sources = _with_bases(_path(_full_name(name)))
+    copies = [folder / source.name for source in sources]
+    for copy in copies:
+        if os.path.lexists(copy):
+            raise ArgumentError("folder", f"{copy} is there already; name another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for source, copy in zip(sources, copies, strict=True):
+            shutil.copyfile(source, copy)
+    except OSError as error:
+        raise WriteError(f"cannot write {folder}: {(error.strerror or str(error)).lower()}") from error
+    return copies
+
+
+def _path(name: str) -> Path:
+    return shipped_folder() / f"{name}.yml"
+
+
+def _row(name: str) -> dict[str, Any]:
+    path = _path(name)
+    first_line = path.read_text(encoding="utf-8").partition("\n")[0]
+    expected, time, _ = first_line.removeprefix("# expected: ").split(" · ")
+    return {"name": name, "runs": len(expand(read_extended(path))), "expected": expected, "time": time}
+
+
+def _full_name(name: str) -> str:
+    wanted, names = name.removesuffix(".yml"), shipped_names()
+    found = [known for known in names if wanted in (known, known.rpartition("/")[2])]
+    if len(found) != 1:
+        raise ArgumentError("name", f"there is no experiment '{name}'{did_you_mean(wanted, names)}")
+    return found[0]
+
+
+def _with_bases(path: Path) -> list[Path]:
+    """The file and all that it extends."""
+    base = read_document(path).data.get("extends")
+    return [path, *(_with_bases(path.parent / base) if base else [])]
