@@ -11,10 +11,11 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(VENV)/.core ## set up, train a Mixer auto-encoder on real digits, show its table and its picture
+demo: $(VENV)/.core ## set up, train a Mixer auto-encoder on real digits, show its table, write its report
 	$(BIN)/mixcoder run experiments/digits/demo.yml
 	$(BIN)/mixcoder reconstruct runs/digits-demo -o demo.png
-	@echo "The picture is demo.png: original above, reconstruction below."
+	$(BIN)/mixcoder report experiments/digits/demo.yml -o demo.html
+	@echo "Look at demo.html in a browser, and at demo.png: original above, reconstruction below."
 
 .PHONY: test
 test: $(VENV)/.test ## run the tests
@@ -33,7 +34,7 @@ format: $(VENV)/.check ## put the code into shape
 
 .PHONY: clean
 clean: ## remove the virtual environment, the runs and all caches
-	rm -rf $(VENV) runs demo.png .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs demo.png demo.html .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mixcoder.experiments.results import records_of, result_rows
 from mixcoder.experiments.spec import read_experiment
 from mixcoder.models import create_model
 from mixcoder.training.recipe import Recipe
@@ -33,10 +34,25 @@ def test_readme_first_experiment(cli: Cli) -> None:
     [experiment] = blocks("README.md", "yaml")
     Path("mine.yml").write_text(experiment)
     ran = [command for block in blocks("README.md", "sh") for command in commands(block)]
-    assert len(ran) == 3
+    assert len(ran) == 6
     for command in ran:
         assert cli(*command)[0] == 0
-    assert Path("grid.png").stat().st_size > 1000
+    assert all(Path(name).stat().st_size > 1000 for name in ("grid.png", "curves.svg", "report.html"))
+
+
+def test_reports_document(cli: Cli) -> None:
+    [experiment] = blocks("README.md", "yaml")
+    matrix = "matrix: {mixer: [cnn, cnnf], seed: [0, 1]}\n"
+    swept = experiment.replace("mixer: cnnf", "mixer: ${mixer}").replace("20_000", "640\n  seed: ${seed}")
+    Path("mine.yml").write_text(swept + matrix)
+    assert cli("run", "mine.yml")[0] == 0
+    ran = [command for block in blocks("docs/reports.md", "sh") for command in commands(block)]
+    assert len(ran) == 8
+    for command in ran:
+        assert cli(*command)[0] == 0
+    row = result_rows(records_of(read_experiment(Path("mine.yml")), Path("runs")))[0]
+    text = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
+    assert all(f"`{key}`" in text for key in row if key not in ("mixer", "seed"))
 
 
 def test_readme_error(cli: Cli) -> None:

@@ -17,6 +17,7 @@ from mixcoder.errors import ArgumentError, DataError, MixcoderError, TrainingErr
 if TYPE_CHECKING:
     from mixcoder.data import IdxSource
     from mixcoder.experiments.results import Record
+    from mixcoder.experiments.run_directory import RunDirectory
     from mixcoder.experiments.spec import Experiment, Run
     from mixcoder.report.table import Column
 
@@ -210,8 +211,9 @@ def report(
 
 @app.command()
 def reconstruct(
-    run: Annotated[Path, typer.Argument(help="directory of a finished run")],
+    run: Annotated[Path, typer.Argument(help="directory of a finished run, or of several with --where")],
     output: Annotated[Path, typer.Option("--output", "-o", help="picture to write")],
+    where: WhereOption = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="how many validation images")] = 32,
     scale: Annotated[int | None, typer.Option(min=1, max=64, help="picture pixels for each pixel")] = None,
 ) -> None:
@@ -220,8 +222,9 @@ def reconstruct(
     from mixcoder.experiments.run_directory import find_run, load
     from mixcoder.report.pictures import reconstruction_grid, save_picture
 
-    model = load(run)
-    data = find_run(run).read_run().create_source().load()
+    directory = _only_run(run, where) if where else find_run(run)
+    model = load(directory.path)
+    data = directory.read_run().create_source().load()
     grid = reconstruction_grid(model, to_float(data.validation.images[:count]), scale)
     save_picture(grid, output)
     print(output)
@@ -420,6 +423,15 @@ def _chosen_records(
     if not records:
         raise ArgumentError("where", f"no run fits {' and '.join(conditions or [])}")
     return records
+
+
+def _only_run(folder: Path, conditions: list[str]) -> RunDirectory:
+    """The run below a folder for which every condition holds."""
+    records = _chosen_records(folder, None, folder, conditions)
+    if len(records) > 1:
+        names = "; ".join(record.name for record in records)
+        raise ArgumentError("where", f"{len(records)} runs fit {' and '.join(conditions)}: {names}")
+    return records[0].directory
 
 
 def _file_source(name: str) -> IdxSource:

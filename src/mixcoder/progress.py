@@ -72,7 +72,7 @@ def sweep_progress(console: Console) -> Iterator[Callable[[Sequence[RunState]], 
         def show(states: Sequence[RunState]) -> None:
             ended = [state for state in states if state.state in ("done", "failed")]
             failed = sum(state.state == "failed" for state in ended)
-            text = f"{len(ended) - failed} done" + (f", {failed} failed" if failed else "")
+            text = f"{len(ended) - failed} of {len(states)} done" + (f", {failed} failed" if failed else "")
             live.update(total, total=len(states), completed=len(ended), text=text)
             for state in states:
                 if state.state == "running":
@@ -176,7 +176,8 @@ def _total_inputs(state: RunState) -> int:
 def _standing(state: RunState) -> str:
     if not state.metrics:
         return "getting ready"
-    return f"{state.metrics['inputs']:,} inputs · loss {state.metrics['training_loss']:.5f}"
+    inputs, loss = state.metrics["inputs"], state.metrics["training_loss"]
+    return f"{inputs:,}/{_total_inputs(state):,} inputs · loss {loss:.5f}"
 
 
 def _time_left(trainer: Trainer, progress: Progress) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mixcoder.experiments import plan
-from mixcoder.experiments.article import article_tables
+from mixcoder.experiments.article import article_row, article_tables
 from mixcoder.experiments.spec import read_experiment
 from tests.conftest import Cli
 
@@ -22,23 +22,37 @@ def _short_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "CALIBRATION_SECONDS", 0.01)
 
 
-@pytest.mark.parametrize("table", ["conv-mixing", "linear-mixing", "cnn-baseline", "kernel-sizes"])
-def test_the_articles_tables_row_by_row(table: str, tmp_path: Path) -> None:
-    experiment = read_experiment(ROOT / "experiments" / "mnist" / f"{table}.yml")
+FILES = {
+    "mnist/conv-mixing": "conv-mixing",
+    "mnist/linear-mixing": "linear-mixing",
+    "mnist/cnn-baseline": "cnn-baseline",
+    "mnist/kernel-sizes": "kernel-sizes",
+    "mnist/long-run": "long-run",
+    "photos/patch-sizes": "patch-sizes",
+    "photos/narrow-head": "narrow-head",
+    "photos/pixel-unshuffle": "pixel-unshuffle",
+}
+"""Which file states which table of the article."""
+
+
+def test_every_table_has_its_file() -> None:
+    assert sorted(FILES.values()) == sorted(TABLES)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_articles_tables_row_by_row(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "_measured_seconds", lambda run: 0.01)  # a photo step takes seconds
+    table = FILES[file]
+    experiment = read_experiment(ROOT / "experiments" / f"{file}.yml")
     rows = plan.plan_rows(experiment, tmp_path)
     assert Counter(row["params"] for row in rows) == Counter(row["params"] for row in TABLES[table])
     assert all(row["minutes"] > 0 and row["madds"] > 0 and not row["done"] for row in rows)
     if table != "kernel-sizes":  # whose rows the article sorts by loss
         assert [row["params"] for row in rows] == [row["params"] for row in TABLES[table]]
-    for run, row in zip(experiment.runs, rows, strict=True):
-        [figures] = [
-            it
-            for it in TABLES[table]
-            if it["params"] == row["params"]
-            and all(it["model"][key] == value for key, value in run.model[1].items() if key in it["model"])
-        ]
-        assert run.recipe.learning_rate == figures["learning_rate"]
-        assert run.recipe.total_steps(60_000) == 15_625
+    for run in experiment.runs:
+        figures = article_row(run)
+        assert figures in TABLES[table]
+        assert run.recipe.inputs == figures["inputs"]
 
 
 def test_command(cli: Cli) -> None:

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from mixcoder.experiments.results import Record, records_of
 from mixcoder.experiments.spec import read_experiment
 from mixcoder.experiments.sweep import RunState, run_sweep
 from tests.conftest import Cli
@@ -143,3 +145,34 @@ def test_interrupted_workers_save_and_end(tmp_path: Path) -> None:
         assert (path / "checkpoint" / "latest.safetensors").is_file()
         assert "interrupted after" in (path / "log.txt").read_text()
         assert not (path / "result.json").exists()
+
+
+def test_workers_that_lost_their_sweep_save_and_leave(cli: Cli, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mixcoder", "run", "x.yml", "-j", "2", "training.inputs=60_000_000"]
+    sweep = subprocess.Popen(
+        command, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+    def records() -> list[Record]:
+        return records_of(
+            read_experiment(tmp_path / "x.yml", ["training.inputs=60_000_000"]), tmp_path / "runs"
+        )
+
+    try:
+        wait_until(lambda: all(record.directory.read_metrics() for record in records()))
+        assert [record.state for record in records()] == ["running", "running"]
+        sweep.kill()
+        sweep.wait()
+        wait_until(lambda: [record.state for record in records()] == ["stopped", "stopped"])
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(sweep.pid, signal.SIGKILL)
+    assert all("interrupted after" in (it.directory.path / "log.txt").read_text() for it in records())
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Waits up to a minute."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)

@@ -111,6 +111,19 @@ def differing_values(runs: Sequence[Run]) -> list[Values]:
     return [{name: it[key] for key, name in names.items() if key in it} for it in settings]
 
 
+def short_names(records: Sequence[Record]) -> list[str]:
+    """The records' names without the values that they all share, such as the same seed."""
+    shared = {
+        axis
+        for axis in records[0].values
+        if len(records) > 1 and len({repr(record.values.get(axis, _ABSENT)) for record in records}) == 1
+    }
+    return [
+        label({axis: value for axis, value in record.values.items() if axis not in shared}) or record.name
+        for record in records
+    ]
+
+
 def settings_of(run: Run) -> dict[str, Any]:
     """The resolved run as one map with dotted keys, such as `model.patch_size`."""
     settings: dict[str, Any] = {}

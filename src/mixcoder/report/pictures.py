@@ -57,6 +57,22 @@ def reconstruction_grid(model: Autoencoder, images: Tensor, scale: int | None = 
     return grid
 
 
+def tile(images: Tensor) -> Image.Image:
+    """A picture of rows of images, in their own size, with nothing between them that would show.
+
+    Args:
+        images: (R, K, C, H, W) float in [0, 1], C being 1 or 3; R rows of K.
+    """
+    rows, columns, _, height, width = images.shape
+    gap = max(1, min(height, width) // 14)
+    size = (columns * (width + gap) - gap, rows * (height + gap) - gap)
+    picture = Image.new("RGBA", size, (0, 0, 0, 0))
+    for i, image in enumerate(_to_bytes(images.flatten(0, 1))):
+        row, column = divmod(i, columns)
+        picture.paste(_picture(image, 1), (column * (width + gap), row * (height + gap)))
+    return picture
+
+
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Writes a picture in the format that the name's ending asks for, whole or not at all.
 

@@ -1,0 +1,413 @@
+"use strict";
+(() => {
+  const { runs, effects } = JSON.parse(document.getElementById("data").textContent);
+  const LABELS = ["#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#d4b13c", "#b07aa1", "#ff9da7", "#9c755f", "#8a8a8a"];
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const byId = (id) => document.getElementById(id);
+  const visible = new Set(runs.keys());
+  let pinned = null;
+  let cost = "params";
+
+  // ---------------------------------------------------------------- small helpers
+
+  function svg(tag, attributes = {}, text = null) {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    if (text !== null) node.textContent = text;
+    return node;
+  }
+  function html(tag, className = "", text = "") {
+    const node = document.createElement(tag);
+    node.className = className;
+    node.textContent = text;
+    return node;
+  }
+  function short(number) {
+    for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]])
+      if (number >= size) return `${+(number / size).toPrecision(3)}${unit}`;
+    return `${+number.toPrecision(3)}`;
+  }
+  const plain = (number) => `${+number.toPrecision(3)}`;
+  const loss = (number) => number.toPrecision(4);
+  function extent(values) {
+    return values.length ? [Math.min(...values), Math.max(...values)] : [1, 2];
+  }
+  // A scale from [low, high] to [from, to]; `warp` is Math.log for a logarithmic one.
+  function scale([low, high], from, to, warp = (x) => x) {
+    const start = warp(low), span = warp(high) - start || 1;
+    return (value) => from + ((warp(value) - start) / span) * (to - from);
+  }
+  function logTicks([low, high]) {
+    const steps = high / low > 30 ? [1] : high / low > 6 ? [1, 2, 5] : high / low > 2 ? [1, 1.5, 2, 3, 4, 5, 7] : null;
+    if (!steps) return evenTicks([low, high], 4);
+    const ticks = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++)
+      for (const step of steps) {
+        const tick = step * 10 ** power;
+        if (tick >= low && tick <= high) ticks.push(tick);
+      }
+    return ticks.length > 1 ? ticks : evenTicks([low, high], 4);
+  }
+  function evenTicks([low, high], count) {
+    const rough = (high - low) / count || 1, power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 2.5, 5, 10].map((it) => it * power).find((it) => it >= rough);
+    const ticks = [];
+    for (let tick = Math.ceil(low / step) * step; tick <= high + step * 1e-9; tick += step) ticks.push(tick);
+    return ticks;
+  }
+  // Moves positions apart to at least `gap`, in their order, within [top, bottom], and no further: blocks
+  // of neighbours that are too close settle around their mean.
+  function spread(positions, gap, top, bottom) {
+    const order = positions.map((_, i) => i).sort((a, b) => positions[a] - positions[b]);
+    const blocks = [];
+    order.forEach((i, rank) => {
+      let block = { sum: positions[i] - rank * gap, members: [i] };
+      while (blocks.length) {
+        const before = blocks[blocks.length - 1];
+        if (before.sum / before.members.length <= block.sum / block.members.length) break;
+        blocks.pop();
+        block = { sum: before.sum + block.sum, members: [...before.members, ...block.members] };
+      }
+      blocks.push(block);
+    });
+    const placed = [];
+    let rank = 0;
+    for (const { sum, members } of blocks)
+      for (const i of members)
+        placed[i] = Math.min(Math.max(sum / members.length, top), bottom - (positions.length - 1) * gap) + rank++ * gap;
+    return placed;
+  }
+
+  // ---------------------------------------------------------------- one run, found everywhere
+
+  function focus(run) {
+    for (const node of all("[data-run]")) {
+      if (node.tagName === "DETAILS") continue;
+      const isIt = Number(node.dataset.run) === run;
+      node.classList.toggle("lit", run !== null && isIt);
+      node.classList.toggle("dim", run !== null && !isIt);
+    }
+  }
+  const hold = () => focus(pinned);
+  function pin(run) {
+    pinned = pinned === run ? null : run;
+    focus(pinned);
+    if (pinned !== null && runs[pinned].latents) chooseLatents(pinned);
+  }
+  document.addEventListener("pointerover", (event) => {
+    const node = event.target.closest("[data-run]");
+    if (node && node.tagName !== "DETAILS") focus(Number(node.dataset.run));
+    else if (!event.target.closest(".chart")) hold();
+  });
+  document.addEventListener("click", (event) => {
+    const node = event.target.closest("[data-run]");
+    if (node && node.tagName !== "DETAILS" && !node.closest("details")) pin(Number(node.dataset.run));
+  });
+
+  const tip = byId("tip");
+  function showTip(event, title, text) {
+    tip.replaceChildren(html("b", "", title), document.createTextNode(text));
+    tip.hidden = false;
+    const { width, height } = tip.getBoundingClientRect();
+    const left = event.clientX + 16 + width > innerWidth ? event.clientX - width - 16 : event.clientX + 16;
+    tip.style.left = `${Math.max(4, left)}px`;
+    tip.style.top = `${Math.max(4, event.clientY - height - 12)}px`;
+  }
+  const hideTip = () => { tip.hidden = true; };
+
+  // ---------------------------------------------------------------- table
+
+  const body = byId("table").tBodies[0];
+  const rows = [...body.rows];
+
+  function sortBy(column, button) {
+    const heading = button.parentElement;
+    const descending = heading.getAttribute("aria-sort") === "ascending";
+    for (const other of all("th", byId("table"))) other.setAttribute("aria-sort", "none");
+    heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    const key = (row) => row.cells[column].dataset.sort;
+    const numeric = rows.every((row) => key(row) === "" || !Number.isNaN(Number(key(row))));
+    const compare = (a, b) => (numeric ? Number(a) - Number(b) : a.localeCompare(b, undefined, { numeric: true }));
+    rows.sort((a, b) => {
+      if (key(a) === "" || key(b) === "") return (key(a) === "") - (key(b) === "");
+      return compare(key(a), key(b)) * (descending ? -1 : 1);
+    });
+    body.append(...rows);
+  }
+  for (const button of all("th button")) button.addEventListener("click", () => sortBy(Number(button.dataset.column), button));
+
+  function filterRows() {
+    const words = byId("filter").value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+    visible.clear();
+    for (const row of rows) {
+      const run = Number(row.dataset.run);
+      const text = `${runs[run].name} ${row.textContent}`.toLowerCase();
+      const parts = text.split(/[\s,]+/);
+      const fits = words.every((word) => (word.includes("=") ? parts.includes(word) || text.includes(`${word},`) : text.includes(word)));
+      row.hidden = !fits;
+      if (fits) visible.add(run);
+    }
+    for (const strip of all(".strip[data-run]")) strip.hidden = !visible.has(Number(strip.dataset.run));
+    byId("shown").textContent = words.length ? `${visible.size} of ${runs.length} runs` : "";
+    draw();
+  }
+  byId("filter").addEventListener("input", filterRows);
+
+  function drawBars() {
+    const losses = runs.map((run) => run.loss).filter((it) => it !== null && it !== undefined);
+    const [low, high] = extent(losses);
+    for (const row of rows) {
+      const value = runs[Number(row.dataset.run)].loss;
+      const share = value ? 0.12 + 0.88 * (high > low ? Math.log(value / low) / Math.log(high / low) : 1) : 0;
+      row.style.setProperty("--share", share.toFixed(3));
+    }
+  }
+
+  // ---------------------------------------------------------------- curves
+
+  // Losses after the first twentieth of the run: the first fall would take all the room.
+  function settled(run, kind) {
+    const points = run[kind], last = points.length ? points[points.length - 1][0] : 0;
+    const kept = points.filter(([inputs]) => inputs >= last / 20).map(([, value]) => value);
+    return kept.length ? kept : points.map(([, value]) => value);
+  }
+  function drawCurves() {
+    const shown = runs.map((run, id) => ({ run, id })).filter(({ id, run }) => visible.has(id) && run.validation.length + run.training.length);
+    const ends = extent(shown.flatMap(({ run }) => [...settled(run, "training"), ...settled(run, "validation")]));
+    const losses = [ends[0] * 0.97, ends[1] * 1.03];
+    const inputs = [0, Math.max(1, ...shown.flatMap(({ run }) => [...run.training, ...run.validation].map(([x]) => x)))];
+    drawPanel(byId("training"), "training", shown, inputs, losses);
+    drawPanel(byId("validation"), "validation", shown, inputs, losses);
+  }
+  function drawPanel(host, kind, shown, inputs, losses) {
+    const width = host.clientWidth, height = Math.max(320, Math.min(560, 13 * shown.length + 60));
+    const labelled = kind === "validation" && width > 420;
+    const box = { left: 48, right: width - (labelled ? Math.min(260, width * 0.36) : 10), top: 8, bottom: height - 26 };
+    const x = scale(inputs, box.left, box.right), y = scale(losses, box.bottom, box.top, Math.log);
+    const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": `${kind} loss of ${shown.length} runs over inputs` });
+    const clip = svg("clipPath", { id: `clip-${kind}` });
+    clip.append(svg("rect", { x: box.left, y: box.top, width: Math.max(0, box.right - box.left), height: box.bottom - box.top }));
+    chart.append(clip);
+    drawAxes(chart, box, x, y, evenTicks(inputs, Math.max(2, (box.right - box.left) / 90)), logTicks(losses), short);
+    const lines = svg("g", { "clip-path": `url(#clip-${kind})` });
+    for (const { run, id } of shown) {
+      const path = run[kind].map(([seen, value], i) => `${i ? "L" : "M"}${x(seen).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+      lines.append(svg("path", { class: "curve", d: path, stroke: run.colour, "data-run": id }));
+    }
+    chart.append(lines);
+    if (labelled) drawLabels(chart, shown, kind, box, x, y);
+    host.replaceChildren(chart);
+    hoverCurves(host, chart, shown, kind, box, x, y);
+  }
+  function drawAxes(chart, box, x, y, xTicks, yTicks, format) {
+    for (const tick of yTicks) {
+      chart.append(svg("line", { class: "grid", x1: box.left, x2: box.right, y1: y(tick), y2: y(tick) }));
+      chart.append(svg("text", { x: box.left - 6, y: y(tick) + 4, "text-anchor": "end" }, plain(tick)));
+    }
+    for (const tick of xTicks) {
+      chart.append(svg("line", { class: "axis", x1: x(tick), x2: x(tick), y1: box.bottom, y2: box.bottom + 4 }));
+      chart.append(svg("text", { x: x(tick), y: box.bottom + 18, "text-anchor": "middle" }, format(tick)));
+    }
+    chart.append(svg("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
+  }
+  function drawLabels(chart, shown, kind, box, x, y) {
+    const ended = shown.filter(({ run }) => run[kind].length);
+    const last = ended.map(({ run }) => run[kind][run[kind].length - 1]);
+    const heights = last.map(([, value]) => Math.min(box.bottom, Math.max(box.top, y(value))));
+    const gap = Math.min(15, (box.bottom - box.top) / Math.max(1, ended.length - 1));
+    const places = spread(heights, gap, box.top + 4, box.bottom);
+    ended.forEach(({ run, id }, i) => {
+      const end = x(last[i][0]);
+      chart.append(svg("path", { class: "leader", d: `M${end + 3} ${heights[i]}L${box.right + 16} ${places[i]}` }));
+      const label = svg("text", { class: "label", x: box.right + 20, y: places[i] + 4, "data-run": id });
+      label.append(svg("tspan", { fill: run.colour }, "● "), document.createTextNode(`${loss(last[i][1])}  ${run.short}`));
+      chart.append(label);
+    });
+  }
+  function hoverCurves(host, chart, shown, kind, box, x, y) {
+    const dot = svg("circle", { r: 4.5, visibility: "hidden" });
+    chart.append(dot);
+    host.onpointermove = (event) => {
+      const { left, top } = host.getBoundingClientRect();
+      const [px, py] = [event.clientX - left, event.clientY - top];
+      if (px > box.right + 8) return; // the labels speak for themselves
+      let best = null;
+      for (const { run, id } of shown)
+        for (const [seen, value] of run[kind]) {
+          const distance = Math.hypot(x(seen) - px, y(value) - py);
+          if (!best || distance < best.distance) best = { distance, run, id, seen, value };
+        }
+      if (!best || best.distance > 60) { dot.setAttribute("visibility", "hidden"); hideTip(); hold(); return; }
+      focus(best.id);
+      for (const [key, value] of Object.entries({ cx: x(best.seen), cy: y(best.value), fill: best.run.colour, visibility: "visible" })) dot.setAttribute(key, value);
+      showTip(event, best.run.name, `${kind} loss ${loss(best.value)} after ${best.seen.toLocaleString("en")} inputs`);
+    };
+    host.onpointerleave = () => { dot.setAttribute("visibility", "hidden"); hideTip(); hold(); };
+  }
+
+  // ---------------------------------------------------------------- cost
+
+  // Runs that no other run beats in both, the cheapest first.
+  function frontier(points) {
+    const order = [...points].sort((a, b) => a.cost - b.cost || a.loss - b.loss), front = [];
+    for (const point of order) if (!front.length || point.loss < front[front.length - 1].loss) front.push(point);
+    return front;
+  }
+  function drawPareto() {
+    const host = byId("pareto");
+    const points = runs.map((run, id) => ({ run, id, cost: run[cost], loss: run.loss })).filter((it) => visible.has(it.id) && it.cost && it.loss);
+    if (!points.length) { host.replaceChildren(html("p", "muted", "no finished run to show")); return; }
+    const width = host.clientWidth, height = 380;
+    const box = { left: 48, right: width - 20, top: 12, bottom: height - 40 };
+    const pad = ([low, high], by) => [low / by, high * by];
+    const costs = pad(extent(points.map((it) => it.cost)), 1.25), losses = pad(extent(points.map((it) => it.loss)), 1.04);
+    const x = scale(costs, box.left, box.right, Math.log), y = scale(losses, box.bottom, box.top, Math.log);
+    const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": `validation loss against ${cost}` });
+    const ticks = logTicks(costs).filter((tick, i, list) => list.length <= width / 70 || i % 2 === 0);
+    drawAxes(chart, box, x, y, ticks, logTicks(losses), short);
+    chart.append(svg("text", { x: box.right, y: box.bottom + 34, "text-anchor": "end" }, { params: "parameters", madds: "multiply-adds of one image", minutes: "minutes of training" }[cost]));
+    const front = frontier(points);
+    const path = front.map((it, i) => (i ? `H${x(it.cost)}V${y(it.loss)}` : `M${x(it.cost)} ${y(it.loss)}`)).join("");
+    chart.append(svg("path", { class: "frontier", d: path }));
+    const taken = [];
+    for (const it of points) {
+      const dot = svg("circle", { cx: x(it.cost), cy: y(it.loss), r: front.includes(it) ? 7 : 5, fill: it.run.colour, "data-run": it.id });
+      dot.addEventListener("pointermove", (event) => showTip(event, it.run.name, `validation loss ${loss(it.loss)} with ${short(it.cost)} ${cost}`));
+      dot.addEventListener("pointerleave", hideTip);
+      chart.append(dot);
+    }
+    for (const it of [...front, ...points]) label(chart, it, x(it.cost), y(it.loss), box, taken);
+    host.replaceChildren(chart);
+  }
+  // Writes a dot's name beside it where that covers no other name.
+  function label(chart, it, cx, cy, box, taken) {
+    if (taken.some((other) => other.id === it.id)) return;
+    const wide = it.run.short.length * 6.4;
+    const right = cx + 11 + wide < box.right + 16;
+    const area = { id: it.id, left: right ? cx + 11 : cx - 11 - wide, top: cy - 8, wide };
+    const hits = taken.some((other) => Math.abs(other.top - area.top) < 15 && area.left < other.left + other.wide && other.left < area.left + wide);
+    if (hits || area.left < box.left) return;
+    taken.push(area);
+    chart.append(svg("text", { class: "label", x: right ? cx + 11 : cx - 11, y: cy + 4, "text-anchor": right ? "start" : "end", "data-run": it.id }, it.run.short));
+  }
+  for (const button of all("#costs button"))
+    button.addEventListener("click", () => {
+      cost = button.dataset.cost;
+      for (const other of all("#costs button")) other.setAttribute("aria-pressed", String(other === button));
+      drawPareto();
+      hold();
+    });
+
+  // ---------------------------------------------------------------- latent space
+
+  const chooser = byId("latent-run");
+  function chooseLatents(run) {
+    if (!chooser) return;
+    chooser.value = String(run);
+    drawLatents();
+  }
+  function fillChooser() {
+    const seen = runs.map((run, id) => ({ run, id })).filter(({ run }) => run.latents).sort((a, b) => a.run.loss - b.run.loss);
+    for (const { run, id } of seen) {
+      const option = html("option", "", `${run.name} (${loss(run.loss)})`);
+      option.value = String(id);
+      chooser.append(option);
+    }
+    chooser.addEventListener("change", drawLatents);
+  }
+  function drawLatents() {
+    const run = runs[Number(chooser.value)], found = run.latents, host = byId("pca");
+    const size = Math.min(host.clientWidth, 560);
+    const x = scale(extent(found.points.map((it) => it[0])), 10, size - 10), y = scale(extent(found.points.map((it) => it[1])), size * 0.8 - 10, 10);
+    const chart = svg("svg", { viewBox: `0 0 ${size} ${size * 0.8}`, height: size * 0.8, role: "img", "aria-label": "codes of validation images, projected to two dimensions" });
+    found.points.forEach((point, i) => {
+      const name = found.labels ? found.labels[i] : null;
+      const dot = svg("circle", { cx: x(point[0]), cy: y(point[1]), r: 4, fill: name === null ? run.colour : LABELS[name % LABELS.length], "fill-opacity": 0.8 });
+      dot.style.strokeWidth = 0.5;
+      if (name !== null) dot.addEventListener("pointermove", (event) => showTip(event, `label ${name}`, `validation image ${i}`));
+      dot.addEventListener("pointerleave", hideTip);
+      chart.append(dot);
+    });
+    host.replaceChildren(chart);
+    const share = found.explained.reduce((sum, it) => sum + it, 0);
+    byId("pca-caption").textContent = `${found.points.length} validation images on the two main axes of the code (${(100 * share).toFixed(0)} % of its variance)`;
+    byId("classes").replaceChildren(...[...new Set(found.labels || [])].sort((a, b) => a - b).map((name) => {
+      const entry = html("span"), dot = html("i", "dot");
+      dot.style.background = LABELS[name % LABELS.length];
+      entry.append(dot, String(name));
+      return entry;
+    }));
+    for (const id of ["interpolation", "samples"]) {
+      byId(id).src = found[id] || "data:,";
+      byId(id).closest("figure").hidden = !found[id];
+    }
+    byId("probe").textContent = found.accuracy === null ? "" :
+      `The five nearest of ${found.codes.toLocaleString("en")} training codes (${found.dimensions} numbers each) tell the label of ${(100 * found.accuracy).toFixed(1)} % of the validation images.`;
+  }
+
+  // ---------------------------------------------------------------- effects
+
+  function drawEffects() {
+    const host = byId("effects"), done = runs.filter((run) => run.loss).map((run) => run.loss);
+    if (!effects.length || done.length < 2) {
+      host.replaceChildren(html("p", "muted", effects.length ? "Fewer than two runs are done." : "There is one run."));
+      return;
+    }
+    const [low, high] = extent(done), pad = (high / low) ** 0.04;
+    const x = scale([low / pad, high * pad], 0, 100, Math.log);
+    host.replaceChildren(...effects.map(({ axis, values }) => {
+      const block = html("div", "effect");
+      block.append(html("h3", "", axis));
+      for (const { value, runs: ids } of values) {
+        const track = html("div", "track");
+        const found = ids.filter((id) => runs[id].loss);
+        for (const id of found) {
+          const dot = html("i");
+          dot.dataset.run = id;
+          dot.style.left = `${x(runs[id].loss)}%`;
+          dot.style.setProperty("--run", runs[id].colour);
+          dot.addEventListener("pointermove", (event) => showTip(event, runs[id].name, `validation loss ${loss(runs[id].loss)}`));
+          dot.addEventListener("pointerleave", hideTip);
+          track.append(dot);
+        }
+        if (found.length > 1) {
+          const middle = html("b"), mean = found.reduce((sum, id) => sum + runs[id].loss, 0) / found.length;
+          middle.style.left = `${x(mean)}%`;
+          middle.title = `mean ${loss(mean)}`;
+          track.append(middle);
+        }
+        block.append(html("div", "value", value), track);
+      }
+      const ruler = html("div", "scale");
+      const room = Math.max(1, Math.floor((host.clientWidth * 0.6) / 70));
+      const ticks = logTicks([low, high]), every = Math.ceil(ticks.length / room);
+      for (const tick of ticks.filter((_, i) => i % every === 0)) {
+        const mark = html("span", "", plain(tick));
+        mark.style.left = `${x(tick)}%`;
+        ruler.append(mark);
+      }
+      block.append(ruler);
+      return block;
+    }));
+  }
+
+  // ---------------------------------------------------------------- all together
+
+  byId("theme").addEventListener("click", () => {
+    const root = document.documentElement;
+    const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = isDark ? "light" : "dark";
+  });
+  function draw() {
+    drawCurves();
+    drawPareto();
+    drawEffects();
+    if (chooser && chooser.options.length) drawLatents();
+    hold();
+  }
+  if (chooser) fillChooser();
+  drawBars();
+  draw();
+  let lastWidth = innerWidth;
+  addEventListener("resize", () => { if (innerWidth !== lastWidth) { lastWidth = innerWidth; draw(); } });
+})();

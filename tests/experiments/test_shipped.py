@@ -1,0 +1,59 @@
+"""The experiments that come with the package: listed, copied, and theirs to run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mixcoder.experiments.shipped import shipped_folder, shipped_names
+from mixcoder.experiments.spec import read_experiment
+from tests.conftest import Cli
+
+
+def test_listing(cli: Cli) -> None:
+    rows = {row["name"]: row for row in json.loads(cli("experiments", "ls", "--format", "json")[1])}
+    assert sorted(rows) == shipped_names()
+    assert sum(row["runs"] for name, row in rows.items() if name not in ("digits/demo", "mnist/first")) == 64
+    assert rows["mnist/kernel-sizes"]["runs"] == 28
+    assert rows["mnist/kernel-sizes"]["expected"].startswith("0.0066 … 0.0105 validation loss")
+    assert "conv-mixing" in cli("experiments", "ls")[1]
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_copies_are_whole(cli: Cli, name: str) -> None:
+    status, out, _ = cli("experiments", "cp", name, "mine")
+    assert status == 0
+    copy = Path(out.splitlines()[0])
+    assert copy == Path("mine") / f"{name.rpartition('/')[2]}.yml"
+    original = read_experiment(shipped_folder() / f"{name}.yml")
+    assert read_experiment(copy) == original
+
+
+def test_nothing_is_overwritten(cli: Cli) -> None:
+    Path("conv-mixing.yml").write_text("mine")
+    status, _, err = cli("experiments", "cp", "kernel-sizes.yml")
+    assert (status, err) == (2, "error: folder: conv-mixing.yml is there already; name another folder\n")
+    assert [path.name for path in Path().iterdir()] == ["conv-mixing.yml"]
+
+
+def test_unknown_names(cli: Cli) -> None:
+    assert "did you mean 'mnist/kernel-sizes'?" in cli("experiments", "cp", "mnist/kernel-size")[2]
+    assert "there is no experiment '../../pyproject'" in cli("experiments", "cp", "../../pyproject")[2]
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_each_opens_with_what_to_expect(name: str) -> None:
+    first_line = (shipped_folder() / f"{name}.yml").read_text(encoding="utf-8").partition("\n")[0]
+    assert first_line.startswith("# expected: ")
+    assert first_line.endswith(f" · mixcoder run experiments/{name}.yml")
+
+
+def test_photos_are_planned_and_not_run(cli: Cli) -> None:
+    status, _, err = cli(
+        "run", shipped_folder() / "photos" / "pixel-unshuffle.yml", "matrix.net=[{name: a, script: ch=3}]"
+    )
+    assert status == 2
+    assert "this version can plan experiments on these photos but not fetch them" in err
+    assert not list(Path().rglob("config.yml"))

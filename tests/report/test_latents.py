@@ -1,0 +1,93 @@
+"""What is said of a latent space, against what it must be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import mixcoder
+from mixcoder.models import Autoencoder, create_model
+from mixcoder.report.latents import (
+    decode_flat,
+    encode_flat,
+    gaussian_samples,
+    interpolate,
+    neighbour_accuracy,
+    project,
+)
+
+
+@pytest.fixture
+def model() -> Autoencoder:
+    """A network with a latent of three dimensions, 1 x 4 x 4."""
+    torch.manual_seed(3)
+    return create_model("script", image_shape=(1, 8, 8), script="ch=4|down2|ch=1").eval()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return mixcoder.load_data("digits").validation.images
+
+
+def test_codes_are_those_of_encode(model: Autoencoder, images: torch.Tensor) -> None:
+    with torch.inference_mode():
+        expected = model.encode(images / 255)
+        assert torch.allclose(encode_flat(model, images), expected.flatten(1), atol=1e-6)
+        assert torch.allclose(
+            decode_flat(model, expected.flatten(1)), model.decode(expected).clamp(0, 1), atol=1e-6
+        )
+
+
+def test_projection_keeps_what_varies_most() -> None:
+    generator = torch.Generator().manual_seed(1)
+    codes = torch.randn(500, 7, generator=generator) * torch.tensor([9.0, 0.1, 4.0, 0.1, 0.1, 0.1, 0.1])
+    points, explained = project(codes)
+    for column, axis in ((0, 0), (1, 2)):
+        assert abs(torch.corrcoef(torch.stack([points[:, column], codes[:, axis]]))[0, 1]) > 0.99
+    assert explained[0] == pytest.approx(81 / 97, abs=0.03)
+    assert project(torch.randn(20, 1))[0].shape == (20, 2)
+
+
+def test_probe_knows_clusters_and_only_clusters() -> None:
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.arange(400) % 4
+    noise = torch.randn(400, 3, generator=generator)
+    clusters = noise * 0.1 + torch.nn.functional.one_hot(labels, 4)[:, :3]
+    assert neighbour_accuracy(clusters[:200], labels[:200], clusters[200:], labels[200:]) == 1
+    assert neighbour_accuracy(noise[:200], labels[:200], noise[200:], labels[200:]) < 0.5
+
+
+def test_interpolation_begins_and_ends_with_the_reconstructions(
+    model: Autoencoder, images: torch.Tensor
+) -> None:
+    lines = interpolate(model, images[:3], images[3:6], steps=5)
+    assert lines.shape == (3, 5, 1, 8, 8)
+    with torch.inference_mode():
+        copies = model(images[:6] / 255).clamp(0, 1)
+        middle = model.decode((model.encode(images[:3] / 255) + model.encode(images[3:6] / 255)) / 2)
+    assert torch.allclose(lines[:, 0], copies[:3], atol=1e-5)
+    assert torch.allclose(lines[:, -1], copies[3:], atol=1e-5)
+    assert torch.allclose(lines[:, 2], middle.clamp(0, 1), atol=1e-5)
+
+
+def test_samples_have_the_codes_mean_and_covariance(images: torch.Tensor) -> None:
+    """A decoder that shows its code: what is drawn can be measured."""
+
+    class Open(Autoencoder):
+        image_shape = (1, 1, 2)
+        latent_shape = (2,)
+
+        def _encode(self, images: torch.Tensor) -> torch.Tensor:
+            return images.flatten(1)
+
+        def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+            return latents.reshape(-1, 1, 1, 2)
+
+    generator = torch.Generator().manual_seed(4)
+    first = torch.randn(300, generator=generator) * 0.05
+    codes = torch.stack([0.4 + first, 0.6 - 0.5 * first], dim=1)  # a covariance without an inverse
+    samples = gaussian_samples(Open(), codes, 20_000).flatten(1)
+    assert torch.allclose(samples.mean(0), codes.mean(0), atol=0.002)
+    assert torch.allclose(samples.T.cov(), codes.T.cov(), atol=1e-4)
+    assert torch.equal(gaussian_samples(Open(), codes, 5), gaussian_samples(Open(), codes, 5))
+    assert not torch.equal(gaussian_samples(Open(), codes, 5), gaussian_samples(Open(), codes, 5, seed=1))
