@@ -143,7 +143,7 @@ RESULT_COLUMNS = (
 )
 """All that a row of results can hold besides what tells it from the others."""
 
-_DETAILS = ("run", "best_validation_loss", "madds", "latent_shape", "compression_ratio", "reason")
+_DETAILS = {"run", "best_validation_loss", "madds", "latent_shape", "compression_ratio", "reason"}
 
 
 def default_keys(rows: Sequence[Row], values: Sequence[Values]) -> list[str]:
@@ -155,9 +155,8 @@ def default_keys(rows: Sequence[Row], values: Sequence[Values]) -> list[str]:
     """
     there = {key for row in rows for key in row}
     axes = [axis for axis in axes_of(values) if axis in there]
-    figures = [it.key for it in RESULT_COLUMNS if it.key in there and it.key not in _DETAILS]
-    if all(row.get("state", "done") == "done" for row in rows):
-        figures.remove("state")
+    hidden = {"state", *_DETAILS} if all(row["state"] == "done" for row in rows) else _DETAILS
+    figures = [it.key for it in RESULT_COLUMNS if it.key in there and it.key not in hidden]
     return list(dict.fromkeys([*(axes or ["run"]), *figures]))
 
 

@@ -1,0 +1,92 @@
+"""Results are what the run directories say, whoever asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mixcoder.errors import RunDirectoryError
+from mixcoder.experiments.results import read_records, records_in, records_of, result_rows, short_names
+from mixcoder.experiments.run_directory import RunDirectory
+from mixcoder.experiments.spec import read_experiment
+from mixcoder.experiments.training_run import train_run
+
+SWEEP = """\
+name: mine
+data: {source: digits}
+model: {type: mixer, patch_size: 4, hidden_channels: [9], latent_dim: 3, mixer_at: [1], mixer: "${mixer}"}
+training: {inputs: "${inputs}", seed: 0}
+matrix: {mixer: [cnn, cnnf, mlp], inputs: [128, 256]}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "x.yml"
+    path.write_text(SWEEP)
+    return path
+
+
+def test_every_state(file: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    states = read_experiment(file).runs
+    directories = [RunDirectory.of(run, runs) for run in states]
+    train_run(states[0], runs, lambda trainer, progress: None)
+    directories[1].write_failure({"reason": "error: it rained", "exit_status": 1})
+    directories[2].checkpoint.parent.mkdir(parents=True)
+    directories[2].checkpoint.touch()
+    directories[3].write_failure({"reason": "an earlier try", "exit_status": 1})
+    with directories[3].locked():
+        rows = result_rows(read_records(file, [], runs))
+    assert [row["state"] for row in rows] == ["done", "failed", "stopped", "running", "open", "open"]
+    assert [row["reason"] for row in rows] == ["", "error: it rained", "", "", "", ""]
+    assert rows[0]["params"] > 0
+    assert rows[0]["madds"] > 0
+    assert rows[1]["validation_loss"] is None
+
+
+def test_an_axis_named_as_a_measure_keeps_its_values(file: Path, tmp_path: Path) -> None:
+    rows = result_rows(records_of(read_experiment(file), tmp_path / "runs"))
+    assert [row["inputs"] for row in rows] == [128, 256] * 3
+
+
+def test_a_folder_tells_its_runs_apart(file: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for run in read_experiment(file, ["matrix.mixer=[cnn, mlp]", "matrix.inputs=[128]"]).runs:
+        train_run(run, runs, lambda trainer, progress: None)
+    [other] = read_experiment(file, ["matrix.mixer=[mlp]", "matrix.inputs=[256]", "name=other"]).runs
+    train_run(other, runs, lambda trainer, progress: None)
+
+    assert [record.values for record in records_in(runs / "mine")] == [{"mixer": "cnn"}, {"mixer": "mlp"}]
+    assert [record.name for record in records_in(runs / "mine")] == ["mixer=cnn", "mixer=mlp"]
+    assert {tuple(record.values) for record in records_in(runs)} == {("name", "mixer", "inputs")}
+    [alone] = records_in(runs / "other")
+    assert (alone.values, alone.name) == ({}, alone.directory.path.name)
+    assert [it.directory.path for it in records_in(alone.directory.path)] == [alone.directory.path]
+    with pytest.raises(RunDirectoryError, match="holds no run; name an experiment file or a folder of runs"):
+        records_in(tmp_path / "runs" / "mine" / alone.directory.path.name / "checkpoint")
+
+
+def test_different_models_show_what_they_have(tmp_path: Path) -> None:
+    for name, model in {
+        "mixer": "{type: mixer, patch_size: 4, hidden_channels: [9], latent_dim: 3}",
+        "cnn": "{type: cnn, channels: [3], kernel_size: 3, latent_dim: 3}",
+    }.items():
+        (tmp_path / "x.yml").write_text(
+            f"name: {name}\ndata: {{source: digits}}\nmodel: {model}\ntraining: {{steps: 1}}\n"
+        )
+        [run] = read_experiment(tmp_path / "x.yml").runs
+        RunDirectory.of(run, tmp_path / "runs").write_config(run)
+    cnn, mixer = (record.values for record in records_in(tmp_path / "runs"))
+    assert (cnn["channels"], cnn["type"]) == ([3], "cnn")
+    assert "channels" not in mixer
+    assert mixer["patch_size"] == 4
+    assert "latent_dim" not in mixer
+    assert "steps" not in mixer
+
+
+def test_short_names_leave_out_what_all_share(tmp_path: Path, file: Path) -> None:
+    records = records_of(read_experiment(file, ["matrix.inputs=[128]"]), tmp_path)
+    assert short_names(records) == ["mixer=cnn", "mixer=cnnf", "mixer=mlp"]
+    assert short_names(records[:1]) == ["mixer=cnn, inputs=128"]

@@ -1,0 +1,105 @@
+"""`mixcoder table`, as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from mixcoder.experiments.run_directory import RunDirectory
+from mixcoder.experiments.spec import read_experiment
+from tests.conftest import Cli
+
+SWEEP = """\
+name: mine
+data: {source: mnist}
+model: {type: mixer, patch_size: 7, hidden_channels: [64, 64, 64, 16], latent_dim: 16, mixer_at: "${at}"}
+training: {learning_rate: 0.003, inputs: 1_000_000, seed: "${seed}"}
+matrix: {at: [[], [2, 3, 4]], seed: [0, 1]}
+"""
+LOSSES = (0.012, 0.011, 0.0104, 0.0106)
+
+
+@pytest.fixture(autouse=True)
+def _results(tmp_path: Path) -> None:
+    """Finished runs, as far as a table can see."""
+    (tmp_path / "x.yml").write_text(SWEEP)
+    runs = read_experiment(tmp_path / "x.yml").runs
+    for i, (run, loss) in enumerate(zip(runs, LOSSES, strict=True)):
+        directory = RunDirectory.of(run, tmp_path / "runs")
+        directory.write_config(run)
+        figures = {"inputs": 1_000_000, "params": 33_617 + i, "train_minutes": 2.0, "throughput": 8_000.0 + i}
+        directory.write_result({"validation_loss": loss, **figures})
+
+
+def test_text(cli: Cli) -> None:
+    before = sorted(Path().rglob("*"))
+    status, out, err = cli("table", "x.yml")
+    assert (status, err) == (0, "")
+    heading, _, first, *_ = (line.split() for line in out.splitlines() if line.strip())
+    assert heading[:4] == ["at", "seed", "validation", "loss"]
+    assert first == ["none", "0", "0.0120000", "1,000,000", "33,617", "2.00", "8,000/s"]
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_markdown_is_the_articles(cli: Cli) -> None:
+    lines = cli("table", "x.yml", "--format", "md")[1].splitlines()
+    assert (
+        lines[0]
+        == "| at | seed | validation loss | inputs | model params | train time (minutes) | throughput |"
+    )
+    assert lines[3] == "| none | 1 | 0.0110000 | 1,000,000 | 33,618 | 2.00 | 8,001/s |"
+
+
+def test_csv_holds_numbers_in_full(cli: Cli) -> None:
+    rows = list(csv.DictReader(cli("table", "x.yml", "--format", "csv")[1].splitlines()))
+    assert [float(row["validation_loss"]) for row in rows] == list(LOSSES)
+    assert rows[2]["at"] == "2,3,4"
+
+
+def test_options_together(cli: Cli) -> None:
+    options = ["--where", "seed=0", "--sort", "-params", "--columns", "at, validation_loss"]
+    rows = json.loads(cli("table", "x.yml", *options, "--format", "json")[1])
+    assert rows == [{"at": [2, 3, 4], "validation_loss": 0.0104}, {"at": [], "validation_loss": 0.012}]
+    assert json.loads(cli("table", "x.yml", "--where", "params<1", "--format", "json")[1]) == []
+    assert cli("table", "x.yml", "--where", "params<1")[0] == 0
+
+
+def test_average_against_the_article(cli: Cli) -> None:
+    options = ["--average", "seed", "--against", "article", "--sort", "validation_loss"]
+    best, _ = json.loads(cli("table", "x.yml", *options, "--format", "json")[1])
+    assert (best["at"], best["n"]) == ([2, 3, 4], 2)
+    assert best["validation_loss"] == pytest.approx(0.0105)
+    assert best["validation_loss_std"] == pytest.approx(0.0001414, rel=1e-3)
+    assert best["difference"] == pytest.approx(0.0105 / 0.0105176 - 1)
+    line = cli("table", "x.yml", *options, "--format", "md")[1].splitlines()[2]
+    assert line.startswith("| 2,3,4 | 2 | 0.0105000 | 0.0001414 | 0.0105176 | -0.2% | 1,000,000 |")
+
+
+def test_a_folder_in_place_of_the_file(cli: Cli) -> None:
+    rows = json.loads(cli("table", "runs", "--format", "json")[1])
+    assert {(tuple(row["mixer_at"]), row["seed"], row["validation_loss"]) for row in rows} == {
+        ((), 0, 0.012), ((), 1, 0.011), ((2, 3, 4), 0, 0.0104), ((2, 3, 4), 1, 0.0106),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["x.yml", "--sort", "los"], "error: sort: there is no 'los'"),
+        (["x.yml", "--columns", "at,sed"], "error: columns: there is no 'sed'; did you mean 'seed'?"),
+        (["x.yml", "--where", "at"], "error: where: 'at' must be a key"),
+        (["x.yml", "--average", "ks"], "error: average: 'ks' is no axis of the matrix"),
+        (["runs", "training.seed=1"], "only an experiment file can be overridden"),
+        (["y.yml"], "error: y.yml: no such file or directory"),
+        (["runs/mine/nothing"], "error: runs/mine/nothing: no such file or directory"),
+    ],
+)
+def test_refusals(cli: Cli, options: list[str], sentence: str) -> None:
+    status, out, err = cli("table", *options)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    assert sentence in err
+    assert err.count("\n") == 1
