@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mixcoder.errors import ExperimentError, RunDirectoryError
-from mixcoder.experiments.matrix import Values, label
+from mixcoder.experiments.matrix import Values, label, written
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import Experiment, Run, read_experiment
 
@@ -93,10 +93,17 @@ def records_in(folder: Path) -> list[Record]:
         raise RunDirectoryError(f"{folder}: holds no run; name an experiment file or a folder of runs")
     directories = [RunDirectory(config.parent) for config in configs]
     runs = [directory.read_run() for directory in directories]
-    return [
+    records = [
         _record(run, values, directory)
         for run, values, directory in zip(runs, differing_values(runs), directories, strict=True)
     ]
+    return sorted(records, key=lambda record: [_rank(value) for value in record.values.values()])
+
+
+def _rank(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, before texts by letter."""
+    is_number = isinstance(value, int | float)
+    return not is_number, value if is_number else 0, written(value)
 
 
 def differing_values(runs: Sequence[Run]) -> list[Values]:

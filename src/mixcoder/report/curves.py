@@ -19,7 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from mixcoder.atomic_file import write_atomically
 from mixcoder.errors import ArgumentError
@@ -120,7 +122,7 @@ def _are_numbers(texts: Iterable[str]) -> bool:
 def _shade(hue: float, rank: int, count: int) -> str:
     """From deep to pale within one hue; one alone is in the middle."""
     share = rank / (count - 1) if count > 1 else 0.5
-    return to_hex(colorsys.hsv_to_rgb(hue, 0.95 - 0.5 * share, 0.62 + 0.3 * share))
+    return to_hex(colorsys.hsv_to_rgb(hue, 0.95 - 0.35 * share, 0.55 + 0.3 * share))
 
 
 def _spectral(rank: int, count: int) -> str:
@@ -282,28 +284,33 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _label_dots(figure: Figure, axes: Axes, shown: Sequence[tuple[Any, ...]], front: Sequence[int]) -> None:
-    """Names the dots, those of the frontier first, wherever a name covers no other one."""
+    """Names the dots, those of the frontier first, each where its name covers no dot and no other name."""
     figure.draw_without_rendering()  # only now are places and sizes in pixels known
-    taken: list[Any] = []
-    others = [i for i in range(len(shown)) if i not in front]
-    for i in [*front, *others]:
+    room = axes.get_window_extent().padded(4)
+    centres = axes.transData.transform([it[:2] for it in shown])
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in centres]
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    for i in [*front, *(i for i in range(len(shown)) if i not in front)]:
         x, y, name, colour = shown[i]
-        for offset, side in (((7, 0), "left"), ((-7, 0), "right"), ((0, 9), "center"), ((0, -9), "center")):
-            label = axes.annotate(
-                name,
-                (x, y),
-                offset,
-                textcoords="offset points",
-                fontsize=8,
-                color=colour,
-                ha=side,
-                va="center",
-            )
+        for offset, side in _LABEL_PLACES:
+            label = axes.annotate(name, (x, y), offset, textcoords="offset points", fontsize=8, ha=side)
+            label.set(va="center", color=colour, path_effects=halo)
             box = label.get_window_extent()
-            if not any(box.overlaps(other) for other in taken):
+            if room.containsx(box.x0) and room.containsx(box.x1) and not box.count_overlaps(taken):
                 taken.append(box)
                 break
             label.remove()
+
+
+_LABEL_PLACES = (
+    ((6, 8), "left"),
+    ((8, 0), "left"),
+    ((6, -8), "left"),
+    ((-6, 8), "right"),
+    ((-8, 0), "right"),
+    ((-6, -8), "right"),
+)
+"""Where a dot's name may stand, in points from the dot; a line to the right comes from the frontier."""
 
 
 def save_figure(figure: Figure, path: Path) -> None:
