@@ -12,6 +12,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
+from hypothesis import settings
 
 from mixcoder.data import SOURCES, Mnist
 from mixcoder.data.images import ImageData, ImageSplit
@@ -19,6 +20,8 @@ from mixcoder.models import MIXERS, MODELS
 from mixcoder.registry import Registry
 
 torch.set_num_threads(1)
+settings.register_profile("steady", deadline=None)  # a slow machine is no failure
+settings.load_profile("steady")
 if "MIXCODER_DATA" in os.environ:  # tests change their folder
     os.environ["MIXCODER_DATA"] = str(Path(os.environ["MIXCODER_DATA"]).absolute())
 

@@ -84,6 +84,7 @@ def render_page(records: Sequence[Record]) -> str:
         css=(resources / "page.css").read_text(encoding="utf-8"),
         js=(resources / "page.js").read_text(encoding="utf-8"),
         summary=_summary(records),
+        example=short_names(records)[0].partition(",")[0],
         table=_table(records, findings),
         runs=[
             {"id": i, "name": record.name, "colour": colour, "record": record, "finding": finding}
