@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mixcoder.experiments.results import records_in
-from mixcoder.report.page import render_page
+from mixcoder.experiments.results import records_in, records_of
+from mixcoder.experiments.spec import read_experiment
+from mixcoder.experiments.training_run import train_run
+from mixcoder.report.page import render_page, write_page
 from tests.conftest import Cli
 
 SWEEP = """\
@@ -48,20 +50,14 @@ def embedded(page: str) -> dict[str, list[dict[str, object]]]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of three finished runs and one that has not begun, written by the command line."""
-    from mixcoder.cli import main
-
+    """A report of three finished runs and one that has not begun."""
     folder = tmp_path_factory.mktemp("report")
     (folder / "x.yml").write_text(SWEEP)
-    out, runs = folder / "page.html", folder / "runs"
-    for arguments in (
-        ["run", folder / "x.yml", "--runs", runs, "matrix.exclude=[{mixer: mlp, latent: {name: wide}}]"],
-        ["report", folder / "x.yml", "--runs", runs, "-o", out],
-    ):
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        assert not left.value.code
-    return out
+    experiment = read_experiment(folder / "x.yml")
+    for run in experiment.runs[:3]:
+        train_run(run, folder / "runs", lambda trainer, progress: None)
+    write_page(records_of(experiment, folder / "runs"), folder / "page.html")
+    return folder / "page.html"
 
 
 def test_all_sections_are_there(report: Path) -> None:
