@@ -28,7 +28,10 @@ from mixcoder.models.summary import count_parameters
 from mixcoder.training.memory import check_fits, telling_of_memory
 from mixcoder.training.trainer import Progress, Trainer
 
-CHECKPOINT_SECONDS = 60.0
+CHECKPOINT_SECONDS = 5.0
+"""The shortest time between two checkpoints; a large model, whose checkpoints take long, has fewer."""
+_CHECKPOINT_SHARE = 0.02
+"""How much of a run's time its checkpoints may take."""
 SWEEP_VARIABLE = "MIXCODER_SWEEP"
 """Tells a sweep's workers the process that is to be their parent."""
 
@@ -75,13 +78,15 @@ def _train(trainer: Trainer, directory: RunDirectory, observer: Observer) -> Non
     directory.truncate_metrics(trainer.step)
 
     with _deferred_interrupt() as is_interrupted:
-        saved = time.perf_counter()
+        next_save = time.perf_counter() + CHECKPOINT_SECONDS
         for progress in trainer.run():
             directory.append_metrics(_metrics(progress))
             observer(trainer, progress)
-            if is_interrupted() or time.perf_counter() - saved > CHECKPOINT_SECONDS:
+            if is_interrupted() or time.perf_counter() > next_save:
+                start = time.perf_counter()
                 trainer.save(directory.checkpoint)
-                saved = time.perf_counter()
+                end = time.perf_counter()
+                next_save = end + max(CHECKPOINT_SECONDS, (end - start) / _CHECKPOINT_SHARE)
             if is_interrupted():
                 raise TrainingError(
                     f"interrupted after {progress.inputs:,} inputs; the same command goes on from there"

@@ -17,7 +17,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -41,6 +41,9 @@ _COSTS = {
 }
 _HUES = (0.60, 0.07, 0.42, 0.90, 0.13, 0.76)
 """Blue, orange, green, magenta, yellow, violet: told apart by most eyes, in this order."""
+_SPECTRUM = LinearSegmentedColormap.from_list(
+    "spectrum", ["#3b5bdb", "#0c8599", "#2f9e44", "#e08600", "#e03131", "#ae3ec9"]
+)
 _MOST_HUES = len(_HUES)
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -126,9 +129,8 @@ def _shade(hue: float, rank: int, count: int) -> str:
 
 
 def _spectral(rank: int, count: int) -> str:
-    """Along the middle of a perceptually ordered colour map."""
-    share = rank / (count - 1) if count > 1 else 0.2
-    return to_hex(matplotlib.colormaps["plasma"](0.14 + 0.6 * share))
+    """From blue over green and amber to magenta; one alone is blue."""
+    return to_hex(_SPECTRUM(rank / max(1, count - 1)))
 
 
 def loss_curves(records: Sequence[Record]) -> Figure:

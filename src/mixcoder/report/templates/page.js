@@ -259,8 +259,8 @@
     if (!points.length) { host.replaceChildren(html("p", "muted", "no finished run to show")); return; }
     const width = host.clientWidth, height = 380;
     const box = { left: 48, right: width - 20, top: 12, bottom: height - 40 };
-    const pad = ([low, high], by) => [low / by, high * by];
-    const costs = pad(extent(points.map((it) => it.cost)), 1.25), losses = pad(extent(points.map((it) => it.loss)), 1.04);
+    const pad = ([low, high], share) => { const by = Math.max(1.02, (high / low) ** share); return [low / by, high * by]; };
+    const costs = pad(extent(points.map((it) => it.cost)), 0.1), losses = pad(extent(points.map((it) => it.loss)), 0.1);
     const x = scale(costs, box.left, box.right, Math.log), y = scale(losses, box.bottom, box.top, Math.log);
     const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": `validation loss against ${cost}` });
     const ticks = logTicks(costs).filter((tick, i, list) => list.length <= width / 70 || i % 2 === 0);
@@ -269,26 +269,28 @@
     const front = frontier(points);
     const path = front.map((it, i) => (i ? `H${x(it.cost)}V${y(it.loss)}` : `M${x(it.cost)} ${y(it.loss)}`)).join("");
     chart.append(svg("path", { class: "frontier", d: path }));
-    const taken = [];
+    const taken = points.map((it) => ({ left: x(it.cost) - 5, top: y(it.loss) - 5, wide: 10, high: 10 }));
     for (const it of points) {
       const dot = svg("circle", { cx: x(it.cost), cy: y(it.loss), r: front.includes(it) ? 7 : 5, fill: it.run.colour, "data-run": it.id });
       dot.addEventListener("pointermove", (event) => showTip(event, it.run.name, `validation loss ${loss(it.loss)} with ${short(it.cost)} ${cost}`));
       dot.addEventListener("pointerleave", hideTip);
       chart.append(dot);
     }
-    for (const it of [...front, ...points]) label(chart, it, x(it.cost), y(it.loss), box, taken);
+    for (const it of new Set([...front, ...points])) label(chart, it, x(it.cost), y(it.loss), box, taken);
     host.replaceChildren(chart);
   }
-  // Writes a dot's name beside it where that covers no other name.
+  // Writes a dot's name beside it, where it covers neither a dot nor another name.
   function label(chart, it, cx, cy, box, taken) {
-    if (taken.some((other) => other.id === it.id)) return;
-    const wide = it.run.short.length * 6.4;
-    const right = cx + 11 + wide < box.right + 16;
-    const area = { id: it.id, left: right ? cx + 11 : cx - 11 - wide, top: cy - 8, wide };
-    const hits = taken.some((other) => Math.abs(other.top - area.top) < 15 && area.left < other.left + other.wide && other.left < area.left + wide);
-    if (hits || area.left < box.left) return;
-    taken.push(area);
-    chart.append(svg("text", { class: "label", x: right ? cx + 11 : cx - 11, y: cy + 4, "text-anchor": right ? "start" : "end", "data-run": it.id }, it.run.short));
+    const wide = it.run.short.length * 6.4 + 4;
+    const places = [[8, -9, "start"], [11, 4, "start"], [8, 18, "start"], [-11, 4, "end"], [-8, -9, "end"], [-8, 18, "end"]];
+    for (const [dx, dy, anchor] of places) {
+      const left = anchor === "start" ? cx + dx : cx + dx - wide, top = cy + dy - 11;
+      const hits = taken.some((other) => other.top < top + 14 && top < other.top + other.high && left < other.left + other.wide && other.left < left + wide);
+      if (hits || left < box.left || left + wide > box.right + 16) continue;
+      taken.push({ left, top, wide, high: 14 });
+      chart.append(svg("text", { class: "label", x: cx + dx, y: cy + dy, "text-anchor": anchor, "data-run": it.id }, it.run.short));
+      return;
+    }
   }
   for (const button of all("#costs button"))
     button.addEventListener("click", () => {
