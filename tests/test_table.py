@@ -90,6 +90,19 @@ def test_a_folder_in_place_of_the_file(cli: Cli) -> None:
     [
         (["x.yml", "--sort", "los"], "error: sort: there is no 'los'"),
         (["x.yml", "--columns", "at,sed"], "error: columns: there is no 'sed'; did you mean 'seed'?"),
+        (
+            ["x.yml", "--where", "state=done", "--where", "sed=1"],
+            "error: where: there is no 'sed'; did you mean 'seed'?",
+        ),
+        (["x.yml", "--where", "at=[2"], "error: command line, 'at=[2'"),
+        (["x.yml", "--average", "seed", "--sort", "seed"], "error: sort: there is no 'seed'"),
+        (["x.yml", "--average", "seed", "--columns", "run"], "error: columns: there is no 'run'"),
+        (["x.yml", "--columns", "difference"], "error: columns: there is no 'difference'"),
+        (
+            ["x.yml", "matrix.seed=x"],
+            "error: command line, 'matrix.seed=x': matrix.seed: must be a list of at least one value",
+        ),
+        (["."], "error: .: holds no run; name an experiment file or a folder of runs"),
         (["x.yml", "--where", "at"], "error: where: 'at' must be a key"),
         (["x.yml", "--average", "ks"], "error: average: 'ks' is no axis of the matrix"),
         (["runs", "training.seed=1"], "only an experiment file can be overridden"),
@@ -103,3 +116,76 @@ def test_refusals(cli: Cli, options: list[str], sentence: str) -> None:
     assert err.startswith("error: ")
     assert sentence in err
     assert err.count("\n") == 1
+
+
+def test_conditions_add_up(cli: Cli) -> None:
+    def chosen(*conditions: str) -> list[float]:
+        options = [word for condition in conditions for word in ("--where", condition)]
+        rows = json.loads(cli("table", "x.yml", *options, "--format", "json")[1])
+        return [row["validation_loss"] for row in rows]
+
+    assert chosen("seed=1") == [0.011, 0.0106]
+    assert chosen("seed=1", "validation_loss<0.011") == [0.0106]
+    assert chosen("validation_loss<0.011", "seed=1") == [0.0106]
+    assert chosen("seed=1", "seed=0") == []
+
+
+def test_every_format_is_one_table_and_leaves_no_trace(cli: Cli) -> None:
+    """Text, Markdown, CSV and JSON hold the same cells."""
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    columns = ["--columns", "at, seed, params, state", "--sort", "-validation_loss"]
+    tables = {
+        name: cli("table", "x.yml", *columns, "--format", name)[1] for name in ("text", "md", "csv", "json")
+    }
+    expected = [
+        ["none", "0", "33617"],
+        ["none", "1", "33618"],
+        ["2,3,4", "1", "33620"],
+        ["2,3,4", "0", "33619"],
+    ]
+    expected = [[*cells, "done"] for cells in expected]
+    assert list(csv.reader(tables["csv"].splitlines())) == [["at", "seed", "params", "state"], *expected]
+    lines = tables["md"].splitlines()[2:]
+    assert [
+        [cell.strip() for cell in line.strip("|").replace("33,", "33").split("|")] for line in lines
+    ] == expected
+    lines = [line for line in tables["text"].splitlines() if "done" in line]
+    assert [line.replace("33,", "33").split() for line in lines] == expected
+    assert [[row["seed"], row["params"]] for row in json.loads(tables["json"])] == [
+        [int(seed), int(params)] for _, seed, params, _ in expected
+    ]
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+
+
+def test_what_is_not_done_stands_there_without_figures(cli: Cli) -> None:
+    """A run without a result, one that failed with a reason of many words."""
+    runs = read_experiment(Path("x.yml"), ["matrix.seed=[0, 7, 8]", "matrix.at=[[]]"]).runs
+    RunDirectory.of(runs[1], Path("runs")).write_failure({"reason": 'error: "a, b" | c'})
+    options = ["matrix.seed=[0, 7, 8]", "matrix.at=[[]]", "--columns", "seed,validation_loss,state,reason"]
+    rows = list(csv.reader(cli("table", "x.yml", *options, "--format", "csv")[1].splitlines()))
+    assert rows[1:] == [
+        ["0", "0.012", "done", ""], ["7", "", "failed", 'error: "a, b" | c'], ["8", "", "open", ""],
+    ]  # fmt: skip
+    assert '| 7 |  | failed | error: "a, b" \\| c |' in cli("table", "x.yml", *options, "--format", "md")[1]
+    rows = json.loads(cli("table", "x.yml", *options[:2], "--average", "seed", "--format", "json")[1])
+    assert [(row["n"], row["state"], row["validation_loss"]) for row in rows] == [(1, "1 of 3 done", 0.012)]
+
+
+def test_a_folder_is_averaged_and_compared_like_the_file(cli: Cli) -> None:
+    options = ["--average", "seed", "--against", "article", "--sort", "validation_loss", "--format", "json"]
+    of_file, of_folder = (json.loads(cli("table", source, *options)[1]) for source in ("x.yml", "runs/mine"))
+    assert [row.pop("mixer_at") for row in of_folder] == [row.pop("at") for row in of_file]
+    assert of_folder == of_file
+
+
+def test_against_whom_nobody_knows(cli: Cli) -> None:
+    status, out, err = cli("table", "x.yml", "--against", "me")
+    assert (status, out) == (2, "")
+    assert "'me' is not" in err
+
+
+@pytest.mark.parametrize("options", [["--columns", "sed"], ["--sort", "sed"], ["--where", "sed=1"]])
+def test_refusals_where_no_row_is_left(cli: Cli, options: list[str]) -> None:
+    status, _, err = cli("table", "x.yml", "--where", "params<1", *options)
+    assert status == 2
+    assert "there is no 'sed'; did you mean 'seed'?" in err

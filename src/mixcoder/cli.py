@@ -163,16 +163,17 @@ def table(
     rows, values = result_rows(records), [record.values for record in records]
     if against:
         add_article(rows, records)
-    for condition in where or []:
-        rows = chosen(rows, condition)
+    known = averaged(rows, axes_of(values), average) if average else rows
+    rows = chosen(rows, *(where or []))
     if average:
         rows = averaged(rows, axes_of(values), average)
     if sort:
+        check_key("sort", sort.removeprefix("-"), known)
         rows = ordered(rows, sort)
     keys = [key.strip() for key in columns.split(",")] if columns else default_keys(rows, values)
-    for key in keys:
-        check_key("columns", key, rows)
     if columns:
+        for key in keys:
+            check_key("columns", key, known)
         rows = [{key: row.get(key) for key in keys} for row in rows]
     _print_rows(rows, columns_of(keys, values), format)
 
@@ -416,10 +417,8 @@ def _chosen_records(
 
     records = read_records(source, overrides or [], runs)
     rows = result_rows(records)
-    for condition in conditions or []:
-        kept = [id(row) for row in where(rows, condition)]
-        records = [record for record, row in zip(records, rows, strict=True) if id(row) in kept]
-        rows = [row for row in rows if id(row) in kept]
+    kept = {id(row) for row in where(rows, *(conditions or []))}
+    records = [record for record, row in zip(records, rows, strict=True) if id(row) in kept]
     if not records:
         raise ArgumentError("where", f"no run fits {' and '.join(conditions or [])}")
     return records

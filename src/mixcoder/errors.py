@@ -64,6 +64,12 @@ class TrainingError(MixcoderError):
     exit_status = 1
 
 
+def shown(text: str, limit: int = 60) -> str:
+    """A user's text as it may stand in a message: on one line, visible, and not too long."""
+    visible = "".join(it if it.isprintable() else it.encode("unicode_escape").decode() for it in text[:limit])
+    return visible if len(text) <= limit else f"{visible}…"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """What to add to "unknown …": the nearest known word, or all of them. Starts with "; "."""
     names = sorted(known)

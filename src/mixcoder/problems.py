@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from mixcoder.errors import did_you_mean
+from mixcoder.errors import did_you_mean, shown
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
@@ -45,12 +45,12 @@ def kind_of(value: Any) -> str:
     if isinstance(value, bool):
         return f"{str(value).lower()}"
     if isinstance(value, str):
-        return f"the text '{_shortened(value)}'"
+        return f"the text '{shown(value)}'"
     if isinstance(value, Mapping):
         return "a map"
     if isinstance(value, list | tuple):
-        return f"the list {_shortened(str(list(value)))}"
-    return _shortened(str(value))
+        return f"the list {shown(str(list(value)))}"
+    return shown(str(value))
 
 
 def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem]:
@@ -70,17 +70,17 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
     kind, value, context = finding["type"], finding["input"], finding.get("ctx", {})
     key = str(finding["loc"][-1]) if finding["loc"] else ""
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"unknown key '{key}'{did_you_mean(key, schema.model_fields)}"
+        return f"unknown key '{shown(key)}'{did_you_mean(key, schema.model_fields)}"
     if kind in ("missing", "missing_argument"):
         return "is missing"
     if kind in _EXPECTED:
         return f"must be {_EXPECTED[kind]}, not {kind_of(value)}"
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
-        return f"must be {words} {_number(context[bound])}, not {value}"
+        return f"must be {words} {_number(context[bound])}, not {kind_of(value)}"
     if kind == "literal_error":
         names = re.findall(r"'([^']*)'", context["expected"])
-        return f"unknown name '{value}'{did_you_mean(str(value), names)}"
+        return f"unknown name '{shown(str(value))}'{did_you_mean(str(value), names)}"
     if kind == "string_pattern_mismatch":
         return f"must be made of letters, digits, '.', '_' and '-', not {kind_of(value)}"
     if kind == "value_error":
@@ -93,10 +93,6 @@ def _is_union_branch(part: str | int) -> bool:
     return part in ("int", "str", "float", "bool") or (
         isinstance(part, str) and part.endswith("]") and "[" in part
     )
-
-
-def _shortened(text: str, limit: int = 60) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def _number(bound: float) -> str:

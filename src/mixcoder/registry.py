@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from mixcoder.errors import ArgumentError, did_you_mean
+from mixcoder.errors import ArgumentError, did_you_mean, shown
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Registry(Generic[T]):
         """
         if name not in self._entries:
             raise ArgumentError(
-                self._argument, f"unknown {self._noun} '{name}'{did_you_mean(str(name), self._entries)}"
+                self._argument, f"unknown {self._noun} '{shown(name)}'{did_you_mean(name, self._entries)}"
             )
         return self._entries[name]
 

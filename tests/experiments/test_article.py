@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from mixcoder.experiments.article import add_article, article_row, article_tables
-from mixcoder.experiments.results import records_of, result_rows
+from mixcoder.experiments.results import records_in, records_of, result_rows
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import Experiment, Run, read_experiment
+from mixcoder.models.summary import count_parameters
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -47,6 +49,9 @@ def test_the_figures_of_the_first_experiment() -> None:
         "training.loss=l1",
         "model.latent_dim=17",
         "model.kernel_size=15",
+        "model={type: cnn, channels: [24, 32, 48], kernel_size: 5, latent_dim: 16}",
+        "training.optimizer=sgd",
+        "training.schedule=constant",
     ],
 )
 def test_anything_else_has_no_row(override: str) -> None:
@@ -65,3 +70,49 @@ def test_difference(tmp_path: Path) -> None:
     assert [row["article_validation_loss"] for row in rows] == [0.0105176, 0.0105176, 0.0105176, None]
     assert rows[0]["difference"] == pytest.approx(0.0116 / 0.0105176 - 1)
     assert [row["difference"] for row in rows[1:]] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.activation=tanh",
+        "model.encoder_mixer_activation=tanh",
+        "model.norm=layer",
+        "training.weight_decay=0.5",
+    ],
+)
+def test_a_setting_that_the_article_does_not_have(override: str) -> None:
+    assert article_row(first(override)) is None
+
+
+@pytest.mark.parametrize("table", ["conv-mixing", "linear-mixing", "cnn-baseline", "kernel-sizes"])
+def test_each_row_is_of_its_own_table_and_size(table: str) -> None:
+    rows = article_tables()[table]
+    for run in read_experiment(EXPERIMENTS / "mnist" / f"{table}.yml").runs:
+        row = article_row(run)
+        assert row in rows
+        with torch.device("meta"):
+            assert count_parameters(run.create_model()) == row["params"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "compared"),
+    [(1_000_000, True), (995_000, True), (1_009_000, True), (985_000, False), (1_011_000, False)],
+)
+def test_lengths_that_compare(tmp_path: Path, inputs: int, compared: bool) -> None:
+    run = first(f"training.inputs={inputs}")
+    directory = RunDirectory.of(run, tmp_path)
+    directory.write_config(run)
+    directory.write_result({"validation_loss": 0.0105176 * 1.5})
+    records = records_in(tmp_path)
+    rows = result_rows(records)
+    add_article(rows, records)
+    assert rows[0]["difference"] == (pytest.approx(0.5) if compared else None)
+
+
+def test_a_failed_run_has_no_difference(tmp_path: Path) -> None:
+    RunDirectory.of(first(), tmp_path).write_failure({"reason": "error: it rained"})
+    records = records_of(Experiment("mnist-first", (first(),)), tmp_path)
+    rows = result_rows(records)
+    add_article(rows, records)
+    assert rows[0] | {"state": "failed", "article_validation_loss": 0.0105176, "difference": None} == rows[0]

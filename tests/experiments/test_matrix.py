@@ -135,6 +135,7 @@ def test_a_run_of_a_matrix_is_the_run_stated_by_itself(tmp_path: Path) -> None:
         ("matrix: {mixer: [cnn, cnn2], ks: [1, 4], seed: [0]}", "x.yml:10: model.kernel_size: must be odd so that padding keeps the size, got 4; 3 or 5 would fit (with mixer=cnn, ks=4, seed=0)"),
         ("matrix: {mixer: [cnn, cnn2], ks: [1, 4], seed: [0]}", "x.yml:9: model.mixer: unknown mixing layer 'cnn2'; did you mean 'cnn2d'? (with mixer=cnn2, ks=1, seed=0)"),
         ("matrix: {mixer: [{a: 1}], ks: [1], seed: [0]}", "model.mixer: must be a text, not a map"),
+        ("matrix: {mixer: [cnn], ks: [1], seed: [0], state: [1]}", "matrix.state: is a word that tables use; take another name"),
         ("matrix: {mixer: [cnn], ks: [1], seed: [0], 'a b': [1]}", "matrix.a b: must be a name of letters, digits and '_'"),
         (f"matrix: {{mixer: [cnn], ks: {list(range(200))}, seed: {list(range(200))}}}", "matrix: makes 40,000 runs, more than the 10,000 allowed"),
     ],

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from mixcoder.data import Digits, register_source
 from mixcoder.errors import RunDirectoryError
-from mixcoder.experiments.results import read_records, records_in, records_of, result_rows, short_names
+from mixcoder.experiments.results import (
+    differing_values,
+    read_records,
+    records_in,
+    records_of,
+    result_rows,
+    short_names,
+)
 from mixcoder.experiments.run_directory import RunDirectory
-from mixcoder.experiments.spec import read_experiment
+from mixcoder.experiments.spec import Experiment, Run, read_experiment
 from mixcoder.experiments.training_run import train_run
 
 SWEEP = """\
@@ -90,3 +101,102 @@ def test_short_names_leave_out_what_all_share(tmp_path: Path, file: Path) -> Non
     records = records_of(read_experiment(file, ["matrix.inputs=[128]"]), tmp_path)
     assert short_names(records) == ["mixer=cnn", "mixer=cnnf", "mixer=mlp"]
     assert short_names(records[:1]) == ["mixer=cnn, inputs=128"]
+
+
+def test_a_lock_held_elsewhere_is_a_run_that_runs(file: Path, tmp_path: Path) -> None:
+    """By a thread here, by a process elsewhere; once it is let go, the run is what it was."""
+    runs = tmp_path / "runs"
+    [run] = read_experiment(file, ["matrix.mixer=[cnn]", "matrix.inputs=[128]"]).runs
+    directory = RunDirectory.of(run, runs)
+    directory.write_failure({"reason": "an earlier try"})
+
+    def state() -> str:
+        return records_of(Experiment("mine", (run,)), runs)[0].state
+
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with directory.locked():
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    assert state() == "running"
+    done.set()
+    thread.join()
+    assert state() == "failed"
+
+    program = (
+        "import sys; from filelock import FileLock\n"
+        f"with FileLock({str(directory.path / '.lock')!r}): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        assert state() == "running"
+        process.kill()
+    assert state() == "failed"
+
+
+def test_what_is_done_stays_done(file: Path, tmp_path: Path) -> None:
+    """Whatever else lies there: a failure of an earlier try, a checkpoint, a lock."""
+    runs = tmp_path / "runs"
+    run = read_experiment(file).runs[0]
+    directory = RunDirectory.of(run, runs)
+    directory.write_result({"validation_loss": 0.5, "inputs": 7})
+    directory.write_failure({"reason": "an earlier try"})
+    directory.checkpoint.parent.mkdir()
+    directory.checkpoint.touch()
+    with directory.locked():
+        [record] = records_of(Experiment("mine", (run,)), runs)
+    assert (record.state, record.reason, record.result["validation_loss"]) == ("done", "", 0.5)
+    [row] = result_rows([record])
+    assert (row["inputs"], row["params"]) == (128, None)  # the axis stands above the measure
+
+
+def test_values_of_one_name_are_told_apart_by_their_section(tmp_path: Path) -> None:
+    @register_source("shuffled")
+    class Shuffled(Digits):
+        def __init__(self, seed: int = 0) -> None:
+            super().__init__()
+
+    runs: list[Run] = []
+    for data_seed, seed, optimizer in ((0, 0, "adamw"), (1, 5, "sgd")):
+        (tmp_path / "x.yml").write_text(
+            f"name: mine\ndata: {{source: shuffled, seed: {data_seed}}}\n"
+            "model: {type: cnn, channels: [3], kernel_size: 3, latent_dim: 3}\n"
+            f"training: {{steps: 1, seed: {seed}, optimizer: {optimizer}}}\n"
+        )
+        runs += read_experiment(tmp_path / "x.yml").runs
+    assert differing_values(runs) == [
+        {"data.seed": 0, "optimizer": "adamw", "training.seed": 0},
+        {"data.seed": 1, "optimizer": "sgd", "training.seed": 5},
+    ]
+    assert differing_values(runs[:1]) == [{}]
+
+
+def test_folders_that_hold_no_run(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b" / "c" / "d").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c" / "d" / "config.yml").write_text("too: deep\n")
+    with pytest.raises(RunDirectoryError) as caught:
+        read_records(tmp_path / "a", [], tmp_path / "runs")
+    assert str(caught.value) == f"{tmp_path / 'a'}: holds no run; name an experiment file or a folder of runs"
+
+
+def test_inputs_of_runs_of_differing_length_are_those_seen(tmp_path: Path) -> None:
+    """One states steps, one inputs: the table's column is for both."""
+    for duration in ("steps: 2", "inputs: 100"):
+        (tmp_path / "x.yml").write_text(
+            "name: mine\ndata: {source: digits}\n"
+            "model: {type: cnn, channels: [3], kernel_size: 3, latent_dim: 3}\n"
+            f"training: {{{duration}}}\n"
+        )
+        [run] = read_experiment(tmp_path / "x.yml").runs
+        directory = RunDirectory.of(run, tmp_path / "runs")
+        directory.write_config(run)
+        directory.write_result({"inputs": run.total_steps * 64})
+    assert [row["inputs"] for row in result_rows(records_in(tmp_path / "runs"))] == [128, 128]

@@ -17,7 +17,12 @@ from mixcoder.experiments.results import Record
 from mixcoder.experiments.spec import Run
 
 _SOURCES = {(1, 28, 28): "mnist", (3, 96, 96): "unsplash"}
-_RECIPE = {"batch_size": 64, "optimizer": "adamw", "schedule": "cosine", "loss": "mse"}
+_PLAIN: dict[str, dict[str, Any]] = {
+    "mixer": {"activation": "gelu", "norm": "none"},
+    "cnn": {"activation": "relu"},
+    "script": {"activation": "relu6"},
+}
+_RECIPE = {"weight_decay": None, "batch_size": 64, "optimizer": "adamw", "schedule": "cosine", "loss": "mse"}
 
 
 @cache
@@ -67,7 +72,8 @@ def _fits(run: Run, row: dict[str, Any]) -> bool:
     return (
         run.data[0] == source
         and theirs.pop("type") == name
-        and all(arguments.get(key) == value for key, value in theirs.items())
+        and all(arguments.get(key) == value for key, value in (_PLAIN[name] | theirs).items())
+        and arguments.get("encoder_mixer_activation") in (None, "none", "gelu")
         and run.recipe.learning_rate == row["learning_rate"]
         and all(getattr(run.recipe, key) == value for key, value in _RECIPE.items())
     )

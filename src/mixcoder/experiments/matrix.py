@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from mixcoder.errors import ExperimentError, did_you_mean
+from mixcoder.errors import ExperimentError, did_you_mean, shown
 from mixcoder.experiments.yaml_file import Document
 from mixcoder.problems import Path as KeyPath
 from mixcoder.problems import kind_of
@@ -24,6 +24,8 @@ Values = dict[str, Any]
 """One combination: a value for each axis."""
 
 LARGEST_MATRIX = 10_000
+RESERVED_AXES = {"n", "run", "state", "reason"}
+"""What every row of a table has, whatever the matrix."""
 _REFERENCE = re.compile(r"\$\{\s*([^}]*?)\s*\}")
 _AXIS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -53,11 +55,11 @@ def expand(document: Document) -> list[Values]:
     ]
     kept = [values for values in combinations if not any(_matches(values, wanted) for wanted in exclude)]
     kept += include
-    problems += [
-        document.problem(("matrix",), f"states the run with {label(values)} twice")
-        for i, values in enumerate(kept)
-        if any(_same(values, earlier) for earlier in kept[:i])
-    ]
+    first: dict[str, Values] = {}
+    for values in kept:
+        if first.setdefault(repr(sorted(values.items())), values) is not values:
+            message = f"states the run with {shown(label(values), 200)} twice"
+            problems.append(document.problem(("matrix",), message))
     if not kept:
         problems.append(document.problem(("matrix", "exclude"), "leaves out every run"))
     if problems:
@@ -138,6 +140,8 @@ def _shape_problems(matrix: Any) -> Iterator[tuple[KeyPath, str]]:
     for axis in axes:
         if not _AXIS.fullmatch(axis):
             yield (axis,), "must be a name of letters, digits and '_'"
+        if axis in RESERVED_AXES:
+            yield (axis,), "is a word that tables use; take another name"
         if not isinstance(matrix[axis], list) or not matrix[axis]:
             yield (axis,), f"must be a list of at least one value, not {kind_of(matrix[axis])}"
         else:
@@ -153,9 +157,11 @@ def _entry_problems(kind: str, entries: Any, axes: list[str]) -> Iterator[tuple[
         yield (kind,), f"must be a list of maps, not {kind_of(entries)}"
         return
     for i, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not entry:
+        if not isinstance(entry, dict):
             yield (kind, i), f"must be a map of axes and values, not {kind_of(entry)}"
             continue
+        if not entry:
+            yield (kind, i), "must name at least one axis"
         for axis in entry:
             if axis not in axes:
                 yield (kind, i, axis), f"is no axis of this matrix{did_you_mean(axis, axes)}"
@@ -180,11 +186,14 @@ def _value_of(reference: str, values: Values) -> Any:
     axis, _, keys = reference.partition(".")
     if axis not in values:
         known = did_you_mean(axis, values) if values else "; this file has no matrix"
-        raise LookupError(f"'${{{reference}}}' refers to nothing{known}")
+        raise LookupError(f"'${{{shown(reference)}}}' refers to nothing{known}")
     value = values[axis]
     for key in keys.split(".") if keys else []:
         if not isinstance(value, dict) or key not in value:
-            raise LookupError(f"'${{{reference}}}': the value {written(value)} of '{axis}' has no '{key}'")
+            found = shown(written(value))
+            raise LookupError(
+                f"'${{{shown(reference)}}}': the value {found} of '{axis}' has no '{shown(key)}'"
+            )
         value = value[key]
     return value
 

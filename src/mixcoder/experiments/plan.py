@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from mixcoder.errors import ArgumentError, shown
+from mixcoder.experiments.matrix import label
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import Experiment, Run
+from mixcoder.models import Autoencoder
 from mixcoder.models.cost import count_madds, training_bytes
 from mixcoder.models.summary import count_parameters
+from mixcoder.training.memory import memory_of, telling_of_memory
 from mixcoder.training.optimizers import create_optimizers
 from mixcoder.training.step import create_step
 
@@ -36,6 +41,7 @@ def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
         image), `memory_bytes`, `minutes` and `done`.
     """
     rows = [_counted(run) for run in experiment.runs]
+    _refuse_what_does_not_fit(experiment.runs, rows)
     results = [RunDirectory.of(run, runs).read_result() for run in experiment.runs]
     open_rows = [i for i, result in enumerate(results) if result is None]
     seconds = _calibrated_seconds(experiment.runs, [row["madds"] for row in rows], open_rows)
@@ -43,6 +49,15 @@ def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
         row["minutes"] = result["train_minutes"] if result else run.total_steps * seconds[i] / 60
         row["done"] = result is not None
     return rows
+
+
+def _refuse_what_does_not_fit(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> None:
+    available = memory_of(torch.device("cpu"))
+    for run, row in zip(runs, rows, strict=True):
+        if row["memory_bytes"] > available:
+            needed = f"{row['memory_bytes'] / 1e9:,.1f} GB of memory and there are {available / 1e9:,.1f} GB"
+            what = shown(label(run.values) or run.experiment, 200)
+            raise ArgumentError("", f"{what}: to train it takes {needed}; try a smaller training.batch_size")
 
 
 def _counted(run: Run) -> dict[str, Any]:
@@ -75,6 +90,11 @@ def _measured_seconds(run: Run) -> float:
     with torch.random.fork_rng(devices=[]):
         model = run.create_model()
         images = torch.rand(run.recipe.batch_size, *model.image_shape)
+    with telling_of_memory(run.recipe.batch_size):
+        return _timed_steps(run, model, images)
+
+
+def _timed_steps(run: Run, model: Autoencoder, images: Tensor) -> float:
     step = create_step(model, create_optimizers(model, run.recipe), run.recipe.loss)
     step(images)
     start, steps = time.perf_counter(), 0

@@ -109,11 +109,14 @@ def _rank(value: Any) -> tuple[bool, float, str]:
 def differing_values(runs: Sequence[Run]) -> list[Values]:
     """For each run, the settings in which the runs differ, by the last part of their key where that will do.
 
+    Durations that are not all stated in one way keep their whole key: `inputs` is what a run has seen.
+
     A setting that a run does not have, such as the mixer of a CNN, is not among its values.
     """
     settings = [settings_of(run) for run in runs]
     keys = differing_keys(settings)
-    short = [key.rpartition(".")[2] for key in keys]
+    is_mixed = sum(key in _DURATIONS for key in keys) > 1
+    short = [key if is_mixed and key in _DURATIONS else key.rpartition(".")[2] for key in keys]
     names = {key: name if short.count(name) == 1 else key for key, name in zip(keys, short, strict=True)}
     return [{name: it[key] for key, name in names.items() if key in it} for it in settings]
 
@@ -149,6 +152,7 @@ def differing_keys(settings: Sequence[dict[str, Any]]) -> list[str]:
 
 
 _ABSENT = object()
+_DURATIONS = ("training.inputs", "training.steps", "training.epochs")
 
 
 def result_rows(records: Iterable[Record]) -> list[dict[str, Any]]:

@@ -9,13 +9,13 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mixcoder.errors import ArgumentError, did_you_mean
+from mixcoder.errors import ArgumentError, did_you_mean, shown
 from mixcoder.experiments.matrix import written
 from mixcoder.experiments.yaml_file import parse_value
 
 Row = dict[str, Any]
 
-_CONDITION = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(<=|>=|!=|=|<|>)\s*(.*?)\s*", re.S)
+_CONDITION = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(<=|>=|!=|=|<|>)(?![=<>])\s*(.*?)\s*", re.S)
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -32,19 +32,26 @@ _AVERAGED = (
 )
 
 
-def where(rows: Sequence[Row], condition: str) -> list[Row]:
-    """The rows of which `condition` holds, such as `mixer=cnn`, `ks>=5` or `state!=failed`.
+def where(rows: Sequence[Row], *conditions: str) -> list[Row]:
+    """The rows of which every condition holds, such as `mixer=cnn`, `ks>=5` or `state!=failed`.
 
     Raises:
-        ArgumentError: it is no condition, or names what no row has.
+        ArgumentError: one is no condition, or names what no row has.
     """
+    tests = [_condition(condition, rows) for condition in conditions]
+    return [row for row in rows if all(_holds(row.get(key), sign, wanted) for key, sign, wanted in tests)]
+
+
+def _condition(condition: str, rows: Sequence[Row]) -> tuple[str, str, Any]:
+    """Key, comparison and value."""
     found = _CONDITION.fullmatch(condition)
     if not found:
-        raise ArgumentError("where", f"'{condition}' must be a key, one of = != < <= > >=, and a value")
+        raise ArgumentError(
+            "where", f"'{shown(condition)}' must be a key, one of = != < <= > >=, and a value"
+        )
     key, sign, text = found.groups()
     check_key("where", key, rows)
-    wanted = parse_value(text, f"command line, '{condition}'")
-    return [row for row in rows if _holds(row.get(key), sign, wanted)]
+    return key, sign, parse_value(text, f"command line, '{shown(condition)}'")
 
 
 def ordered(rows: Sequence[Row], key: str) -> list[Row]:
@@ -56,7 +63,7 @@ def ordered(rows: Sequence[Row], key: str) -> list[Row]:
     name = key.removeprefix("-")
     check_key("sort", name, rows)
     present = [row for row in rows if not _is_missing(row.get(name))]
-    numeric = all(isinstance(row[name], int | float) for row in present)
+    numeric = all(_is_number(row[name]) for row in present)
     present.sort(
         key=lambda row: (row[name], "") if numeric else (0, written(row[name])), reverse=key.startswith("-")
     )
@@ -115,14 +122,17 @@ def check_key(option: str, key: str, rows: Sequence[Row]) -> None:
 
 
 def _holds(value: Any, sign: str, wanted: Any) -> bool:
+    numeric = _is_number(value) and _is_number(wanted)
     if sign in ("=", "!="):
-        return (value == wanted or written(value) == written(wanted)) == (sign == "=")
-    if _is_missing(value):
+        is_same = (numeric and value == wanted) or written(value) == written(wanted)
+        return is_same == (sign == "=")
+    if _is_missing(value) or _is_missing(wanted) or _is_number(value) != _is_number(wanted):
         return False
-    if isinstance(value, int | float) != isinstance(wanted, int | float):
-        return False
-    numeric = isinstance(value, int | float)
     return _COMPARISONS[sign](*((value, wanted) if numeric else (written(value), written(wanted))))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_missing(value: Any) -> bool:

@@ -25,7 +25,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mixcoder.data import SOURCES, DataSource
-from mixcoder.errors import ArgumentError, ExperimentError
+from mixcoder.errors import ArgumentError, ExperimentError, shown
 from mixcoder.experiments.matrix import Values, expand, label, slug, substitute, unused_axes
 from mixcoder.experiments.yaml_file import Document, parse_assignment, read_document
 from mixcoder.models import MODELS, Autoencoder, create_model
@@ -134,7 +134,9 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     problems |= {problem: [] for problem in _same_runs(runs, document)}
     if problems:
         raise ExperimentError(
-            problem if len(where) in (0, len(combinations)) else f"{problem} (with {label(where[0])})"
+            problem
+            if len(where) in (0, len(combinations))
+            else f"{problem} (with {shown(label(where[0]), 200)})"
             for problem, where in problems.items()
         )
     return Experiment(document.data["name"], tuple(runs))
@@ -162,16 +164,22 @@ def read_extended(path: Path, below: tuple[Path, ...] = ()) -> Document:
         message = f"must be the name of a file, not {kind_of(base_name)}"
         raise ExperimentError([document.problem(("extends",), message)])
     base_path = path.parent / base_name
+    if not _is_file(base_path):
+        message = f"there is no file '{shown(str(base_path), 200)}'"
+        raise ExperimentError([document.problem(("extends",), message)])
     if base_path.resolve() in (it.resolve() for it in (*below, path)):
         raise ExperimentError([document.problem(("extends",), f"'{base_name}' extends this file in turn")])
-    if not base_path.is_file():
-        raise ExperimentError([document.problem(("extends",), f"there is no file '{base_path}'")])
     base = read_extended(base_path, (*below, path))
-    return Document(
-        document.source,
-        _merged(base.data, document.data),
-        base.places | document.places,
-    )
+    anew = {key for key, value in document.data.items() if _replaces(key, base.data.get(key), value)}
+    kept = {place: at for place, at in base.places.items() if place[:1] not in {(key,) for key in anew}}
+    return Document(document.source, _merged(base.data, document.data), kept | document.places)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a character that no name may have
+        return False
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -183,8 +191,8 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         before = base.get(key)
-        if isinstance(value, dict) and isinstance(before, dict) and not _starts_anew(key, before, value):
-            merged[key] = _merged(before, value)
+        if not _replaces(key, before, value):
+            merged[key] = _merged(base[key], value)
         else:
             if key in _DURATIONS:
                 merged = {k: v for k, v in merged.items() if k not in _DURATIONS}
@@ -192,7 +200,10 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _starts_anew(section: str, before: dict[str, Any], after: dict[str, Any]) -> bool:
+def _replaces(section: str, before: Any, after: Any) -> bool:
+    """Whether what a file states of a section stands for all of it."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return True
     return section == "matrix" or any(
         key in before and key in after and before[key] != after[key] for key in ("type", "source")
     )
@@ -282,7 +293,7 @@ class _Validator:
         problems = [
             (path, message)
             for path, message in argument_problems(function, arguments)
-            if path[0] not in given
+            if path[:1] not in {(key,) for key in given}
         ] + [((key,), "comes from the data; remove it here") for key in given if key in arguments]
         for path, message in problems:
             self.note((section, *path), message)

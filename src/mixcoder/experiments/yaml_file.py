@@ -6,21 +6,23 @@ No tag is followed, no alias expands without bound, and every error names file a
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLWarning
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from mixcoder.errors import ExperimentError
+from mixcoder.errors import ExperimentError, shown
 from mixcoder.problems import Path as KeyPath
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _MAX_BYTES = 1_000_000
 _MAX_NODES = 100_000
 _MAX_DEPTH = 20
+_MAX_BITS = 64
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Document:
 
     def problem(self, path: KeyPath, message: str) -> str:
         """One line of an error: `file:line: key: what is wrong`."""
-        key = ".".join(map(str, path))
+        key = shown(".".join(map(str, path)), 200)
         return f"{self.place(path)}: {key}: {message}" if key else f"{self.place(path)}: {message}"
 
 
@@ -58,7 +60,7 @@ def read_document(path: Path) -> Document:
             raise ExperimentError(
                 [f"{path}: is larger than {_MAX_BYTES:,} bytes, too large for an experiment"]
             )
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ExperimentError([f"{path}: is not a text file in UTF-8 ({error.reason})"]) from None
     except OSError as error:
@@ -92,7 +94,7 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
         ExperimentError: it is not of that form.
     """
     key, equals, text = assignment.partition("=")
-    place = f"command line, '{assignment}'"
+    place = f"command line, '{shown(assignment, 200)}'"
     if not equals or not _KEY.fullmatch(key.strip()):
         raise ExperimentError([f"{place}: must be key=value, such as training.inputs=50_000"])
     return key.strip(), parse_value(text, place)
@@ -101,7 +103,8 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
 def _parse(text: str, source: str) -> Node | None:
     """The nodes of a YAML text: values still as text, each with its tag and its line."""
     try:
-        node: Node | None = YAML(typ="safe", pure=True).compose(text)
+        with warnings.catch_warnings(action="error", category=YAMLWarning):  # an anchor given twice
+            node: Node | None = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}" if mark else source
@@ -109,6 +112,9 @@ def _parse(text: str, source: str) -> Node | None:
         raise ExperimentError([f"{place}: is not valid YAML: {problem}"]) from None
     except RecursionError:
         raise ExperimentError([f"{source}: is nested too deeply"]) from None
+    except YAMLWarning as warning:
+        reason = shown(" ".join(str(warning).split()), 120)
+        raise ExperimentError([f"{source}: is not valid YAML: {reason}"]) from None
     except (YAMLError, ValueError, TypeError, AttributeError, LookupError, AssertionError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ExperimentError([f"{source}: is not valid YAML: {reason}"]) from None
@@ -137,14 +143,17 @@ class _Plain:
         if isinstance(node, ScalarNode) and kind in ("str", "null", "int", "float", "bool"):
             return self.scalar(node, kind, path)
         if kind in ("timestamp", "merge", "value"):
-            return self.refuse(path, f"'{node.value}' has a meaning of its own in YAML; put it in quotes")
-        return self.refuse(path, f"the tag '!{kind.lstrip('!')}' is not allowed; state plain values")
+            return self.refuse(
+                path, f"'{shown(node.value)}' has a meaning of its own in YAML; put it in quotes"
+            )
+        return self.refuse(path, f"the tag '!{shown(kind.lstrip('!'))}' is not allowed; state plain values")
 
     def mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
         converted: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
                 self.refuse_at(key_node, path, f"the key {_shown(key_node)} must be a text")
+            self.refuse_invisible(key_node, path)
             key = str(key_node.value)
             if key in converted:
                 self.refuse_at(key_node, (*path, key), "stands here a second time; keep one of the two")
@@ -160,11 +169,21 @@ class _Plain:
         if kind == "null":
             return None
         if kind == "str":
+            self.refuse_invisible(node, path)
             return str(node.value)
         try:
-            return getattr(self.scalars, f"construct_yaml_{kind}")(node)
+            value = getattr(self.scalars, f"construct_yaml_{kind}")(node)
         except (ValueError, LookupError):
-            return self.refuse(path, f"'{node.value}' is not a value of the kind '{kind}'")
+            return self.refuse(path, f"'{shown(node.value)}' is not a value of the kind '{kind}'")
+        if kind == "int" and value.bit_length() > _MAX_BITS:
+            return self.refuse(path, f"the number '{shown(node.value)}' is beyond reason")
+        return value
+
+    def refuse_invisible(self, node: ScalarNode, path: KeyPath) -> None:
+        """Refuses characters that no one can see in the file and that could deceive on a terminal."""
+        for character in str(node.value):
+            if not character.isprintable() and character not in "\n\t":
+                self.refuse_at(node, path, f"holds the invisible character U+{ord(character):04X}")
 
     def refuse(self, path: KeyPath, message: str) -> NoReturn:
         raise ExperimentError([self.document.problem(path, message)])
@@ -178,4 +197,4 @@ class _Plain:
 
 
 def _shown(node: Node) -> str:
-    return f"'{node.value}'" if isinstance(node, ScalarNode) else "of several values"
+    return f"'{shown(node.value)}'" if isinstance(node, ScalarNode) else "of several values"

@@ -45,7 +45,8 @@ def to_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     writer.writerow(column.key for column in columns)
     for row in rows:
         cells = (row.get(column.key) for column in columns)
-        writer.writerow(cell if isinstance(cell, float) else known(written)(cell) for cell in cells)
+        texts = (cell if isinstance(cell, float) else known(written)(cell) for cell in cells)
+        writer.writerow(text if isinstance(text, float) else text.replace("\r", " ") for text in texts)
     return text.getvalue().rstrip("\n")
 
 

@@ -25,7 +25,7 @@ def check_fits(model: Autoencoder, device: torch.device) -> None:
         ArgumentError: says how much it would take and how much there is.
     """
     params = count_parameters(model)
-    needed, available = params * BYTES_A_PARAMETER, _memory(device)
+    needed, available = params * BYTES_A_PARAMETER, memory_of(device)
     if needed > available:
         raise ArgumentError(
             "",
@@ -53,7 +53,7 @@ def telling_of_memory(batch_size: int) -> Iterator[None]:
         ) from error
 
 
-def _memory(device: torch.device) -> int:
+def memory_of(device: torch.device) -> int:
     """Bytes of memory that `device` has."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
