@@ -89,17 +89,18 @@ def test_two_runs_with_the_same_seed_are_equal_to_the_byte(tmp_path: Path, run: 
 def test_interrupted_and_started_again_it_ends_the_same(tmp_path: Path, run: Run) -> None:
     whole = train_run(run, tmp_path / "whole", ignore)
 
-    def interrupt_at(step: int) -> training_run.Observer:
+    def interrupt_at(step: int, signum: signal.Signals) -> training_run.Observer:
         def observe(trainer: Trainer, progress: Progress) -> None:
             if progress.step == step:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signum)
 
         return observe
 
-    for step in (1, 60):
+    for step, signum in ((1, signal.SIGINT), (60, signal.SIGTERM)):
         with pytest.raises(TrainingError, match=f"interrupted after {step * 64:,} inputs; the same command"):
-            train_run(run, tmp_path / "parts", interrupt_at(step))
+            train_run(run, tmp_path / "parts", interrupt_at(step, signum))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     parts = train_run(run, tmp_path / "parts", ignore)
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (parts.path / name).read_bytes() == (whole.path / name).read_bytes()

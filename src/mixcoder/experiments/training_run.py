@@ -123,7 +123,7 @@ def _resolve_device(device: str) -> torch.device:
 def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Lets a first Ctrl-C wait until the trainer has come to a whole step; a second one cuts at once.
 
-    A sweep's worker is interrupted as well when the sweep is gone.
+    A request to terminate is taken alike. A sweep's worker is interrupted as well when the sweep is gone.
     """
     interrupted = False
     sweep = os.environ.get(SWEEP_VARIABLE)
@@ -134,19 +134,26 @@ def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
     def remember(signum: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for each in _INTERRUPTS:
+            signal.signal(each, signal.default_int_handler)
 
+    before = {each: signal.getsignal(each) for each in _INTERRUPTS}
     try:
-        before = signal.getsignal(signal.SIGINT)
-        if before is not signal.SIG_IGN:  # a background job leaves Ctrl-C to its parent
-            signal.signal(signal.SIGINT, remember)
+        for each, handler in before.items():
+            if handler is not signal.SIG_IGN:  # a background job leaves Ctrl-C to its parent
+                signal.signal(each, remember)
     except ValueError:  # not in the main thread, where no signal arrives
         yield lambda: False
         return
     try:
         yield is_interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what a machine or a queue sends before it ends a process."""
 
 
 def _metrics(progress: Progress) -> dict[str, Any]:
