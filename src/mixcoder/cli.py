@@ -113,6 +113,7 @@ def run(
     from mixcoder.experiments.spec import read_experiment
 
     experiment = read_experiment(file, overrides or [])
+    _prepare_data(experiment, runs)
     if len(experiment.runs) == 1:
         _run_here(experiment.runs[0], runs, device, format)
     else:
@@ -336,10 +337,10 @@ def data_fetch(
     mirror: Annotated[str | None, typer.Option(help="address of a folder to fetch from")] = None,
 ) -> None:
     """Bring a data source's files to this machine."""
-    from mixcoder.progress import download_progress
+    from mixcoder.progress import data_progress
 
     source = _file_source(name)
-    with download_progress(Console(stderr=True)) as progress:
+    with data_progress(Console(stderr=True)) as progress:
         folder = source.folder() or source.fetch(mirror, progress)
     source.load()
     print(folder)
@@ -372,6 +373,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+
+
+def _prepare_data(experiment: Experiment, runs: Path) -> None:
+    """Fetches and packs what the runs that are not done need, before the first of them begins."""
+    from mixcoder.experiments.run_directory import RunDirectory
+    from mixcoder.progress import data_progress
+
+    open_runs = [run for run in experiment.runs if RunDirectory.of(run, runs).read_result() is None]
+    sources = {repr(run.data): run.create_source() for run in open_runs}
+    console = Console(stderr=True)
+    with data_progress(console) as progress:
+        notes = [source.prepare(progress) for source in sources.values()]
+    for note in filter(None, notes):
+        print(note, file=sys.stderr)
 
 
 def _run_here(run: Run, runs: Path, device: str, format: Format) -> None:

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.progress import Progress as Live
 
 if TYPE_CHECKING:
+    from mixcoder.data.progress import StartProgress
     from mixcoder.experiments.sweep import RunState
     from mixcoder.training.trainer import Progress, Trainer
 
@@ -105,24 +104,60 @@ class _PlainSweep:
 
 
 @contextmanager
-def download_progress(console: Console) -> Iterator[Callable[[str], Callable[[int, int | None], None]]]:
-    """Gives a maker of progress callbacks, one a file, that show bytes, speed and time left."""
+def data_progress(console: Console) -> Iterator[StartProgress]:
+    """Gives a maker of progress callbacks that show how much is done, how fast, and the time left."""
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[amount]}"),
         TimeRemainingColumn(),
     )
     with Live(*columns, console=console, disable=not console.is_terminal) as live:
 
-        def start(file: str) -> Callable[[int, int | None], None]:
+        def start(what: str, unit: str) -> Callable[[int, int | None], None]:
             if not console.is_terminal:
-                console.print(f"fetching {file}")
-            task = live.add_task(file, total=None)
-            return lambda received, total: live.update(task, completed=received, total=total)
+                return _PlainAmounts(console, what, unit)
+            task = live.add_task(what, total=None, amount="")
+            first = time.monotonic()
+
+            def show(so_far: int, in_all: int | None) -> None:
+                rate = so_far / max(time.monotonic() - first, 1e-3)
+                live.update(task, completed=so_far, total=in_all, amount=_amount(so_far, in_all, unit, rate))
+
+            return show
 
         yield start
+
+
+class _PlainAmounts:
+    """A progress callback that prints a line at the start, and one every minute."""
+
+    def __init__(self, console: Console, what: str, unit: str) -> None:
+        self.console = console
+        self.what = what
+        self.unit = unit
+        self.start = self.last = time.monotonic()
+        self._print(what)
+
+    def __call__(self, so_far: int, in_all: int | None) -> None:
+        now = time.monotonic()
+        if now - self.last < _LONGEST_PAUSE:
+            return
+        self.last = now
+        rate = so_far / (now - self.start)
+        left = f" · {_clock((in_all - so_far) / rate)} left" if in_all and rate else ""
+        self._print(f"{self.what}: {_amount(so_far, in_all, self.unit, rate)}{left}")
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _amount(so_far: int, in_all: int | None, unit: str, rate: float) -> str:
+    if unit == "bytes":
+        total = f"/{in_all / 1e6:,.1f}" if in_all else ""
+        return f"{so_far / 1e6:,.1f}{total} MB · {rate / 1e6:,.1f} MB/s"
+    total = f"/{in_all:,}" if in_all else ""
+    return f"{so_far:,}{total} {unit} · {rate:,.0f}/s"
 
 
 class _PlainLines:
@@ -183,6 +218,9 @@ def _standing(state: RunState) -> str:
 def _time_left(trainer: Trainer, progress: Progress) -> str:
     if not progress.throughput:
         return ""
-    seconds = round((trainer.total_inputs - progress.inputs) / progress.throughput)
-    minutes, seconds = divmod(seconds, 60)
-    return f"{minutes}:{seconds:02d} left"
+    return f"{_clock((trainer.total_inputs - progress.inputs) / progress.throughput)} left"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

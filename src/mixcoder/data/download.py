@@ -6,18 +6,17 @@ import hashlib
 import ipaddress
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import httpx2
 import stamina
 
+from mixcoder.data.progress import Progress
 from mixcoder.errors import DataError
 
 TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 ATTEMPTS = 4
-Progress = Callable[[int, int | None], None]
-"""Called as `progress(bytes_so_far, bytes_in_all_or_None)`."""
 
 
 def download(

@@ -1,13 +1,16 @@
 """Images as the trainer takes them: uint8 until a batch is made.
 
-ImageData ── train, validation ──▶ ImageSplit: images (N, C, H, W) uint8, labels (N,)
+ImageData ─┬─ train ──────▶ Split: what batches are taken from (ImageSplit, CropSplit)
+           └─ validation ─▶ ImageSplit: images (N, C, H, W) uint8, labels (N,)
 TrainingBatches(split, batch_size, seed)[step] ──▶ (B, C, H, W) float in [0, 1]
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -16,9 +19,45 @@ from torch import Tensor
 from mixcoder.models.autoencoder import ImageShape
 
 
+class Split(Protocol):
+    """Images to take batches from, all of one shape once they are in a batch.
+
+    Attributes:
+        draws: how many random numbers it takes to make an image of a batch, such as where to crop.
+    """
+
+    draws: ClassVar[int]
+
+    def __len__(self) -> int:
+        """How many images there are."""
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """(C, H, W) of the images of a batch."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where `batch` wants its arguments."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        """(N,) int64, where there are any."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same split, its batches made for `device`."""
+
+    def batch(self, indices: Tensor, draws: Tensor) -> Tensor:
+        """The images (B, C, H, W) uint8 at `indices` (B,), made with `draws` (B, k) in [0, 1)."""
+
+    def identity(self) -> bytes:
+        """Bytes that are the same for the same images alone."""
+
+
 @dataclass(frozen=True)
 class ImageSplit:
     """Images (N, C, H, W) uint8 and, where there are any, their labels (N,) int64."""
+
+    draws: ClassVar[int] = 0
 
     images: Tensor
     labels: Tensor | None = None
@@ -26,36 +65,62 @@ class ImageSplit:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def image_shape(self) -> ImageShape:
+        """(C, H, W)."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.images.device
+
     def to(self, device: torch.device) -> ImageSplit:
         """The same split on `device`."""
         labels = None if self.labels is None else self.labels.to(device)
         return ImageSplit(self.images.to(device), labels)
 
+    def batch(self, indices: Tensor, draws: Tensor) -> Tensor:
+        """The images (B, C, H, W) at `indices` (B,)."""
+        return self.images.index_select(0, indices)
+
+    def identity(self) -> bytes:
+        """The shape and the pixels."""
+        shape = str(tuple(self.images.shape)).encode()
+        return shape + self.images.cpu().contiguous().numpy().tobytes()
+
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set: what to train on and what to validate on, both of one image shape."""
+    """A data set: what to train on and what to validate on, both of one image shape.
+
+    Attributes:
+        name: of the data source.
+        train: what batches are taken from.
+        validation: images as they are.
+        left_out: files that could not be used, by name, and why.
+    """
 
     name: str
-    train: ImageSplit
+    train: Split
     validation: ImageSplit
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def image_shape(self) -> ImageShape:
         """(C, H, W)."""
-        _, channels, height, width = self.train.images.shape
-        return channels, height, width
+        return self.train.image_shape
 
     def to(self, device: torch.device) -> ImageData:
-        """The same data on `device`."""
-        return ImageData(self.name, self.train.to(device), self.validation.to(device))
+        """The same data for `device`."""
+        return replace(self, train=self.train.to(device), validation=self.validation.to(device))
 
     def content_hash(self) -> str:
-        """SHA-256 (hex) over the shapes and bytes of all images: which data a result was made with."""
+        """SHA-256 (hex) over all images: which data a result was made with."""
         digest = hashlib.sha256()
-        for images in (self.train.images, self.validation.images):
-            digest.update(str(tuple(images.shape)).encode())
-            digest.update(images.cpu().contiguous().numpy().data.cast("B"))
+        for split in (self.train, self.validation):
+            digest.update(split.identity())
         return digest.hexdigest()
 
 
@@ -69,6 +134,14 @@ def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(count))
 
 
+def epoch_draws(count: int, draws: int, seed: int, epoch: int) -> Tensor:
+    """Random numbers (count, draws) float64 in [0, 1) for the images of an epoch, in its order.
+
+    As the order, they are a function of seed and epoch alone.
+    """
+    return torch.from_numpy(np.random.default_rng([seed, epoch, 1]).random((count, draws)))
+
+
 class TrainingBatches:
     """The endless stream of training batches, addressed by step.
 
@@ -77,28 +150,38 @@ class TrainingBatches:
     on where a run stopped.
     """
 
-    def __init__(self, split: ImageSplit, batch_size: int, seed: int) -> None:
-        self.images = split.images
+    def __init__(self, split: Split, batch_size: int, seed: int) -> None:
+        self.split = split
         self.batch_size = batch_size
         self.seed = seed
-        self._orders: dict[int, Tensor] = {}
+        self._epochs: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __getitem__(self, step: int) -> Tensor:
         """Batch number `step`: (B, C, H, W) float32 in [0, 1]."""
-        return to_float(self.images.index_select(0, self.indices(step)))
+        return to_float(self.split.batch(*self._choice(step)))
 
     def indices(self, step: int) -> Tensor:
-        """Which images batch `step` holds: (B,) int64, on the device of the images."""
-        start, count = step * self.batch_size, len(self.images)
+        """Which images batch `step` holds: (B,) int64, on the device of the split."""
+        return self._choice(step)[0]
+
+    def _choice(self, step: int) -> tuple[Tensor, Tensor]:
+        """The indices (B,) and the draws (B, k) of batch `step`."""
+        start, count = step * self.batch_size, len(self.split)
         parts = []
         while (missing := (step + 1) * self.batch_size - start) > 0:
             epoch, offset = divmod(start, count)
-            parts.append(self._order(epoch)[offset : offset + missing])
-            start += len(parts[-1])
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+            order, draws = self._epoch(epoch)
+            parts.append((order[offset : offset + missing], draws[offset : offset + missing]))
+            start += len(parts[-1][0])
+        if len(parts) == 1:
+            return parts[0]
+        orders, draws_of = zip(*parts, strict=True)
+        return torch.cat(orders), torch.cat(draws_of)
 
-    def _order(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
-            order = epoch_order(len(self.images), self.seed, epoch).to(self.images.device)
-            self._orders = {epoch: order}
-        return self._orders[epoch]
+    def _epoch(self, epoch: int) -> tuple[Tensor, Tensor]:
+        if epoch not in self._epochs:
+            count, device = len(self.split), self.split.device
+            order = epoch_order(count, self.seed, epoch).to(device)
+            draws = epoch_draws(count, self.split.draws, self.seed, epoch).to(device)
+            self._epochs = {epoch: (order, draws)}
+        return self._epochs[epoch]

@@ -7,14 +7,14 @@ H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST", arXiv 1708.07747.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from mixcoder.data.download import Progress, download
+from mixcoder.data.download import download
 from mixcoder.data.folders import data_folders
 from mixcoder.data.idx import read_idx
 from mixcoder.data.images import ImageData, ImageSplit
+from mixcoder.data.progress import StartProgress, no_progress
 from mixcoder.data.registry import DataSource, register_source
 from mixcoder.errors import DataError
 
@@ -41,6 +41,11 @@ class IdxSource(DataSource):
     training_images = SHAPES[TRAIN_IMAGES][0]
     classes = 10
 
+    def prepare(self, progress: StartProgress = no_progress) -> str:
+        if not self.folder():
+            self.fetch(progress=progress)
+        return ""
+
     def load(self) -> ImageData:
         if not self.folder():
             self.fetch()
@@ -59,12 +64,12 @@ class IdxSource(DataSource):
                 return folder
         return None
 
-    def fetch(self, mirror: str | None = None, progress: Callable[[str], Progress] | None = None) -> Path:
+    def fetch(self, mirror: str | None = None, progress: StartProgress = no_progress) -> Path:
         """Brings the files that are missing to this machine and returns their folder.
 
         Args:
             mirror: address of a folder to fetch from, in place of the well-known ones.
-            progress: makes the progress callback of a file from the file's name.
+            progress: told of each file.
 
         Raises:
             DataError: no mirror brought them; says which files to put where.
@@ -75,7 +80,7 @@ class IdxSource(DataSource):
             if _find(folder, file):
                 continue
             urls = [f"{address.rstrip('/')}/{file}.gz" for address in mirrors]
-            report = progress(f"{file}.gz") if progress else None
+            report = progress(f"fetching {file}.gz", "bytes")
             try:
                 download(urls, folder / f"{file}.gz", md5=md5, max_bytes=_MAX_BYTES, progress=report)
             except DataError as error:

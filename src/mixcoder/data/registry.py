@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mixcoder.data.images import ImageData
+from mixcoder.data.progress import StartProgress, no_progress
 from mixcoder.models.autoencoder import ImageShape
 from mixcoder.registry import Registry
 from mixcoder.signatures import checked_arguments
@@ -17,7 +18,7 @@ class DataSource(ABC):
 
     Attributes:
         image_shape: (C, H, W) of its images, known before anything is loaded.
-        training_images: how many there are to train on, known before anything is loaded.
+        training_images: how many there are to train on.
         classes: how many kinds of labels it has, or None.
     """
 
@@ -32,6 +33,18 @@ class DataSource(ABC):
         Raises:
             DataError: they are not to be had, or damaged.
         """
+
+    def prepare(self, progress: StartProgress = no_progress) -> str:
+        """Does once what `load` would else do first, such as to fetch or to pack, and shows how it goes.
+
+        Returns:
+            What is worth telling, such as how many images had to be left out; empty where nothing is.
+
+        Raises:
+            DataError: as `load`.
+            WriteError: there is no room for it.
+        """
+        return ""
 
     def status(self) -> str:
         """In a few words, whether `load` would find everything on this machine."""

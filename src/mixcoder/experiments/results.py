@@ -26,6 +26,8 @@ State = Literal["done", "running", "failed", "stopped", "open"]
 MEASURES = (
     "validation_loss",
     "best_validation_loss",
+    "psnr",
+    "ssim",
     "inputs",
     "params",
     "madds",

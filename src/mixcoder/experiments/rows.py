@@ -25,6 +25,8 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 _AVERAGED = (
     "validation_loss",
     "best_validation_loss",
+    "psnr",
+    "ssim",
     "train_minutes",
     "throughput",
     "article_validation_loss",

@@ -79,7 +79,8 @@ class Run:
     @property
     def total_steps(self) -> int:
         """Optimizer steps from start to end, known before anything is loaded."""
-        return self.recipe.total_steps(self.create_source().training_images)
+        images = self.create_source().training_images if self.recipe.epochs is not None else 0
+        return self.recipe.total_steps(images)
 
     def resolved(self) -> dict[str, Any]:
         """The run as an experiment file would state it, with every default written out."""

@@ -26,6 +26,7 @@ from mixcoder.experiments.spec import Run
 from mixcoder.models.cost import count_madds
 from mixcoder.models.summary import count_parameters
 from mixcoder.training.memory import check_fits, telling_of_memory
+from mixcoder.training.metrics import measure_quality
 from mixcoder.training.trainer import Progress, Trainer
 
 CHECKPOINT_SECONDS = 5.0
@@ -172,6 +173,7 @@ def _result(run: Run, trainer: Trainer, directory: RunDirectory, wall_seconds: f
     """What came out, in the words that every listing uses."""
     model, clock = trainer.model, trainer.clock
     losses = [row["validation_loss"] for row in directory.read_metrics() if "validation_loss" in row]
+    quality = measure_quality(model, trainer.data.validation)
     return {
         "name": run.experiment,
         "run": directory.path.name,
@@ -179,6 +181,8 @@ def _result(run: Run, trainer: Trainer, directory: RunDirectory, wall_seconds: f
         "data": run.data[0],
         "validation_loss": losses[-1],
         "best_validation_loss": min(losses),
+        "psnr": quality.psnr,
+        "ssim": quality.ssim,
         "params": count_parameters(model),
         "madds": _madds(run),
         "latent_shape": list(model.latent_shape),
@@ -195,6 +199,9 @@ def _result(run: Run, trainer: Trainer, directory: RunDirectory, wall_seconds: f
             "python": platform.python_version(),
             **{name: version(name) for name in ("mixcoder", "torch", "numpy")},
         },
+        "training_images": len(trainer.data.train),
+        "validation_images": len(trainer.data.validation),
+        "images_left_out": len(trainer.data.left_out),
         "data_hash": trainer.data.content_hash(),
     }
 
@@ -205,7 +212,7 @@ def _madds(run: Run) -> int:
 
 
 def _hardware(trainer: Trainer) -> dict[str, Any]:
-    device = trainer.data.train.images.device
+    device = trainer.data.validation.device
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "machine": platform.machine(),

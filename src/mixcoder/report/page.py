@@ -25,6 +25,7 @@ from PIL import Image
 from mixcoder import __version__
 from mixcoder.atomic_file import write_atomically
 from mixcoder.data import ImageData, to_float
+from mixcoder.data.images import epoch_draws
 from mixcoder.errors import ArgumentError, MixcoderError
 from mixcoder.experiments.matrix import written
 from mixcoder.experiments.results import Record, differing_keys, result_rows, settings_of, short_names
@@ -171,9 +172,9 @@ def _picture_indices(data: ImageData) -> list[int]:
 
 def _latents(model: Autoencoder, data: ImageData, madds: int) -> tuple[_Json, float | None]:
     affordable = max(100, int(_MADDS_A_RUN / madds))
-    seen = slice(min(_TRAINING_CODES, affordable))
+    seen = torch.arange(min(_TRAINING_CODES, affordable, len(data.train)))
     new = slice(min(_VALIDATION_CODES, affordable))
-    codes = encode_flat(model, data.train.images[seen])
+    codes = encode_flat(model, data.train.batch(seen, epoch_draws(len(seen), data.train.draws, 0, 0)))
     new_codes = encode_flat(model, data.validation.images[new])
     points, explained = project(new_codes)
     labels, new_labels = data.train.labels, data.validation.labels

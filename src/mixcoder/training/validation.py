@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from torch import Tensor
 
 from mixcoder.data.images import ImageSplit, to_float
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.training.losses import LOSSES
 
-BATCH_SIZE = 500
+_LARGEST_BATCH = 500
+_BATCH_NUMBERS = 2**21
 
 
 def validation_loss(model: Autoencoder, split: ImageSplit, loss: str) -> float:
     """The loss averaged over all pixels of all images, whatever the batches.
 
-    Per-batch sums are added in double precision. Training mode and torch's random state are left as
-    they were.
+    Per-batch sums are added in double precision.
 
     Args:
         model: on the device of the images.
         split: images (N, C, H, W) uint8.
         loss: "mse", "l1" or "huber".
     """
-    was_training = model.training
-    devices = [split.images.device] if split.images.is_cuda else []
     total = 0.0
-    with torch.random.fork_rng(devices), torch.inference_mode():
-        model.eval()
-        for start in range(0, len(split), BATCH_SIZE):
-            images = to_float(split.images[start : start + BATCH_SIZE])
+    with evaluating(model, split.device):
+        for batch in validation_batches(split):
+            images = to_float(batch)
             total += LOSSES[loss](model(images), images, reduction="sum").item()
-    model.train(was_training)
     return total / split.images.numel()
+
+
+@contextmanager
+def evaluating(model: Autoencoder, device: torch.device) -> Iterator[None]:
+    """Evaluation mode without gradients; training mode and torch's random state are afterwards as before."""
+    was_training = model.training
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.inference_mode():
+        model.eval()
+        try:
+            yield
+        finally:
+            model.train(was_training)
+
+
+def validation_batches(split: ImageSplit) -> Iterator[Tensor]:
+    """All images in order, (B, C, H, W) uint8, as many at a time as memory is sure to bear."""
+    size = max(1, min(_LARGEST_BATCH, _BATCH_NUMBERS // split.images[0].numel()))
+    for start in range(0, len(split), size):
+        yield split.images[start : start + size]

@@ -1,0 +1,303 @@
+"""The packed image store: images of different sizes as one file that is read where it lies.
+
+    images ─decode (threads)─▶ journal (names, sizes, checksums) + pixels, appended ─▶ NAME.safetensors
+                                     ▲ a packing that was cut off goes on from here
+
+The file is a safetensors file that is mapped into memory, so that a crop is a copy of a few bytes:
+
+    pixels   (bytes,) uint8   image after image, each (C, H, W)
+    offsets  (N,) int64       where in `pixels` an image begins
+    sizes    (N, 2) int64     its height and width
+    index    (bytes,) uint8   JSON: the names of the images, and of those left out with the reason
+
+Its metadata holds the number of channels, a key that says from what it was made, and the SHA-256 of all that
+follows the header.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mixcoder.data.decode import ImageError, Pixels
+from mixcoder.data.progress import Progress
+from mixcoder.errors import DataError, WriteError
+
+_HEADER_BYTES = 4096
+_READ_BYTES = 1 << 20
+_SYNC_IMAGES = 256
+_MAX_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class ImageStore:
+    """Packed images, mapped into memory.
+
+    Attributes:
+        path: the file.
+        channels: C of every image.
+        pixels: (bytes,) uint8.
+        offsets: (N,) int64, where in `pixels` each image begins.
+        sizes: (N, 2) int64, height and width of each image.
+        names: of the images, in their order.
+        left_out: names of what could not be used, and why.
+        sha256: of the file's content, hex.
+    """
+
+    path: Path
+    channels: int
+    pixels: Tensor
+    offsets: Tensor
+    sizes: Tensor
+    names: list[str]
+    left_out: dict[str, str]
+    sha256: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def image(self, index: int) -> Tensor:
+        """Image number `index`: (C, H, W) uint8."""
+        height, width = self.sizes[index].tolist()
+        start = int(self.offsets[index])
+        size = self.channels * height * width
+        return self.pixels[start : start + size].reshape(self.channels, height, width)  # (C, H, W)
+
+
+def open_store(path: Path) -> ImageStore:
+    """The store at `path`, checked whole against its SHA-256.
+
+    Raises:
+        DataError: it is not there, or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in ("pixels", "offsets", "sizes", "index")}
+        if _sha256(path) != metadata["sha256"]:
+            raise ValueError("its checksum differs")
+        index = json.loads(tensors["index"].numpy().tobytes())
+        channels = int(metadata["channels"])
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: is damaged ({error}); delete it, and it will be made anew") from error
+    return ImageStore(
+        path,
+        channels,
+        tensors["pixels"],
+        tensors["offsets"],
+        tensors["sizes"],
+        index["names"],
+        index["left_out"],
+        metadata["sha256"],
+    )
+
+
+def pack(
+    path: Path,
+    names: Sequence[str],
+    decode: Callable[[str], Pixels],
+    key: str,
+    progress: Progress | None = None,
+) -> ImageStore:
+    """The store at `path`; made first where it is not there, going on where a packing was cut off.
+
+    Images are decoded side by side, a bounded number at a time, and appended in their order. A second
+    process that packs the same store waits for the first.
+
+    Args:
+        path: where the store is or will be, whole or not at all.
+        names: of the images, in their order.
+        decode: from a name to pixels (C, H, W), C being the same for all; called from several threads.
+        key: changes with all that changes the pixels; a packing of another key is begun anew.
+        progress: told of the images as they come.
+
+    Raises:
+        DataError: no image can be used, or the store is damaged.
+        WriteError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                _Packing(path, key).run(names, decode, progress)
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+    return open_store(path)
+
+
+class _Packing:
+    """A store in the making: a file of pixels, and a journal that says which images they are."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path = path
+        self.key = key
+        self.pixels_path = path.with_suffix(".part")
+        self.journal_path = path.with_suffix(".journal")
+        self.entries: list[dict[str, Any]] = []
+
+    def run(self, names: Sequence[str], decode: Callable[[str], Pixels], progress: Progress | None) -> None:
+        self._resume(names)
+        with self.pixels_path.open("r+b") as pixels, self.journal_path.open("ab") as journal:
+            pixels.seek(0, os.SEEK_END)
+            pending: list[dict[str, Any]] = []
+            for entry, content in _decoded(names[len(self.entries) :], decode):
+                pixels.write(content)
+                self.entries.append(entry)
+                pending.append(entry)
+                if len(pending) >= _SYNC_IMAGES:
+                    _record(pixels, journal, pending)
+                if progress:
+                    progress(len(self.entries), len(names))
+            _record(pixels, journal, pending)
+            self._finish(pixels)
+        self.pixels_path.replace(self.path)
+        self.journal_path.unlink()
+
+    def _resume(self, names: Sequence[str]) -> None:
+        """Reads back what an earlier packing of the same key left whole; begins anew where it left nothing."""
+        head = {"key": self.key, "names": zlib.crc32(json.dumps(names).encode())}
+        lines = _whole_lines(self.journal_path)
+        if not lines or lines[0] != head or not self.pixels_path.exists():
+            self.pixels_path.write_bytes(b" " * _HEADER_BYTES)
+            self.journal_path.write_bytes(json.dumps(head).encode() + b"\n")
+            return
+        end = _HEADER_BYTES
+        with self.pixels_path.open("r+b") as pixels:
+            pixels.seek(end)
+            for entry in lines[1:]:
+                content = pixels.read(entry["bytes"])
+                if len(content) < entry["bytes"] or zlib.crc32(content) != entry["crc"]:
+                    break
+                self.entries.append(entry)
+                end += len(content)
+            pixels.truncate(end)
+        kept = [head, *self.entries]
+        self.journal_path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+    def _finish(self, pixels: BinaryIO) -> None:
+        """Writes the index behind the pixels and the header before them."""
+        images = [entry for entry in self.entries if "height" in entry]
+        if not images:
+            raise DataError(_nothing_usable(self.entries))
+        ends = np.cumsum([0, *(entry["bytes"] for entry in images)], dtype=np.int64)
+        index = {
+            "names": [entry["name"] for entry in images],
+            "left_out": {entry["name"]: entry["reason"] for entry in self.entries if "reason" in entry},
+        }
+        start = pixels.tell()
+        pixels.write(bytes(-(start - _HEADER_BYTES) % 8))  # so that the numbers behind lie on whole words
+        tensors = {
+            "pixels": ("U8", [pixels.tell() - _HEADER_BYTES], b""),
+            "offsets": ("I64", [len(images)], ends[:-1].tobytes()),
+            "sizes": (
+                "I64",
+                [len(images), 2],
+                np.array([(entry["height"], entry["width"]) for entry in images], dtype=np.int64).tobytes(),
+            ),
+        }
+        text = json.dumps(index).encode()
+        tensors["index"] = ("U8", [len(text)], text)
+        header: dict[str, Any] = {}
+        begin = 0
+        for name, (dtype, shape, content) in tensors.items():
+            pixels.write(content)
+            end = pixels.tell() - _HEADER_BYTES
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+            begin = end
+        pixels.flush()
+        header["__metadata__"] = {
+            "format": "mixcoder image store 1",
+            "channels": str(images[0]["channels"]),
+            "key": self.key,
+            "sha256": _sha256(self.pixels_path),
+        }
+        room = _HEADER_BYTES - 8
+        pixels.seek(0)
+        pixels.write(room.to_bytes(8, "little") + json.dumps(header).encode().ljust(room))
+        pixels.flush()
+        os.fsync(pixels.fileno())
+
+
+def _decoded(names: Sequence[str], decode: Callable[[str], Pixels]) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """The journal's entry and the bytes of each image, in order; decoded ahead, but not far."""
+
+    def attempt(name: str) -> tuple[dict[str, Any], bytes]:
+        try:
+            pixels = decode(name)
+        except ImageError as error:
+            return {"name": name, "reason": str(error), "bytes": 0, "crc": 0}, b""
+        content = pixels.tobytes()
+        channels, height, width = pixels.shape
+        entry = {"name": name, "channels": channels, "height": height, "width": width}
+        return {**entry, "bytes": len(content), "crc": zlib.crc32(content)}, content
+
+    workers = min(_MAX_WORKERS, os.cpu_count() or 1)
+    waiting: deque[Future[tuple[dict[str, Any], bytes]]] = deque()
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        warnings.simplefilter("ignore")  # a decoder's doubts about an image that it decodes all the same
+        try:
+            for name in names:
+                waiting.append(pool.submit(attempt, name))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _record(pixels: BinaryIO, journal: BinaryIO, pending: list[dict[str, Any]]) -> None:
+    """Notes images as packed, once their pixels are on the disk."""
+    pixels.flush()
+    os.fsync(pixels.fileno())
+    journal.write("".join(json.dumps(entry) + "\n" for entry in pending).encode())
+    journal.flush()
+    pending.clear()
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a journal up to its first damaged or torn line."""
+    lines: list[dict[str, Any]] = []
+    if not path.exists():
+        return lines
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+        if not line.endswith(b"\n"):
+            lines.pop()
+    return lines
+
+
+def _nothing_usable(entries: Sequence[dict[str, Any]]) -> str:
+    if not entries:
+        return "there is no image"
+    first = entries[0]
+    return f"none of {len(entries):,} images can be used; {first['name']}: {first['reason']}"
+
+
+def _sha256(path: Path) -> str:
+    """SHA-256 (hex) of what follows a store's header."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(_HEADER_BYTES)
+        while chunk := file.read(_READ_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
