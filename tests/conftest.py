@@ -13,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 from hypothesis import settings
+from torch import Tensor
 
 from mixcoder.data import SOURCES, Mnist
 from mixcoder.data.images import ImageData, ImageSplit
@@ -76,6 +77,12 @@ def tiny_data() -> ImageData:
     for i, image in enumerate(images):
         image[:, :, i % 6] = 230
     return ImageData("tiny", ImageSplit(images[:45]), ImageSplit(images[45:]))
+
+
+def training_images(data: ImageData) -> Tensor:
+    """All images that batches are taken from, of data that holds them as they are."""
+    assert isinstance(data.train, ImageSplit)
+    return data.train.images
 
 
 @pytest.fixture

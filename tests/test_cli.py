@@ -64,7 +64,7 @@ def test_run_then_reconstruct_then_load(cli: Cli) -> None:
     assert isinstance(row["validation_loss"], float)
 
     status, out, _ = cli("run", "x.yml", "--format", "md")
-    assert out.startswith("| run | validation loss | inputs |")
+    assert out.startswith("| run | validation loss | PSNR (dB) | SSIM | inputs |")
 
 
 def test_overrides_make_another_run(cli: Cli) -> None:
@@ -132,12 +132,17 @@ def test_data_ls(cli: Cli) -> None:
     _, out, _ = cli("data", "ls", "--format", "json")
     assert json.loads(out) == [
         {"source": "digits", "image_shape": [1, 8, 8], "status": "ready"},
+        {
+            "source": "folder",
+            "image_shape": None,
+            "status": "ready once told: path: is missing: name a folder of images",
+        },
         {"source": "mnist", "image_shape": [1, 28, 28], "status": "not fetched yet"},
         {"source": "fashion_mnist", "image_shape": [1, 28, 28], "status": "not fetched yet"},
         {
             "source": "unsplash",
             "image_shape": [3, 96, 96],
-            "status": "to plan with; cannot be fetched yet",
+            "status": "not fetched yet",
         },
     ]
 
@@ -148,7 +153,8 @@ def test_data_verify(cli: Cli, mnist_folder: Path, monkeypatch: pytest.MonkeyPat
     assert status == 0
     assert out.count("-ubyte") == 4
     assert "damaged" not in out
-    assert cli("data", "fetch", "mnist")[:2] == (0, f"{mnist_folder}\n")
+    expected = f"mnist: 60,000 images to train on, 10,000 to validate on\nready in {mnist_folder}\n"
+    assert cli("data", "fetch", "mnist")[:2] == (0, expected)
 
 
 def test_first_trains_on_the_real_mnist(

@@ -15,7 +15,7 @@ from rich.console import Console
 from mixcoder.errors import ArgumentError, DataError, MixcoderError, TrainingError
 
 if TYPE_CHECKING:
-    from mixcoder.data import IdxSource
+    from mixcoder.data import DataSource
     from mixcoder.experiments.results import Record
     from mixcoder.experiments.run_directory import RunDirectory
     from mixcoder.experiments.spec import Experiment, Run
@@ -67,6 +67,9 @@ FormatOption = Annotated[Format, typer.Option("--format", help="text, md, csv or
 SourceArgument = Annotated[Path, typer.Argument(help="experiment file, or a folder of runs")]
 WhereOption = Annotated[
     list[str] | None, typer.Option(help="only these runs, such as mixer=cnn or 'ks>=5'; can be repeated")
+]
+SourceArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="such as path=photos for folder")
 ]
 RunsOption = Annotated[Path, typer.Option("--runs", help="folder of all run directories")]
 
@@ -319,10 +322,7 @@ def data_ls(format: FormatOption = Format.text) -> None:
     from mixcoder.data import SOURCES
     from mixcoder.report.table import Column, shape
 
-    rows = []
-    for name in SOURCES:
-        source = SOURCES[name]()
-        rows.append({"source": name, "image_shape": list(source.image_shape), "status": source.status()})
+    rows = [_source_row(name) for name in SOURCES]
     columns = [
         Column("source", "source"),
         Column("image_shape", "image shape", shape),
@@ -334,26 +334,36 @@ def data_ls(format: FormatOption = Format.text) -> None:
 @data_app.command("fetch")
 def data_fetch(
     name: Annotated[str, typer.Argument(help="data source")],
-    mirror: Annotated[str | None, typer.Option(help="address of a folder to fetch from")] = None,
+    arguments: SourceArguments = None,
+    origin: Annotated[
+        str | None, typer.Option("--from", help="in place of the well-known address: a folder's, or a zip's")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option("--sha256", help="published checksum of the zip")] = None,
 ) -> None:
-    """Bring a data source's files to this machine."""
+    """Bring a data source's files to this machine, or pack a folder of images."""
     from mixcoder.progress import data_progress
 
-    source = _file_source(name)
+    source = _create_source(name, arguments)
     with data_progress(Console(stderr=True)) as progress:
-        folder = source.folder() or source.fetch(mirror, progress)
-    source.load()
-    print(folder)
+        source.fetch(origin, sha256, progress)
+        note = source.prepare(progress)
+    data = source.load()
+    if note:
+        print(note, file=sys.stderr)
+    print(f"{name}: {len(data.train):,} images to train on, {len(data.validation):,} to validate on")
+    print(source.status())
 
 
 @data_app.command("verify")
 def data_verify(
-    name: Annotated[str, typer.Argument(help="data source")], format: FormatOption = Format.text
+    name: Annotated[str, typer.Argument(help="data source")],
+    arguments: SourceArguments = None,
+    format: FormatOption = Format.text,
 ) -> None:
     """Read a data source's files whole and compare their checksums with the published ones."""
     from mixcoder.report.table import Column
 
-    rows = _file_source(name).verify()
+    rows = _create_source(name, arguments).verify()
     _print_rows(rows, [Column("file", "file"), Column("verdict", "verdict")], format)
     if any(row["verdict"].startswith("damaged") for row in rows):
         raise DataError(f"{name} is damaged; delete the files named above and run mixcoder data fetch {name}")
@@ -448,13 +458,22 @@ def _only_run(folder: Path, conditions: list[str]) -> RunDirectory:
     return records[0].directory
 
 
-def _file_source(name: str) -> IdxSource:
-    from mixcoder.data import SOURCES, IdxSource
+def _source_row(name: str) -> dict[str, Any]:
+    """What `data ls` tells of a source; of one that must be told what to take, what that is."""
+    from mixcoder.data import SOURCES
 
-    source = SOURCES[name]()
-    if not isinstance(source, IdxSource):
-        raise ArgumentError("source", f"'{name}' has no files to fetch or verify")
-    return source
+    try:
+        source = SOURCES[name]()
+    except (MixcoderError, TypeError) as error:
+        return {"source": name, "image_shape": None, "status": f"ready once told: {error}"}
+    return {"source": name, "image_shape": list(source.image_shape), "status": source.status()}
+
+
+def _create_source(name: str, arguments: Sequence[str] | None) -> DataSource:
+    from mixcoder.data import create_source
+    from mixcoder.experiments.yaml_file import parse_assignment
+
+    return create_source(name, **dict(map(parse_assignment, arguments or [])))
 
 
 def _print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[Column], format: Format) -> None:

@@ -25,7 +25,7 @@ def _no_waiting() -> object:
 
 
 def fetch(urls: list[str], target: Path, max_bytes: int = 10**6) -> None:
-    download(urls, target, md5=MD5, max_bytes=max_bytes)
+    download(urls, target, checksum=f"md5:{MD5}", max_bytes=max_bytes)
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -37,7 +37,11 @@ def test_fetches_and_tells_of_the_progress(tmp_path: Path) -> None:
     with serving({"/f": BODY}) as server:
         target = tmp_path / "new" / "folder" / "f"
         download(
-            [f"{server.address}/f"], target, md5=MD5, max_bytes=10**6, progress=lambda *at: told.append(at)
+            [f"{server.address}/f"],
+            target,
+            checksum=f"md5:{MD5}",
+            max_bytes=10**6,
+            progress=lambda *at: told.append(at),
         )
     assert target.read_bytes() == BODY
     assert stat.S_IMODE(target.stat().st_mode) == 0o644

@@ -10,21 +10,22 @@ from hypothesis import strategies as st
 from mixcoder.data import ImageData, ImageSplit, load_data
 from mixcoder.data.images import TrainingBatches, epoch_order, to_float
 from mixcoder.errors import ArgumentError
+from tests.conftest import training_images
 
 
 def test_digits_are_real_and_split_as_stated() -> None:
     data = load_data("digits")
-    assert data.train.images.shape == (1500, 1, 8, 8)
+    assert training_images(data).shape == (1500, 1, 8, 8)
     assert data.validation.images.shape == (297, 1, 8, 8)
-    assert data.train.images.dtype == torch.uint8
-    assert (int(data.train.images.min()), int(data.train.images.max())) == (0, 255)
+    assert training_images(data).dtype == torch.uint8
+    assert (int(training_images(data).min()), int(training_images(data).max())) == (0, 255)
     assert data.train.labels is not None
     assert data.train.labels[:10].tolist() == list(range(10))
     assert data.content_hash() == load_data("digits").content_hash()
 
 
 def test_content_hash_tells_data_apart(tiny_data: ImageData) -> None:
-    changed = tiny_data.train.images.clone()
+    changed = training_images(tiny_data).clone()
     changed[-1, 0, 0, 0] ^= 1
     other = ImageData("tiny", ImageSplit(changed), tiny_data.validation)
     assert other.content_hash() != tiny_data.content_hash()

@@ -14,6 +14,7 @@ import torch
 from mixcoder.data import FashionMnist, Mnist, load_data
 from mixcoder.data.mnist import SHAPES, TRAIN_IMAGES
 from mixcoder.errors import DataError
+from tests.conftest import training_images
 from tests.data.servers import serving
 
 
@@ -44,12 +45,12 @@ def checksums(published: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> N
 def test_real_mnist(mnist_folder: Path) -> None:
     data = load_data("mnist")
     assert data.image_shape == (1, 28, 28)
-    assert data.train.images.shape == (60_000, 1, 28, 28)
+    assert training_images(data).shape == (60_000, 1, 28, 28)
     assert data.validation.images.shape == (10_000, 1, 28, 28)
-    assert data.train.images.dtype == torch.uint8
+    assert training_images(data).dtype == torch.uint8
     assert data.train.labels is not None
     assert data.train.labels[:6].tolist() == [5, 0, 4, 1, 9, 2]  # as the whole world knows them
-    assert round(data.train.images.double().mean().item() / 255, 4) == 0.1307
+    assert round(training_images(data).double().mean().item() / 255, 4) == 0.1307
     assert all(not row["verdict"].startswith("damaged") for row in Mnist().verify())
 
 
@@ -57,13 +58,13 @@ def test_real_mnist(mnist_folder: Path) -> None:
 def test_fetched_once_and_then_found(empty_cache: Path, published: dict[str, bytes]) -> None:
     with serving(published) as server:
         assert Mnist().status() == "not fetched yet"
-        folder = Mnist().fetch(server.address)
-        assert folder == empty_cache / "mnist"
+        Mnist().fetch(server.address)
+        assert Mnist().folder() == empty_cache / "mnist"
         assert len(server.requests) == 4
         Mnist().fetch(server.address)
         assert len(server.requests) == 4
-    assert load_data("mnist").train.images.shape == (60_000, 1, 28, 28)
-    assert Mnist().status() == f"ready in {folder}"
+    assert training_images(load_data("mnist")).shape == (60_000, 1, 28, 28)
+    assert Mnist().status() == f"ready in {empty_cache / 'mnist'}"
     assert {row["verdict"] for row in Mnist().verify()} == {"as published"}
 
 

@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import stamina
+import torch
 
+from mixcoder.experiments.article import article_tables
 from mixcoder.experiments.shipped import shipped_folder, shipped_names
 from mixcoder.experiments.spec import read_experiment
+from mixcoder.models.summary import count_parameters
 from tests.conftest import Cli
 
 
@@ -50,10 +54,29 @@ def test_each_opens_with_what_to_expect(name: str) -> None:
     assert first_line.endswith(f" · mixcoder run experiments/{name}.yml")
 
 
-def test_photos_are_planned_and_not_run(cli: Cli) -> None:
-    status, _, err = cli(
-        "run", shipped_folder() / "photos" / "pixel-unshuffle.yml", "matrix.net=[{name: a, script: ch=3}]"
-    )
+@pytest.mark.usefixtures("empty_cache")
+def test_photos_are_planned_without_being_there() -> None:
+    """The parameters of the article's 13 photo rows, on a machine without a single photo."""
+    params = []
+    for name in ("patch-sizes", "narrow-head", "pixel-unshuffle"):
+        for run in read_experiment(shipped_folder() / "photos" / f"{name}.yml").runs:
+            assert run.total_steps == 15_625
+            with torch.device("meta"):
+                params.append(count_parameters(run.create_model()))
+    photo_rows = [
+        row
+        for table in article_tables().values()
+        for row in table
+        if row["model"]["image_shape"] == [3, 96, 96]
+    ]
+    assert sorted(params) == sorted(row["params"] for row in photo_rows)
+    assert len(params) == 13
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_photos_that_cannot_be_fetched(cli: Cli) -> None:
+    with stamina.set_testing(True):
+        status, _, err = cli("run", shipped_folder() / "photos" / "narrow-head.yml")
     assert status == 2
-    assert "this version can plan experiments on these photos but not fetch them" in err
+    assert "unsplash is not on this machine and cannot be fetched; put its zip archive into" in err
     assert not list(Path().rglob("config.yml"))

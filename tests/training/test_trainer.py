@@ -15,6 +15,7 @@ from mixcoder.errors import ArgumentError, RunDirectoryError, TrainingError
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Progress, Trainer, train
+from tests.conftest import training_images
 
 
 def tiny_mixer(seed: int = 0) -> Autoencoder:
@@ -61,7 +62,7 @@ def test_every_optimizer_and_loss_learns_real_digits(optimizer: str, loss: str) 
     losses = [row.validation_loss for row in run.run() if row.validation_loss is not None]
     assert len(losses) == 4
     assert losses[-1] < 0.9 * losses[0]
-    mean_image = to_float(data.train.images).mean(dim=0)
+    mean_image = to_float(training_images(data)).mean(dim=0)
     difference = to_float(data.validation.images) - mean_image
     constant = {"mse": difference**2, "l1": difference.abs(), "huber": difference**2 / 2}[loss].mean().item()
     assert losses[-1] < 0.8 * constant  # better than the best constant answer
@@ -92,7 +93,7 @@ def test_a_step_is_the_textbooks(tiny_data: ImageData) -> None:
         rate = (step + 1) / 3 if step < 3 else (1 + math.cos(math.pi * (step - 3) / 27)) / 2
         optimizer.param_groups[0]["lr"] = 0.01 * rate
         indices = run._batches.indices(step)
-        images = tiny_data.train.images[indices] / 255
+        images = training_images(tiny_data)[indices] / 255
         loss = ((model(images) - images) ** 2).mean()
         optimizer.zero_grad()
         loss.backward()

@@ -50,7 +50,7 @@ def test_exact_mean_whatever_the_batches(
     expected = of_difference(difference).mean().item()  # type: ignore[operator]
     model.float()
     for batch_size in (1, 5, 23, 500):
-        monkeypatch.setattr(validation, "BATCH_SIZE", batch_size)
+        monkeypatch.setattr(validation, "_LARGEST_BATCH", batch_size)
         assert validation_loss(model, split, loss) == pytest.approx(expected, rel=1e-5)
 
 

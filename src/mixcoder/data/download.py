@@ -1,33 +1,48 @@
-"""Fetches files: with retries, bounded, checked, and moved into place only when whole."""
+"""Fetches a file: with retries, resumed, bounded, checked, and moved into place only when whole.
+
+    target's folder:  .NAME.part        what has come so far
+                      .NAME.part.etag   which state of the file on the server it belongs to
+
+A download that was cut off goes on where the server names its files' states, and begins anew where it does
+not.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
-import tempfile
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx2
 import stamina
+from filelock import FileLock
 
+from mixcoder.data.http import WrongContentError, create_client, reason_of, retry_after
 from mixcoder.data.progress import Progress
 from mixcoder.errors import DataError
 
-TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 ATTEMPTS = 4
+_READ_BYTES = 1 << 20
 
 
 def download(
-    urls: Iterable[str], target: Path, *, md5: str, max_bytes: int, progress: Progress | None = None
+    urls: Iterable[str],
+    target: Path,
+    *,
+    checksum: str | None,
+    max_bytes: int,
+    progress: Progress = lambda so_far, in_all: None,
 ) -> None:
     """Fetches the first of `urls` that answers well to `target`, which appears only whole and checked.
 
     Args:
         urls: mirrors of the same file, tried in order; https, or http on the loopback.
         target: the file to make; its folder is made too.
-        md5: the published checksum (hex).
+        checksum: the published one, such as "md5:…" or "sha256:…" in hex; None where there is none.
         max_bytes: refuse a longer answer.
         progress: told of the bytes as they come.
 
@@ -35,86 +50,125 @@ def download(
         DataError: no mirror brought the file; says what each of them answered.
     """
     failures = []
-    for url in urls:
-        try:
-            _download_from(url, target, md5, max_bytes, progress)
-            return
-        except _WrongContentError as error:
-            failures.append(f"{url}: {error}")
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            failures.append(f"{url}: {_reason(error)}")
-        except OSError as error:
-            raise DataError(f"cannot write {target}: {error.strerror or error}") from error
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = _Part(target)
+        with _alone(target.with_name(f".{target.name}.lock")):
+            for url in urls:
+                try:
+                    _download_from(url, part, max_bytes, progress)
+                    check(part.path, checksum)
+                except WrongContentError as error:
+                    part.forget()
+                    failures.append(f"{url}: {error}")
+                except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+                    failures.append(f"{url}: {reason_of(error)}")
+                else:
+                    part.finish()
+                    return
+                finally:
+                    part.tidy()
+    except OSError as error:
+        raise DataError(f"cannot write {target}: {error.strerror or error}") from error
     raise DataError(f"could not fetch {target.name}: {'; '.join(failures)}")
 
 
-class _WrongContentError(Exception):
-    """The server answered, but not with the file."""
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Lets other processes that fetch the same file wait."""
+    with FileLock(lock):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
-def _download_from(url: str, target: Path, md5: str, max_bytes: int, progress: Progress | None) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for attempt in stamina.retry_context(on=_is_worth_retrying, attempts=ATTEMPTS, timeout=300):
-                with attempt:
-                    file.seek(0)
-                    file.truncate()
-                    digest = hashlib.md5(usedforsecurity=False)
-                    for chunk in _chunks(url, max_bytes, progress):
-                        digest.update(chunk)
-                        file.write(chunk)
-            if digest.hexdigest() != md5:
-                raise _WrongContentError(f"its MD5 is {digest.hexdigest()}, the published one {md5}")
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(0o644)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+class _Part:
+    """A file on its way."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.with_name(f".{target.name}.part")
+        self.etag_path = target.with_name(f".{target.name}.part.etag")
+
+    def resume_headers(self) -> dict[str, str]:
+        """Headers that ask for the rest, if the file on the server is still the same."""
+        if not (self.path.exists() and self.etag_path.exists()):
+            return {}
+        return {"Range": f"bytes={self.path.stat().st_size}-", "If-Range": self.etag_path.read_text("ascii")}
+
+    def open(self, response: httpx2.Response) -> BinaryIO:
+        """The part to write to: at its end where the answer goes on from there, else empty."""
+        start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+        if response.status_code == 206 and start and int(start[1]) == self.path.stat().st_size:
+            return self.path.open("ab")
+        if response.status_code != 200:
+            self.forget()
+            raise httpx2.RemoteProtocolError(f"answered {response.status_code} to a request for the rest")
+        etag = response.headers.get("ETag", "")
+        if etag.isascii() and etag.startswith('"'):  # a strong one
+            self.etag_path.write_text(etag, "ascii")
+        else:
+            self.etag_path.unlink(missing_ok=True)
+        return self.path.open("wb")
+
+    def forget(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.etag_path.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        self.path.replace(self.target)
+        self.etag_path.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Removes what nothing could go on from."""
+        if not self.etag_path.exists():
+            self.forget()
 
 
-def _chunks(url: str, max_bytes: int, progress: Progress | None) -> Iterable[bytes]:
-    hooks = {"request": [_refuse_unsafe_request]}
-    with (
-        httpx2.Client(timeout=TIMEOUT, follow_redirects=True, event_hooks=hooks) as client,
-        client.stream("GET", url) as response,
-    ):
-        response.raise_for_status()
-        expected = response.headers.get("Content-Length")
-        received = 0
-        for chunk in response.iter_raw():
-            received += len(chunk)
-            if received > max_bytes:
-                raise _WrongContentError(f"is longer than the {max_bytes:,} bytes to expect")
-            if progress:
-                progress(received, int(expected) if expected and expected.isdigit() else None)
-            yield chunk
+def _download_from(url: str, part: _Part, max_bytes: int, progress: Progress) -> None:
+    for attempt in stamina.retry_context(on=retry_after, attempts=ATTEMPTS, timeout=None):
+        with (
+            attempt,
+            create_client() as client,
+            client.stream("GET", url, headers=part.resume_headers()) as response,
+        ):
+            if response.status_code == 416:  # the part is longer than the file
+                part.forget()
+                raise httpx2.RemoteProtocolError("has no such range")
+            response.raise_for_status()
+            with part.open(response) as file:
+                for chunk in _bounded(response, file.tell(), max_bytes, progress):
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
 
 
-def _refuse_unsafe_request(request: httpx2.Request) -> None:
-    """Runs before every request, those of redirects included."""
-    if request.url.scheme == "https" or _is_loopback(request.url.host):
+def _bounded(response: httpx2.Response, start: int, max_bytes: int, progress: Progress) -> Iterator[bytes]:
+    length = response.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdecimal() else None
+    received = start
+    for chunk in response.iter_raw():
+        received += len(chunk)
+        if received > max_bytes:
+            raise WrongContentError(f"is longer than the {max_bytes:,} bytes to expect")
+        progress(received, total)
+        yield chunk
+
+
+def check(path: Path, checksum: str | None) -> None:
+    """Compares a file with a published checksum, where there is one.
+
+    Raises:
+        WrongContentError: they differ.
+    """
+    if checksum is None:
         return
-    raise httpx2.UnsupportedProtocol(f"{request.url} is not https", request=request)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _is_worth_retrying(error: Exception) -> bool:
-    if isinstance(error, httpx2.HTTPStatusError):
-        return error.response.status_code == 429 or error.response.status_code >= 500
-    return isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, httpx2.HTTPStatusError):
-        return f"HTTP {error.response.status_code} {error.response.reason_phrase}"
-    return str(error) or type(error).__name__
+    algorithm, _, published = checksum.partition(":")
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(_READ_BYTES):
+            digest.update(chunk)
+    if digest.hexdigest() != published.lower():
+        name = algorithm.upper().replace("SHA", "SHA-")
+        raise WrongContentError(f"its {name} is {digest.hexdigest()}, the published one {published}")

@@ -16,7 +16,7 @@ from mixcoder.data.idx import read_idx
 from mixcoder.data.images import ImageData, ImageSplit
 from mixcoder.data.progress import StartProgress, no_progress
 from mixcoder.data.registry import DataSource, register_source
-from mixcoder.errors import DataError
+from mixcoder.errors import ArgumentError, DataError
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
 TRAIN_LABELS = "train-labels-idx1-ubyte"
@@ -64,35 +64,46 @@ class IdxSource(DataSource):
                 return folder
         return None
 
-    def fetch(self, mirror: str | None = None, progress: StartProgress = no_progress) -> Path:
-        """Brings the files that are missing to this machine and returns their folder.
+    def fetch(
+        self, origin: str | None = None, sha256: str | None = None, progress: StartProgress = no_progress
+    ) -> None:
+        """Brings the files that are missing to this machine.
 
         Args:
-            mirror: address of a folder to fetch from, in place of the well-known ones.
+            origin: address of a folder to fetch from, in place of the well-known ones.
+            sha256: not for four files, whose checksums are known.
             progress: told of each file.
 
         Raises:
             DataError: no mirror brought them; says which files to put where.
         """
+        if sha256:
+            raise ArgumentError("sha256", f"the checksums of {self.name} are known; leave it out")
+        if self.folder():
+            return
         folder = data_folders(self.name)[0]
-        mirrors = (mirror,) if mirror else self.mirrors
+        mirrors = (origin,) if origin else self.mirrors
         for file, md5 in self.checksums.items():
             if _find(folder, file):
                 continue
             urls = [f"{address.rstrip('/')}/{file}.gz" for address in mirrors]
             report = progress(f"fetching {file}.gz", "bytes")
             try:
-                download(urls, folder / f"{file}.gz", md5=md5, max_bytes=_MAX_BYTES, progress=report)
+                download(
+                    urls,
+                    folder / f"{file}.gz",
+                    checksum=f"md5:{md5}",
+                    max_bytes=_MAX_BYTES,
+                    progress=report,
+                )
             except DataError as error:
                 files = ", ".join(f"{name}.gz" for name in SHAPES)
                 raise DataError(
                     f"{self.name} is not on this machine and cannot be fetched; "
                     f"put {files} into {folder} ({error})"
                 ) from error
-        return folder
 
     def verify(self) -> list[dict[str, str]]:
-        """Reads every file whole; a row a file: its path, and what is right or wrong with it."""
         folder = self.folder()
         if not folder:
             raise DataError(f"{self.name} is not on this machine; mixcoder data fetch {self.name} brings it")

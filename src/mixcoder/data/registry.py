@@ -8,6 +8,7 @@ from typing import Any
 
 from mixcoder.data.images import ImageData
 from mixcoder.data.progress import StartProgress, no_progress
+from mixcoder.errors import ArgumentError
 from mixcoder.models.autoencoder import ImageShape
 from mixcoder.registry import Registry
 from mixcoder.signatures import checked_arguments
@@ -45,6 +46,33 @@ class DataSource(ABC):
             WriteError: there is no room for it.
         """
         return ""
+
+    def fetch(
+        self, origin: str | None = None, sha256: str | None = None, progress: StartProgress = no_progress
+    ) -> None:
+        """Brings what is missing to this machine, also what could not be had before.
+
+        Args:
+            origin: a place to fetch from, in place of the well-known ones.
+            sha256: the published checksum (hex) of what lies there.
+            progress: told of what is fetched.
+
+        Raises:
+            ArgumentError: this source is not fetched from anywhere.
+            DataError: it cannot be had.
+            WriteError: there is no room for it.
+        """
+        if origin or sha256:
+            raise ArgumentError("from", "this data source is not fetched from anywhere")
+
+    def verify(self) -> list[dict[str, str]]:
+        """Reads every file whole; a row a file: its path, and what is right or wrong with it.
+
+        Raises:
+            ArgumentError: there are no files.
+            DataError: they are not on this machine.
+        """
+        raise ArgumentError("source", "has no files to verify")
 
     def status(self) -> str:
         """In a few words, whether `load` would find everything on this machine."""

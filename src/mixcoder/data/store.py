@@ -170,7 +170,7 @@ class _Packing:
         self.journal_path.unlink()
 
     def _resume(self, names: Sequence[str]) -> None:
-        """Reads back what an earlier packing of the same key left whole; begins anew where it left nothing."""
+        """Reads back what an earlier packing of the same key left whole, or begins anew."""
         head = {"key": self.key, "names": zlib.crc32(json.dumps(names).encode())}
         lines = _whole_lines(self.journal_path)
         if not lines or lines[0] != head or not self.pixels_path.exists():

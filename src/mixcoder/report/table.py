@@ -147,6 +147,8 @@ RESULT_COLUMNS = (
 """All that a row of results can hold besides what tells it from the others."""
 
 _DETAILS = {"run", "best_validation_loss", "madds", "latent_shape", "compression_ratio", "reason"}
+_LATER = {"psnr", "ssim"}
+"""What the results of earlier versions lack; and small images have no SSIM."""
 
 
 def default_keys(rows: Sequence[Row], values: Sequence[Values]) -> list[str]:
@@ -159,6 +161,7 @@ def default_keys(rows: Sequence[Row], values: Sequence[Values]) -> list[str]:
     there = {key for row in rows for key in row}
     axes = [axis for axis in axes_of(values) if axis in there]
     hidden = {"state", *_DETAILS} if all(row["state"] == "done" for row in rows) else _DETAILS
+    hidden = hidden | {key for key in _LATER if not any(row.get(key) is not None for row in rows)}
     figures = [it.key for it in RESULT_COLUMNS if it.key in there and it.key not in hidden]
     return list(dict.fromkeys([*(axes or ["run"]), *figures]))
 

@@ -1,0 +1,164 @@
+"""Fetches many photos, several at a time, from servers that scale them.
+
+Photo, … ─▶ threads: request(w, h) ─▶ checked as an image ─▶ <folder>/<id>.jpg, whole or not there
+│ again and again, as the server wishes
+└─ given up ─▶ why
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from pathlib import Path
+
+import httpx2
+import stamina
+
+from mixcoder.atomic_file import write_atomically
+from mixcoder.data.decode import Fit, ImageError, decode_bytes
+from mixcoder.data.http import WrongContentError, create_client, reason_of, retry_after
+from mixcoder.data.photo_list import Photo
+from mixcoder.data.progress import Progress
+from mixcoder.errors import DataError
+
+CONNECTIONS = 16
+ATTEMPTS = 5
+TIMEOUT = httpx2.Timeout(10.0)
+_LONGEST_ANSWER = 60.0
+_MAX_BYTES = 20 * 2**20
+_QUALITY = 90
+_UNKNOWN_EDGE = 320
+_HOPELESS = 100
+"""So many photos one after the other that no server brought: there is no network."""
+
+
+def photo_path(folder: Path, photo: Photo) -> Path:
+    """Where a fetched photo is."""
+    return folder / f"{photo.id}.jpg"
+
+
+def fetch_photos(
+    photos: Iterable[Photo], folder: Path, fit: Fit, progress: Progress, total: int
+) -> dict[str, str]:
+    """Fetches the photos that are not in `folder` yet; each appears there whole or not at all.
+
+    Args:
+        photos: what to fetch, in this order.
+        folder: where to.
+        fit: how large they are asked for.
+        progress: told of the photos that are there or given up.
+        total: how many photos there are.
+
+    Returns:
+        The ids of the photos that could not be had, and why.
+
+    Raises:
+        DataError: nothing can be reached.
+        WriteError: a photo cannot be written.
+    """
+    failures: dict[str, str] = {}
+    unreached = 0
+    with create_client(CONNECTIONS, TIMEOUT) as client, ThreadPoolExecutor(CONNECTIONS) as pool:
+        fetcher = _Fetcher(client, folder, fit)
+        try:
+            for done, (photo, failure, is_reached) in enumerate(fetcher.run(pool, photos), start=1):
+                if failure:
+                    failures[photo.id] = failure
+                unreached = 0 if is_reached else unreached + 1
+                if unreached == _HOPELESS:
+                    raise DataError(
+                        f"{_HOPELESS} photos one after the other could not be fetched ({failure}); "
+                        "the same command goes on from there"
+                    )
+                progress(done, total)
+        finally:
+            fetcher.is_stopped.set()
+            pool.shutdown(cancel_futures=True)
+    return failures
+
+
+Outcome = tuple[Photo, str, bool]
+"""The photo, why it could not be had ("" where it was), and whether its server was reached."""
+
+
+class _Fetcher:
+    """What the threads share."""
+
+    def __init__(self, client: httpx2.Client, folder: Path, fit: Fit) -> None:
+        self.client = client
+        self.folder = folder
+        self.fit = fit
+        self.is_stopped = threading.Event()
+        self.pause_end = 0.0
+
+    def run(self, pool: ThreadPoolExecutor, photos: Iterable[Photo]) -> Iterator[Outcome]:
+        """The outcomes as they come; never more requests waiting than connections can soon take."""
+        left = iter(photos)
+        waiting: set[Future[Outcome]] = set()
+        while True:
+            waiting |= {pool.submit(self.fetch, it) for it in islice(left, 2 * CONNECTIONS - len(waiting))}
+            if not waiting:
+                return
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+
+    def fetch(self, photo: Photo) -> Outcome:
+        path = photo_path(self.folder, photo)
+        if path.exists():
+            return photo, "", True
+        try:
+            write_atomically(path, self.content(photo))
+        except (WrongContentError, ImageError) as error:
+            return photo, str(error), True
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            return photo, reason_of(error), retry_after(error) is False
+        return photo, "", True
+
+    def content(self, photo: Photo) -> bytes:
+        """A photo's file, scaled by the server and seen to be an image."""
+        url = self.url(photo)
+        for attempt in stamina.retry_context(
+            on=self.wait_before_next, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=10.0
+        ):
+            with attempt:
+                content = self.answer(url)
+                break
+        decode_bytes(content, self.fit)
+        return content
+
+    def answer(self, url: httpx2.URL) -> bytes:
+        if self.is_stopped.wait(self.pause_end - time.monotonic()):
+            raise httpx2.ReadError("stopped")
+        start = time.monotonic()
+        content = bytearray()
+        with self.client.stream("GET", url) as response:
+            response.raise_for_status()
+            for chunk in response.iter_bytes():
+                content += chunk
+                if len(content) > _MAX_BYTES:
+                    raise WrongContentError(f"is longer than {_MAX_BYTES:,} bytes")
+                if time.monotonic() - start > _LONGEST_ANSWER:
+                    raise httpx2.ReadTimeout(f"took longer than {_LONGEST_ANSWER:.0f} seconds")
+        return bytes(content)
+
+    def wait_before_next(self, error: Exception) -> bool | float:
+        """Whether to try again; where a server asks for patience, all requests wait."""
+        if self.is_stopped.is_set():
+            return False
+        wanted = retry_after(error)
+        if isinstance(wanted, bool):
+            return wanted
+        self.pause_end = max(self.pause_end, time.monotonic() + wanted)
+        return 0.0
+
+    def url(self, photo: Photo) -> httpx2.URL:
+        """The address of the photo in the size it is stored in, as the image server takes it."""
+        width, height = self.fit.size(*photo.size) if photo.size else (_UNKNOWN_EDGE, _UNKNOWN_EDGE)
+        if not photo.url:
+            raise httpx2.InvalidURL("has no address")
+        return httpx2.URL(photo.url).copy_merge_params(
+            {"w": str(width), "h": str(height), "fm": "jpg", "q": str(_QUALITY)}
+        )
