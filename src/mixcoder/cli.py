@@ -460,11 +460,11 @@ def _only_run(folder: Path, conditions: list[str]) -> RunDirectory:
 
 def _source_row(name: str) -> dict[str, Any]:
     """What `data ls` tells of a source; of one that must be told what to take, what that is."""
-    from mixcoder.data import SOURCES
+    from mixcoder.data import create_source
 
     try:
-        source = SOURCES[name]()
-    except (MixcoderError, TypeError) as error:
+        source = create_source(name)
+    except MixcoderError as error:
         return {"source": name, "image_shape": None, "status": f"ready once told: {error}"}
     return {"source": name, "image_shape": list(source.image_shape), "status": source.status()}
 

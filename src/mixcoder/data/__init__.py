@@ -3,6 +3,7 @@
 from mixcoder.data.crops import CropSplit
 from mixcoder.data.digits import Digits
 from mixcoder.data.folder import Folder
+from mixcoder.data.hub import Hub
 from mixcoder.data.images import ImageData, ImageSplit, to_float
 from mixcoder.data.mnist import FashionMnist, IdxSource, Mnist
 from mixcoder.data.registry import SOURCES, DataSource, create_source, load_data, register_source
@@ -15,6 +16,7 @@ __all__ = [
     "Digits",
     "FashionMnist",
     "Folder",
+    "Hub",
     "IdxSource",
     "ImageData",
     "ImageSplit",

@@ -106,9 +106,10 @@ def _pixels(image: Image.Image, fit: Fit) -> Pixels:
         raise ImageError(f"is {image.width:,} x {image.height:,} pixels, too narrow to be cut into crops")
     width, height = fit.size(image.width, image.height)
     image.draft(None, (width * _DRAFT_MARGIN, height * _DRAFT_MARGIN))
+    drafted = image.size  # its sides are rounded: the wanted size does not follow from them
     image.load()
     upright = _on_white(_to_eight_bits(_upright(image)))
-    size = fit.size(upright.width, upright.height)
+    size = (width, height) if upright.size == drafted else (height, width)
     if size != upright.size:
         upright = upright.resize(size, Image.Resampling.LANCZOS)
     pixels = np.asarray(upright.convert(_MODES[fit.channels]))  # (H, W) or (H, W, 3)

@@ -1,40 +1,31 @@
-"""Any folder of images, of any sizes: packed once, then cropped.
+"""Any folder of images.
 
-folder ─▶ image files by relative path ─▶ packed store (in the user's cache) ─▶ training, validation
+folder ─▶ image files by relative path ─▶ packed store, in the user's cache
 └─ what cannot be used, with the reason ─▶ a CSV file beside the store
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
 
-from mixcoder.data.crops import CropSplit
-from mixcoder.data.decode import Fit, ImageError, Pixels, decode_file
-from mixcoder.data.images import ImageData
+from mixcoder.data.decode import ImageError, Pixels, decode_file
 from mixcoder.data.listing import Listing, list_images
-from mixcoder.data.pack_cache import describe_left_out, pack_into, pack_path
+from mixcoder.data.pack_cache import pack_into, pack_path
+from mixcoder.data.packed import PackedSource
 from mixcoder.data.progress import StartProgress, no_progress
-from mixcoder.data.registry import DataSource, register_source
+from mixcoder.data.registry import register_source
 from mixcoder.data.store import ImageStore
-from mixcoder.errors import ArgumentError, DataError
-
-_LARGEST_EDGE = 4096
-
-Side = tuple[ImageStore, Sequence[int]]
-"""A store, and which of its images."""
+from mixcoder.errors import ArgumentError
 
 
 @register_source("folder")
-class Folder(DataSource):
+class Folder(PackedSource):
     """Any folder of images with all its subfolders, of any sizes: `path=...`.
 
     JPEG, PNG, WebP, GIF, TIFF and BMP files are packed once into one file; training takes random crops,
     validation the middle of each image. Which images validate is decided by the hash of their path below
-    the folder, so that an image stays on its side when others come or go.
+    the folder.
 
     Args:
         path: the folder, or a pattern such as `photos/**/*.jpg`.
@@ -59,63 +50,17 @@ class Folder(DataSource):
         validation_share: float = 0.1,
         horizontal_flips: bool = False,
     ) -> None:
+        super().__init__(crop_size, channels, longest_edge, validation_share, horizontal_flips)
         self.places = _places(path, train, validation)
-        if not 1 <= crop_size <= _LARGEST_EDGE:
-            raise ArgumentError("crop_size", f"must be from 1 to {_LARGEST_EDGE}, not {crop_size}")
-        if channels not in (1, 3):
-            raise ArgumentError("channels", f"must be 1 for grey or 3 for RGB, not {channels}")
-        if longest_edge is not None and not 1 <= longest_edge <= _LARGEST_EDGE:
-            raise ArgumentError("longest_edge", f"must be from 1 to {_LARGEST_EDGE}, not {longest_edge}")
-        if not 0 < validation_share < 1:
-            raise ArgumentError("validation_share", f"must lie between 0 and 1, not {validation_share}")
-        self.fit = Fit(channels, longest_edge, crop_size)
-        self.crop = (crop_size, crop_size)
-        self.validation_share = validation_share
-        self.horizontal_flips = horizontal_flips
-        self.image_shape = (channels, *self.crop)
-
-    @property
-    def training_images(self) -> int:  # type: ignore[override]
-        """How many there are; the images are packed first where they are not yet."""
-        return len(self.load().train)
 
     def status(self) -> str:
         paths = [self._pack_path(place, list_images(place)) for place in self.places]
         return "ready" if all(path.exists() for path in paths) else "not packed yet"
 
-    def prepare(self, progress: StartProgress = no_progress) -> str:
-        stores = [self._store(place, progress) for place in self.places]
-        return "; ".join(filter(None, map(describe_left_out, stores)))
+    def stores(self, progress: StartProgress) -> list[ImageStore]:
+        return [self._store(place, progress) for place in self.places]
 
-    def load(self) -> ImageData:
-        stores = [self._store(place) for place in self.places]
-        if len(stores) == 1:
-            training, validation = self._split(stores[0])
-        else:
-            training, validation = ((store, range(len(store))) for store in stores)
-        left_out = {name: reason for store in stores for name, reason in store.left_out.items()}
-        return ImageData(
-            "folder",
-            CropSplit.of(*training, self.crop, self.horizontal_flips),
-            CropSplit.of(*validation, self.crop).centre_crops(),
-            left_out,
-        )
-
-    def _split(self, store: ImageStore) -> tuple[Side, Side]:
-        """Training and validation images of the one folder."""
-        sides: tuple[list[int], list[int]] = ([], [])
-        for row, name in enumerate(store.names):
-            sides[_fraction(name) < self.validation_share].append(row)
-        training, validation = sides
-        if not (training and validation):
-            raise DataError(
-                f"{self.places[0]}: of {len(store):,} images, {len(training):,} would train and "
-                f"{len(validation):,} validate; change validation_share, or name folders for train and "
-                "validation"
-            )
-        return (store, training), (store, validation)
-
-    def _store(self, place: str, progress: StartProgress = no_progress) -> ImageStore:
+    def _store(self, place: str, progress: StartProgress) -> ImageStore:
         listing = list_images(place)
 
         def decode(name: str) -> Pixels:
@@ -148,8 +93,3 @@ def _places(path: str | None, train: str | None, validation: str | None) -> list
         missing = "validation" if train else "train"
         raise ArgumentError(missing, "is missing: train and validation go together")
     raise ArgumentError("path", "is missing: name a folder of images")
-
-
-def _fraction(name: str) -> float:
-    """A number in [0, 1) that belongs to a name, evenly spread over names."""
-    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:6]) / 2**48

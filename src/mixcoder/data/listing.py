@@ -73,6 +73,8 @@ def _found(place: str) -> tuple[Path, list[Path]]:
         parts = root.parts
         fixed = next(i for i, part in enumerate(parts) if _MAGIC.intersection(part))
         root, pattern = Path(*parts[:fixed]), "/".join(parts[fixed:])
+        if not root.is_dir():
+            raise DataError(f"{shown(place, 200)}: there is no such folder")
         return root, [path for path in root.glob(pattern) if not path.is_dir()]
     except (OSError, ValueError) as error:
         raise DataError(f"{shown(place, 200)}: cannot be read ({_words(error)})") from error

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -40,6 +41,7 @@ from mixcoder.errors import DataError, WriteError
 _HEADER_BYTES = 4096
 _READ_BYTES = 1 << 20
 _SYNC_IMAGES = 256
+_WORD = 8
 _MAX_WORKERS = 8
 
 
@@ -91,21 +93,43 @@ def open_store(path: Path) -> ImageStore:
         if _sha256(path) != metadata["sha256"]:
             raise ValueError("its checksum differs")
         index = json.loads(tensors["index"].numpy().tobytes())
-        channels = int(metadata["channels"])
+        store = ImageStore(
+            path,
+            int(metadata["channels"]),
+            tensors["pixels"],
+            tensors["offsets"],
+            tensors["sizes"],
+            index["names"],
+            index["left_out"],
+            metadata["sha256"],
+        )
+        _check(store)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: is damaged ({error}); delete it, and it will be made anew") from error
-    return ImageStore(
-        path,
-        channels,
-        tensors["pixels"],
-        tensors["offsets"],
-        tensors["sizes"],
-        index["names"],
-        index["left_out"],
-        metadata["sha256"],
-    )
+    return store
+
+
+def _check(store: ImageStore) -> None:
+    """Raises ValueError unless the images lie one behind the other, from the first pixel to the last."""
+    names, left_out = store.names, store.left_out
+    if not (isinstance(names, list) and isinstance(left_out, dict)):
+        raise ValueError("its index has another form")
+    texts = [*names, *left_out, *left_out.values()]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("its index has another form")
+    "".join(texts).encode(errors="surrogateescape")
+    forms = [(tensor.dtype, *tensor.shape) for tensor in (store.offsets, store.sizes)]
+    if forms != [(torch.int64, len(names)), (torch.int64, len(names), 2)] or not names:
+        raise ValueError("its tables have another form")
+    end = 0
+    for start, (height, width) in zip(store.offsets.tolist(), store.sizes.tolist(), strict=True):
+        if start != end or min(store.channels, height, width) < 1:
+            raise ValueError("its images lie elsewhere")
+        end += store.channels * height * width
+    if store.pixels.dtype != torch.uint8 or store.pixels.shape != (end + -end % _WORD,):
+        raise ValueError("its pixels have another form")
 
 
 def pack(
@@ -175,7 +199,7 @@ class _Packing:
         lines = _whole_lines(self.journal_path)
         if not lines or lines[0] != head or not self.pixels_path.exists():
             self.pixels_path.write_bytes(b" " * _HEADER_BYTES)
-            self.journal_path.write_bytes(json.dumps(head).encode() + b"\n")
+            self.journal_path.write_bytes(_line(head))
             return
         end = _HEADER_BYTES
         with self.pixels_path.open("r+b") as pixels:
@@ -187,8 +211,7 @@ class _Packing:
                 self.entries.append(entry)
                 end += len(content)
             pixels.truncate(end)
-        kept = [head, *self.entries]
-        self.journal_path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self.journal_path.write_bytes(b"".join(map(_line, [head, *self.entries])))
 
     def _finish(self, pixels: BinaryIO) -> None:
         """Writes the index behind the pixels and the header before them."""
@@ -201,7 +224,7 @@ class _Packing:
             "left_out": {entry["name"]: entry["reason"] for entry in self.entries if "reason" in entry},
         }
         start = pixels.tell()
-        pixels.write(bytes(-(start - _HEADER_BYTES) % 8))  # so that the numbers behind lie on whole words
+        pixels.write(bytes(-(start - _HEADER_BYTES) % _WORD))  # so that the numbers behind lie on whole words
         tensors = {
             "pixels": ("U8", [pixels.tell() - _HEADER_BYTES], b""),
             "offsets": ("I64", [len(images)], ends[:-1].tobytes()),
@@ -266,23 +289,27 @@ def _record(pixels: BinaryIO, journal: BinaryIO, pending: list[dict[str, Any]]) 
     """Notes images as packed, once their pixels are on the disk."""
     pixels.flush()
     os.fsync(pixels.fileno())
-    journal.write("".join(json.dumps(entry) + "\n" for entry in pending).encode())
+    journal.write(b"".join(map(_line, pending)))
     journal.flush()
     pending.clear()
 
 
+def _line(entry: dict[str, Any]) -> bytes:
+    """A line of the journal: its CRC-32, and the entry as JSON."""
+    text = json.dumps(entry).encode() + b"\n"
+    return b"%08x %s" % (zlib.crc32(text), text)
+
+
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a journal up to its first damaged or torn line."""
+    """The entries of a journal up to its first damaged or torn line."""
     lines: list[dict[str, Any]] = []
     if not path.exists():
         return lines
     for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
+        checksum, _, text = line.partition(b" ")
+        if checksum != b"%08x" % zlib.crc32(text):
             break
-        if not line.endswith(b"\n"):
-            lines.pop()
+        lines.append(json.loads(text))
     return lines
 
 

@@ -1,0 +1,1 @@
+"""What Mixcoder claims about speed and memory, to be run."""

@@ -1,0 +1,124 @@
+"""Image data sets of the Hugging Face hub, by name.
+
+    hub ─ datasets ─▶ rows, their images as files' content ─▶ packed store, in the user's cache
+
+Once packed, a data set is not asked for again: results stay comparable, and no network is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixcoder.data.decode import ImageError, Pixels, decode_bytes, decode_file
+from mixcoder.data.pack_cache import pack_into, pack_path
+from mixcoder.data.packed import PackedSource
+from mixcoder.data.progress import StartProgress
+from mixcoder.data.registry import register_source
+from mixcoder.data.store import ImageStore, open_store
+from mixcoder.errors import ArgumentError, DataError, did_you_mean, shown
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@register_source("hub")
+class Hub(PackedSource):
+    """Images of a data set of the Hugging Face hub: `name=...`. Needs `pip install 'mixcoder[hub]'`.
+
+    Args:
+        name: such as `ylecun/mnist`, or a folder on this machine with a data set in the hub's layout.
+        config: which of its configurations, where it has several.
+        train: the split to train on.
+        validation: the split to validate on; None takes a share of `train`.
+        revision: a commit, branch or tag; None takes the newest when the data set is first packed.
+        column: the column that holds the images.
+        crop_size: height and width of the crops.
+        channels: 1 for grey, 3 for RGB.
+        longest_edge: images are scaled down to this longest edge, but no smaller than a crop; None leaves
+            them as they are.
+        validation_share: how much of `train` validates where `validation` is None.
+        horizontal_flips: mirrors half of the training crops.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: str | None = None,
+        train: str = "train",
+        validation: str | None = None,
+        revision: str | None = None,
+        column: str = "image",
+        crop_size: int = 96,
+        channels: int = 3,
+        longest_edge: int | None = 160,
+        validation_share: float = 0.1,
+        horizontal_flips: bool = False,
+    ) -> None:
+        super().__init__(crop_size, channels, longest_edge, validation_share, horizontal_flips)
+        if not name:
+            raise ArgumentError("name", "is empty: name a data set of the hub, such as ylecun/mnist")
+        self.name = name
+        self.config = config
+        self.splits = [train] if validation is None else [train, validation]
+        self.revision = revision
+        self.column = column
+
+    def status(self) -> str:
+        is_there = all(self._pack_path(split).exists() for split in self.splits)
+        return "ready" if is_there else "not fetched yet"
+
+    def stores(self, progress: StartProgress) -> list[ImageStore]:
+        return [self._store(split, progress) for split in self.splits]
+
+    def _store(self, split: str, progress: StartProgress) -> ImageStore:
+        path = self._pack_path(split)
+        if path.exists():
+            return open_store(path)
+        progress(f"fetching {self.name} ({split})", "rows")
+        rows = self._rows(split)
+
+        def decode(name: str) -> Pixels:
+            image: dict[str, Any] | None = rows[int(name)][self.column]
+            if image and image.get("bytes"):
+                return decode_bytes(image["bytes"], self.fit)
+            if image and image.get("path"):
+                return decode_file(Path(image["path"]), self.fit)
+            raise ImageError("is empty")
+
+        names = [str(i) for i in range(len(rows))]
+        return pack_into(path, names, decode, progress(f"packing {self.name} ({split})", "images"))
+
+    def _rows(self, split: str) -> Dataset:
+        """The rows of a split, whose images are dicts of `bytes` or `path`."""
+        with _telling_of_the_hub(self.name):
+            from datasets import Image, disable_progress_bars, load_dataset
+
+            disable_progress_bars()
+            rows = load_dataset(self.name, self.config, split=split, revision=self.revision)
+        if self.column not in rows.column_names:
+            known = did_you_mean(self.column, rows.column_names)
+            raise DataError(f"{shown(self.name, 100)}: has no column '{shown(self.column)}'{known}")
+        if not isinstance(rows.features[self.column], Image):
+            raise DataError(f"{shown(self.name, 100)}: column '{self.column}' does not hold images")
+        return rows.select_columns(self.column).cast_column(self.column, Image(decode=False))
+
+    def _pack_path(self, split: str) -> Path:
+        place = Path(self.name).absolute() if Path(self.name).is_dir() else self.name
+        identity = repr((str(place), self.config, self.revision, self.column, split, astuple(self.fit)))
+        return pack_path(f"hub {self.name} {split}", identity, "")
+
+
+@contextmanager
+def _telling_of_the_hub(name: str) -> Iterator[None]:
+    """Says in one sentence what is wrong with a data set of the hub, or with the way to it."""
+    try:
+        yield
+    except ImportError:
+        raise DataError("source hub needs another package: pip install 'mixcoder[hub]'") from None
+    except Exception as error:  # of many libraries: the hub's, arrow's, the network's
+        reason = shown(str(error).strip().partition("\n")[0] or type(error).__name__, 300)
+        raise DataError(f"{shown(name, 100)}: cannot be had from the hub ({reason})") from error
