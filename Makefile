@@ -27,6 +27,11 @@ check: $(VENV)/.check ## lint, format and type checks
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: bench-data
+bench-data: $(VENV)/.core ## crops a second and memory of packing, on the images in FOLDER
+	$(BIN)/python -m benchmarks.crops $(FOLDER)
+	$(BIN)/python -m benchmarks.packing $(FOLDER)
+
 .PHONY: format
 format: $(VENV)/.check ## put the code into shape
 	$(BIN)/ruff check --fix .

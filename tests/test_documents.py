@@ -6,12 +6,16 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from mixcoder.data import SOURCES
 from mixcoder.experiments.results import records_of, result_rows
 from mixcoder.experiments.spec import read_experiment
 from mixcoder.experiments.training_run import train_run
 from mixcoder.models import create_model
+from mixcoder.signatures import signature_schema
 from mixcoder.training.recipe import Recipe
 from tests.conftest import Cli
 
@@ -55,6 +59,23 @@ def test_reports_document(cli: Cli) -> None:
     row = result_rows(records_of(read_experiment(Path("mine.yml")), Path("runs")))[0]
     text = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
     assert all(f"`{key}`" in text for key in row if key not in ("mixer", "seed"))
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_data_document(cli: Cli) -> None:
+    [experiment] = blocks("docs/data.md", "yaml")
+    Path("mine.yml").write_text(experiment)
+    Path("photos").mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(40):
+        pixels = generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(Path("photos", f"{i}.png"))
+    assert cli("run", "mine.yml", "training.inputs=640")[0] == 0
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    for name in SOURCES:
+        assert f"`{name}`" in text
+        for argument in signature_schema(SOURCES[name]).model_fields:
+            assert f"`{argument}`" in text or f"`{argument}: " in text
 
 
 def test_readme_error(cli: Cli) -> None:
