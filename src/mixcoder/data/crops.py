@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mixcoder.data.images import ImageSplit
 from mixcoder.data.store import ImageStore
+from mixcoder.errors import DataError, shown
 from mixcoder.models.autoencoder import ImageShape
 
 _GPU_SHARE = 0.5
@@ -55,12 +56,21 @@ class CropSplit:
     def of(
         cls, store: ImageStore, rows: Sequence[int], crop: tuple[int, int], horizontal_flips: bool = False
     ) -> CropSplit:
-        """Crops of height and width `crop` of the store's images number `rows`."""
+        """Crops of height and width `crop` of the store's images number `rows`.
+
+        Raises:
+            DataError: an image is smaller than a crop.
+        """
         chosen = torch.tensor(rows, dtype=torch.int64)
+        sizes = store.sizes[chosen]
+        for row in chosen[(sizes < torch.tensor(crop)).any(1)].tolist():
+            height, width = store.sizes[row].tolist()
+            name = shown(store.names[row], 100)
+            raise DataError(f"{store.path}: {name} is {height} x {width} pixels, smaller than a crop")
         return cls(
             store.pixels,
             store.offsets[chosen],
-            store.sizes[chosen],
+            sizes,
             (store.channels, *crop),
             horizontal_flips,
             store.sha256,

@@ -84,7 +84,12 @@ class PackedSource(DataSource):
             training, validation = self._divided(stores[0])
         else:
             training, validation = ((store, range(len(store))) for store in stores)
-        left_out = {name: reason for store in stores for name, reason in store.left_out.items()}
+        sides = ("",) if len(stores) == 1 else ("train/", "validation/")  # both may hold the same names
+        left_out = {
+            side + name: reason
+            for side, store in zip(sides, stores, strict=True)
+            for name, reason in store.left_out.items()
+        }
         return ImageData(
             type(self).__name__.lower(),
             CropSplit.of(*training, self.crop, self.horizontal_flips),
