@@ -137,6 +137,11 @@ def test_data_ls(cli: Cli) -> None:
             "image_shape": None,
             "status": "ready once told: path: is missing: name a folder of images",
         },
+        {
+            "source": "hub",
+            "image_shape": None,
+            "status": "ready once told: name: is missing (in data source 'hub')",
+        },
         {"source": "mnist", "image_shape": [1, 28, 28], "status": "not fetched yet"},
         {"source": "fashion_mnist", "image_shape": [1, 28, 28], "status": "not fetched yet"},
         {

@@ -118,11 +118,11 @@ def data_progress(console: Console) -> Iterator[StartProgress]:
             if not console.is_terminal:
                 return _PlainAmounts(console, what, unit)
             task = live.add_task(what, total=None, amount="")
-            first = time.monotonic()
+            rate_of = _Rate()
 
             def show(so_far: int, in_all: int | None) -> None:
-                rate = so_far / max(time.monotonic() - first, 1e-3)
-                live.update(task, completed=so_far, total=in_all, amount=_amount(so_far, in_all, unit, rate))
+                amount = _amount(so_far, in_all, unit, rate_of(so_far))
+                live.update(task, completed=so_far, total=in_all, amount=amount)
 
             return show
 
@@ -136,20 +136,34 @@ class _PlainAmounts:
         self.console = console
         self.what = what
         self.unit = unit
-        self.start = self.last = time.monotonic()
+        self.last = time.monotonic()
+        self.rate_of = _Rate()
         self._print(what)
 
     def __call__(self, so_far: int, in_all: int | None) -> None:
         now = time.monotonic()
+        rate = self.rate_of(so_far)
         if now - self.last < _LONGEST_PAUSE:
             return
         self.last = now
-        rate = so_far / (now - self.start)
         left = f" · {_clock((in_all - so_far) / rate)} left" if in_all and rate else ""
         self._print(f"{self.what}: {_amount(so_far, in_all, self.unit, rate)}{left}")
 
     def _print(self, text: str) -> None:
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+class _Rate:
+    """What comes in a second. What was there at the start, as after a restart, does not count."""
+
+    def __init__(self) -> None:
+        self.first: tuple[float, int] | None = None
+
+    def __call__(self, so_far: int) -> float:
+        now = time.monotonic()
+        self.first = self.first or (now, so_far)
+        start, had = self.first
+        return (so_far - had) / max(now - start, 1e-3)
 
 
 def _amount(so_far: int, in_all: int | None, unit: str, rate: float) -> str:

@@ -30,7 +30,7 @@ class PhotoService:
         originals: image files.
         count: how many photos there are: `photo-0000` and so on.
         faults: by id, what happens at the next requests: an HTTP status, "cut", "page", "stall:SECONDS", or
-            "later:SECONDS" for a 503 that says when to come back.
+            "later:WHEN" for a 503 that says when to come back, or "moved:ADDRESS" for a redirect.
         addresses: by id, what the table states in place of the photo's address.
         delay: seconds that every photo takes.
         served: how often a photo was sent whole.
@@ -114,6 +114,11 @@ class PhotoService:
         if fault is not None and fault.startswith("later:"):
             handler.send_response(503)
             handler.send_header("Retry-After", fault.removeprefix("later:"))
+            handler.send_header("Content-Length", "0")
+            return handler.end_headers()
+        if fault is not None and fault.startswith("moved:"):
+            handler.send_response(302)
+            handler.send_header("Location", fault.removeprefix("moved:"))
             handler.send_header("Content-Length", "0")
             return handler.end_headers()
         if fault is not None and fault.startswith("stall:"):

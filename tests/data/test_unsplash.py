@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import stamina
 import torch
 from PIL import Image
 
@@ -102,6 +103,42 @@ def test_photos_are_asked_for_in_the_size_they_are_stored_in(
     first = data.train.batch(torch.arange(10), torch.zeros(10, 3))
     assert first.shape == (10, 3, 96, 96)
     assert 20 < first.float().mean() < 235
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("later:²", ""),
+        ("later:Mon, 01 Jan 99999999999999999999 00:00:00 GMT", ""),
+        ("later:-5", ""),
+        ("later:3600", "HTTP 503 Service Unavailable"),
+        ("moved:http://192.0.2.1/photo", "http://192.0.2.1/photo is not https"),
+        ("moved:file:///etc/passwd", "Request URL has an unsupported protocol 'file://'."),
+        ("moved:https://a_b.xn--p1ai/", "Codepoint U+005F at position 2 of 'a_b' not allowed"),
+    ],
+)
+def test_strange_answers_cost_one_photo_at_most(
+    service: PhotoService, empty_cache: Path, fault: str, reason: str
+) -> None:
+    service.count = 3
+    service.faults = {"photo-0001": [fault]}
+    with stamina.set_testing(True, attempts=5):
+        Unsplash().fetch(f"{service.address}/archive.zip")
+    assert left_out(empty_cache).get("photo-0001", "") == reason
+    assert fetched(empty_cache) == set(service.ids) - set(left_out(empty_cache))
+
+
+def test_what_was_removed_by_hand_is_fetched_again(service: PhotoService, empty_cache: Path) -> None:
+    service.count = 110
+    source = Unsplash()
+    source.fetch(f"{service.address}/archive.zip")
+    assert source.status().startswith("ready")
+    (empty_cache / "unsplash" / "left-out.csv").unlink()
+    (empty_cache / "unsplash" / "photos" / "photo-0005.jpg").unlink()
+    assert source.status().startswith("partly fetched")
+    assert len(source.load().train) == 10
+    assert service.served["photo-0005"] == 2
+    assert service.served["photo-0006"] == 1
 
 
 def test_killed_at_any_moment_it_never_fetches_a_finished_photo_twice(

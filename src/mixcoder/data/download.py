@@ -21,7 +21,7 @@ import httpx2
 import stamina
 from filelock import FileLock
 
-from mixcoder.data.http import WrongContentError, create_client, reason_of, retry_after
+from mixcoder.data.http import REQUEST_ERRORS, WrongContentError, create_client, reason_of, retry_after
 from mixcoder.data.progress import Progress
 from mixcoder.errors import DataError
 
@@ -61,7 +61,7 @@ def download(
                 except WrongContentError as error:
                     part.forget()
                     failures.append(f"{url}: {error}")
-                except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+                except REQUEST_ERRORS as error:
                     failures.append(f"{url}: {reason_of(error)}")
                 else:
                     part.finish()
@@ -95,12 +95,12 @@ class _Part:
         """Headers that ask for the rest, if the file on the server is still the same."""
         if not (self.path.exists() and self.etag_path.exists()):
             return {}
-        return {"Range": f"bytes={self.path.stat().st_size}-", "If-Range": self.etag_path.read_text("ascii")}
+        return {"Range": f"bytes={self._size()}-", "If-Range": self.etag_path.read_text("ascii")}
 
     def open(self, response: httpx2.Response) -> BinaryIO:
         """The part to write to: at its end where the answer goes on from there, else empty."""
         start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-        if response.status_code == 206 and start and int(start[1]) == self.path.stat().st_size:
+        if response.status_code == 206 and start and start[1] == str(self._size()):
             return self.path.open("ab")
         if response.status_code != 200:
             self.forget()
@@ -119,6 +119,9 @@ class _Part:
     def finish(self) -> None:
         self.path.replace(self.target)
         self.etag_path.unlink(missing_ok=True)
+
+    def _size(self) -> int | None:
+        return self.path.stat().st_size if self.path.exists() else None
 
     def tidy(self) -> None:
         """Removes what nothing could go on from."""

@@ -14,6 +14,9 @@ TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 LONGEST_WAIT = 60.0
 """Seconds that a server may ask us to wait; one that asks for more is taken to have failed."""
 
+REQUEST_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError)
+"""What a request may raise; the last is of hosts whose names cannot be encoded, such as `a_b.xn--p1ai`."""
+
 
 class WrongContentError(Exception):
     """The server answered, but not with what was asked for."""
@@ -51,11 +54,11 @@ def _wanted_wait(header: str | None) -> float | None:
     """The seconds of a Retry-After header, which holds a number or a date; None where it holds neither."""
     if header is None:
         return None
-    if header.strip().isdigit():
+    if header.strip().isdecimal():
         return float(header)
     try:
         moment = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ import stamina
 
 from mixcoder.atomic_file import write_atomically
 from mixcoder.data.decode import Fit, ImageError, decode_bytes
-from mixcoder.data.http import WrongContentError, create_client, reason_of, retry_after
+from mixcoder.data.http import REQUEST_ERRORS, WrongContentError, create_client, reason_of, retry_after
 from mixcoder.data.photo_list import Photo
 from mixcoder.data.progress import Progress
 from mixcoder.errors import DataError
@@ -40,9 +40,7 @@ def photo_path(folder: Path, photo: Photo) -> Path:
     return folder / f"{photo.id}.jpg"
 
 
-def fetch_photos(
-    photos: Iterable[Photo], folder: Path, fit: Fit, progress: Progress, total: int
-) -> dict[str, str]:
+def fetch_photos(photos: Sequence[Photo], folder: Path, fit: Fit, progress: Progress) -> dict[str, str]:
     """Fetches the photos that are not in `folder` yet; each appears there whole or not at all.
 
     Args:
@@ -50,7 +48,6 @@ def fetch_photos(
         folder: where to.
         fit: how large they are asked for.
         progress: told of the photos that are there or given up.
-        total: how many photos there are.
 
     Returns:
         The ids of the photos that could not be had, and why.
@@ -61,10 +58,13 @@ def fetch_photos(
     """
     failures: dict[str, str] = {}
     unreached = 0
+    missing = [photo for photo in photos if not photo_path(folder, photo).exists()]
+    there = len(photos) - len(missing)
+    progress(there, len(photos))
     with create_client(CONNECTIONS, TIMEOUT) as client, ThreadPoolExecutor(CONNECTIONS) as pool:
         fetcher = _Fetcher(client, folder, fit)
         try:
-            for done, (photo, failure, is_reached) in enumerate(fetcher.run(pool, photos), start=1):
+            for done, (photo, failure, is_reached) in enumerate(fetcher.run(pool, missing), start=1):
                 if failure:
                     failures[photo.id] = failure
                 unreached = 0 if is_reached else unreached + 1
@@ -73,7 +73,7 @@ def fetch_photos(
                         f"{_HOPELESS} photos one after the other could not be fetched ({failure}); "
                         "the same command goes on from there"
                     )
-                progress(done, total)
+                progress(there + done, len(photos))
         finally:
             fetcher.is_stopped.set()
             pool.shutdown(cancel_futures=True)
@@ -106,14 +106,11 @@ class _Fetcher:
             yield from (future.result() for future in done)
 
     def fetch(self, photo: Photo) -> Outcome:
-        path = photo_path(self.folder, photo)
-        if path.exists():
-            return photo, "", True
         try:
-            write_atomically(path, self.content(photo))
+            write_atomically(photo_path(self.folder, photo), self.content(photo))
         except (WrongContentError, ImageError) as error:
             return photo, str(error), True
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except REQUEST_ERRORS as error:
             return photo, reason_of(error), retry_after(error) is False
         return photo, "", True
 
@@ -141,7 +138,7 @@ class _Fetcher:
                 if len(content) > _MAX_BYTES:
                     raise WrongContentError(f"is longer than {_MAX_BYTES:,} bytes")
                 if time.monotonic() - start > _LONGEST_ANSWER:
-                    raise httpx2.ReadTimeout(f"took longer than {_LONGEST_ANSWER:.0f} seconds")
+                    raise WrongContentError(f"took longer than {_LONGEST_ANSWER:.0f} seconds")
         return bytes(content)
 
     def wait_before_next(self, error: Exception) -> bool | float:

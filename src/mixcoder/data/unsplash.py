@@ -127,7 +127,7 @@ class Unsplash(DataSource):
         for leftover in self._photos.glob(".*.part"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
         report = progress("fetching photos", "photos")
-        failures = fetch_photos(photos, self._photos, FIT, report, len(photos))
+        failures = fetch_photos(photos, self._photos, FIT, report)
         self._write_left_out(photos, failures)
         write_atomically(self._fetched_path, b"")
 
@@ -148,7 +148,8 @@ class Unsplash(DataSource):
         return self.folder / "fetched"
 
     def _is_fetched(self) -> bool:
-        return self._fetched_path.exists()
+        parts = (self._fetched_path, self._list_path, self._left_out_path, self._photos)
+        return all(path.exists() for path in parts)
 
     def _archive(self, origin: str | None, sha256: str | None, progress: StartProgress) -> Path:
         """The archive on this machine: the named one, one put there by hand, or the one to fetch."""
