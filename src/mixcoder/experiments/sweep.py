@@ -149,7 +149,7 @@ def _stop(workers: Sequence[_Worker]) -> None:
     """Asks what still runs to save its checkpoint and end, and waits for it."""
     for worker in workers:
         if worker.process.poll() is None:
-            worker.process.send_signal(signal.SIGINT)
+            worker.process.terminate()  # a background job ignores SIGINT, and so do its workers
     for worker in workers:
         worker.process.wait()
 
