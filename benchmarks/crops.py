@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mixcoder.data.crops import CropSplit
 from mixcoder.data.decode import Fit, decode_file
-from mixcoder.data.images import TrainingBatches
+from mixcoder.data.images import TrainingBatches, to_float
 from mixcoder.data.listing import list_images
 from mixcoder.data.store import pack
 
@@ -70,7 +70,7 @@ def batches_of(split: CropSplit, batch: int) -> Iterator[Tensor]:
     batches = TrainingBatches(split, batch, seed=0)
     step = 0
     while True:
-        yield batches[step]
+        yield to_float(batches[step])
         step += 1
 
 

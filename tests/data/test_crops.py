@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mixcoder.data import CropSplit, ImageSplit
-from mixcoder.data.images import TrainingBatches, epoch_draws, epoch_order, to_float
+from mixcoder.data.images import TrainingBatches, epoch_draws, epoch_order
 from mixcoder.data.store import ImageStore
 from mixcoder.errors import DataError
 
@@ -165,7 +165,7 @@ def test_batches_are_the_drawn_crops_over_the_end_of_an_epoch() -> None:
     ]
     batches = TrainingBatches(split, 4, seed=3)
     for step in range(8):
-        assert torch.equal(batches[step], to_float(torch.stack(stream[4 * step : 4 * step + 4])))
+        assert torch.equal(batches[step], torch.stack(stream[4 * step : 4 * step + 4]))
 
 
 def test_every_epoch_has_other_crops() -> None:
@@ -199,7 +199,7 @@ def test_images_as_they_are_take_no_draws() -> None:
     batches = TrainingBatches(split, 3, seed=5)
     order = torch.cat([epoch_order(7, 5, epoch) for epoch in range(3)])
     for step in range(6):
-        assert torch.equal(batches[step], to_float(images[order[3 * step : 3 * step + 3]]))
+        assert torch.equal(batches[step], images[order[3 * step : 3 * step + 3]])
 
 
 def test_identity_tells_splits_apart() -> None:

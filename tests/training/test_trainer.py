@@ -193,9 +193,11 @@ def test_divergence_is_told_with_step_rate_and_hint(tiny_data: ImageData) -> Non
     assert "with learning rate 1e+06; try a smaller learning_rate, such as 1e+05" in str(caught.value)
 
 
-def test_the_exact_step_of_a_divergence_is_told(tiny_data: ImageData) -> None:
+def test_the_exact_step_of_a_divergence_is_told(
+    tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = trainer(tiny_data, steps=10_000)
-    good = run._train_step
+    good = run._create_step()
     calls = 0
 
     def breaks_at_37(images: Tensor) -> Tensor:
@@ -203,7 +205,7 @@ def test_the_exact_step_of_a_divergence_is_told(tiny_data: ImageData) -> None:
         calls += 1
         return good(images) * (math.inf if calls == 37 else 1)
 
-    run._train_step = breaks_at_37
+    monkeypatch.setattr(run, "_create_step", lambda: breaks_at_37)
     with pytest.raises(TrainingError, match="the loss became inf at step 37 "):
         list(run.run())
 

@@ -2,7 +2,7 @@
 
 ImageData ─┬─ train ──────▶ Split: what batches are taken from (ImageSplit, CropSplit)
            └─ validation ─▶ ImageSplit: images (N, C, H, W) uint8, labels (N,)
-TrainingBatches(split, batch_size, seed)[step] ──▶ (B, C, H, W) float in [0, 1]
+TrainingBatches(split, batch_size, seed)[step] ──▶ (B, C, H, W) uint8
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class ImageData:
 
 def to_float(images: Tensor) -> Tensor:
     """uint8 images in 0 … 255 as float32 in [0, 1], same shape."""
-    return images.float().div_(255)
+    return images.float() / 255
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
@@ -157,8 +157,8 @@ class TrainingBatches:
         self._epochs: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __getitem__(self, step: int) -> Tensor:
-        """Batch number `step`: (B, C, H, W) float32 in [0, 1]."""
-        return to_float(self.split.batch(*self._choice(step)))
+        """Batch number `step`: (B, C, H, W) uint8."""
+        return self.split.batch(*self._choice(step))
 
     def indices(self, step: int) -> Tensor:
         """Which images batch `step` holds: (B,) int64, on the device of the split."""

@@ -21,6 +21,9 @@ from mixcoder.experiments.spec import Experiment, Run
 from mixcoder.models import Autoencoder
 from mixcoder.models.cost import count_madds, training_bytes
 from mixcoder.models.summary import count_parameters
+from mixcoder.training.execution import choose_execution
+from mixcoder.training.flat_parameters import FlatParameters
+from mixcoder.training.gradients import eager_gradients
 from mixcoder.training.memory import memory_of, telling_of_memory
 from mixcoder.training.optimizers import create_optimizers
 from mixcoder.training.step import create_step
@@ -86,16 +89,22 @@ def _calibrated_seconds(runs: Sequence[Run], madds: Sequence[int], chosen: Seque
 
 
 def _measured_seconds(run: Run) -> float:
-    """Seconds of one training step of `run` here, on noise; the first step is left out."""
+    """Seconds of one training step of `run` here, on noise; the first step is left out.
+
+    The step is not compiled, which would take longer than to measure it: a run that is takes less time.
+    """
     with torch.random.fork_rng(devices=[]):
         model = run.create_model()
-        images = torch.rand(run.recipe.batch_size, *model.image_shape)
+        images = torch.randint(0, 256, (run.recipe.batch_size, *model.image_shape), dtype=torch.uint8)
     with telling_of_memory(run.recipe.batch_size):
         return _timed_steps(run, model, images)
 
 
 def _timed_steps(run: Run, model: Autoencoder, images: Tensor) -> float:
-    step = create_step(model, create_optimizers(model, run.recipe), run.recipe.loss)
+    chosen = choose_execution(model, run.recipe, 0, images.device)
+    parameters = FlatParameters(model)
+    gradients_of = eager_gradients(model, parameters, run.recipe.loss, chosen.precision)
+    step = create_step(gradients_of, parameters, create_optimizers(parameters, run.recipe))
     step(images)
     start, steps = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - start) < CALIBRATION_SECONDS or not steps:

@@ -97,6 +97,7 @@ class Run:
     def digest(self) -> str:
         """Ten hex digits that are the same just for what trains the same, whatever it is called."""
         content = {key: value for key, value in self.resolved().items() if key != "name"}
+        content["training"] = _what_matters(content["training"])
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
@@ -104,6 +105,13 @@ class Run:
         """The name of a new run directory: readable, and ending in the digest."""
         readable = slug(self.values) or f"{self.model[0]}-{self.data[0]}"
         return f"{readable}-{self.digest}"
+
+
+def _what_matters(training: dict[str, Any]) -> dict[str, Any]:
+    """A recipe without what changes a result by no more than rounding."""
+    is_automatic = training["precision"] == "auto"
+    left_out = {"compile", "precision"} if is_automatic else {"compile"}
+    return {key: value for key, value in training.items() if key not in left_out}
 
 
 @dataclass(frozen=True)

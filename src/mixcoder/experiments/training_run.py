@@ -194,6 +194,7 @@ def _result(run: Run, trainer: Trainer, directory: RunDirectory, wall_seconds: f
         "last_session_seconds": wall_seconds,
         "throughput": clock.throughput,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "execution": str(trainer.execution),
         "hardware": _hardware(trainer),
         "versions": {
             "python": platform.python_version(),

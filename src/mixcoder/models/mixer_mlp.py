@@ -13,7 +13,8 @@
 
 Source: "MLP-Mixer re-invented for auto-encoding"; the idea of mixing is that of "MLP-Mixer: An all-MLP
 Architecture for Vision", arXiv 2105.01601. Parameters carry the names of the article's listing
-(`encoder.0.module.weight`, …) and the shapes of torch's own layers.
+(`encoder.0.module.weight`, …) and the shapes of torch's own layers. Between `patchify` and `unpatchify`,
+data is `patch_major` in memory.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mixcoder.models.activations import create_activation
 from mixcoder.models.autoencoder import Autoencoder, checked_image_shape
 from mixcoder.models.mixing import MIXERS, MixingLayer, create_mixing_layer
 from mixcoder.models.norms import create_norm
-from mixcoder.models.patches import Patchify, Unpatchify, patch_grid
+from mixcoder.models.patches import Patchify, Unpatchify, patch_grid, patch_major
 from mixcoder.models.registry import check_positive, register_model
 
 
@@ -48,7 +49,8 @@ class PatchLayer(nn.Module):
         self.act = create_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.act(self.module(self.norm(x)))
+        y: Tensor = self.module(self.norm(x).transpose(0, 1)).transpose(0, 1)  # (B, P, out_channels)
+        y = self.act(y)
         return x + y if self.residual else y
 
     def extra_repr(self) -> str:
@@ -78,7 +80,7 @@ class FromLatent(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         x: Tensor = self.module(latents)
-        return x.reshape(-1, self.patches, self.channels)  # (B, P, C)
+        return patch_major(x.reshape(-1, self.patches, self.channels))  # (B, P, C)
 
 
 @register_model("mixer")

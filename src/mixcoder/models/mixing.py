@@ -24,7 +24,13 @@ from torch import Tensor, nn
 from mixcoder.errors import ArgumentError
 from mixcoder.models.activations import create_activation
 from mixcoder.models.norms import create_norm
-from mixcoder.models.patches import Grid
+from mixcoder.models.patch_convolutions import (
+    ConvAcrossPatches,
+    ConvAcrossPatches2d,
+    ConvOverPatches,
+    ConvOverPatches2d,
+)
+from mixcoder.models.patches import Grid, patch_major
 from mixcoder.registry import Registry
 
 
@@ -41,7 +47,10 @@ class MixingLayer(nn.Module):
         self.act: nn.Module = nn.Identity()
 
     def mix(self, x: Tensor) -> Tensor:
-        """Lets the patches of x (B, P, C) exchange information; returns the same shape."""
+        """Lets the patches of x (B, P, C) exchange information; returns the same shape.
+
+        x is `patch_major`: use `reshape` on it, not `view`.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement mix(x)")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,21 +76,6 @@ def create_mixing_layer(
     return layer
 
 
-def same_padding(kernel_size: int) -> int:
-    """The padding that keeps a convolution's size.
-
-    Raises:
-        ArgumentError: the kernel is even, so that no padding does.
-    """
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        fitting = "1, 3 or 5" if kernel_size < 1 else f"{kernel_size - 1} or {kernel_size + 1}"
-        raise ArgumentError(
-            "kernel_size",
-            f"must be odd so that padding keeps the size, got {kernel_size}; {fitting} would fit",
-        )
-    return (kernel_size - 1) // 2
-
-
 def square_side(channels: int, mixer: str) -> int:
     """√channels, for mixers that see a patch's vector as a square picture.
 
@@ -104,8 +98,7 @@ class ConvMixing(MixingLayer):
 
     def __init__(self, grid: Grid, channels: int, kernel_size: int) -> None:
         super().__init__()
-        patches = math.prod(grid)
-        self.module = nn.Conv1d(patches, patches, kernel_size, padding=same_padding(kernel_size))
+        self.module = ConvAcrossPatches((channels,), math.prod(grid), kernel_size)
 
     def mix(self, x: Tensor) -> Tensor:
         mixed: Tensor = self.module(x)  # (B, P, C)
@@ -118,14 +111,13 @@ class FlippedConvMixing(MixingLayer):
 
     def __init__(self, grid: Grid, channels: int, kernel_size: int) -> None:
         super().__init__()
-        patches, padding = math.prod(grid), same_padding(kernel_size)
-        self.conv1 = nn.Conv1d(patches, patches, kernel_size, padding=padding)
-        self.conv2 = nn.Conv1d(channels, channels, kernel_size, padding=padding)
+        patches = math.prod(grid)
+        self.conv1 = ConvAcrossPatches((channels,), patches, kernel_size)
+        self.conv2 = ConvOverPatches((patches,), channels, kernel_size)
 
     def mix(self, x: Tensor) -> Tensor:
-        x = self.conv1(x)  # (B, P, C)
-        x = self.conv2(x.transpose(1, 2))  # (B, C, P)
-        return x.transpose(1, 2)  # (B, P, C)
+        mixed: Tensor = self.conv2(self.conv1(x))  # (B, P, C)
+        return mixed
 
 
 @register_mixer("cnn2d")
@@ -134,14 +126,12 @@ class Conv2dMixing(MixingLayer):
 
     def __init__(self, grid: Grid, channels: int, kernel_size: int) -> None:
         super().__init__()
-        patches = math.prod(grid)
-        self.side = square_side(channels, "cnn2d")
-        self.module = nn.Conv2d(patches, patches, kernel_size, padding=same_padding(kernel_size))
+        side = square_side(channels, "cnn2d")
+        self.module = ConvAcrossPatches2d((side, side), math.prod(grid), kernel_size)
 
     def mix(self, x: Tensor) -> Tensor:
-        batch, patches, _ = x.shape
-        mixed: Tensor = self.module(x.reshape(batch, patches, self.side, self.side))  # (B, P, √C, √C)
-        return mixed.flatten(2)  # (B, P, C)
+        mixed: Tensor = self.module(x)  # (B, P, C)
+        return mixed
 
 
 @register_mixer("cnn2df")
@@ -153,19 +143,13 @@ class FlippedConv2dMixing(MixingLayer):
 
     def __init__(self, grid: Grid, channels: int, kernel_size: int) -> None:
         super().__init__()
-        patches, padding = math.prod(grid), same_padding(kernel_size)
-        self.grid = grid
-        self.side = square_side(channels, "cnn2df")
-        self.conv1 = nn.Conv2d(patches, patches, kernel_size, padding=padding)
-        self.conv2 = nn.Conv2d(channels, channels, kernel_size, padding=padding)
+        side = square_side(channels, "cnn2df")
+        self.conv1 = ConvAcrossPatches2d((side, side), math.prod(grid), kernel_size)
+        self.conv2 = ConvOverPatches2d(grid, channels, kernel_size)
 
     def mix(self, x: Tensor) -> Tensor:
-        batch, patches, channels = x.shape
-        x = self.conv1(x.reshape(batch, patches, self.side, self.side))  # (B, P, √C, √C)
-        x = x.flatten(2).transpose(1, 2)  # (B, C, P)
-        x = self.conv2(x.reshape(batch, channels, *self.grid))  # (B, C, rows, columns)
-        x = x.flatten(2)  # (B, C, P)
-        return x.transpose(1, 2)  # (B, P, C)
+        mixed: Tensor = self.conv2(self.conv1(x))  # (B, P, C)
+        return mixed
 
 
 @register_mixer("mlp")
@@ -178,4 +162,4 @@ class LinearMixing(MixingLayer):
 
     def mix(self, x: Tensor) -> Tensor:
         mixed: Tensor = self.module(x.flatten(1))  # (B, P·C)
-        return mixed.view_as(x)  # (B, P, C)
+        return patch_major(mixed.view(x.shape))  # (B, P, C)

@@ -31,8 +31,20 @@ def patch_grid(image_shape: ImageShape, patch_size: int) -> Grid:
     return height // patch_size, width // patch_size
 
 
+def patch_major(x: Tensor) -> Tensor:
+    """The same x (B, P, C), laid out in memory with all images of one patch together.
+
+    So a per-patch layer and a product across patches are single matrix products over all images at once,
+    without moving anything.
+    """
+    return x.transpose(0, 1).contiguous().transpose(0, 1)
+
+
 class Patchify(nn.Module):
-    """(B, C, H, W) → (B, P, C·p·p): patches row by row, each flattened as channel, row, column."""
+    """(B, C, H, W) → (B, P, C·p·p): patches row by row, each flattened as channel, row, column.
+
+    The result is `patch_major`.
+    """
 
     def __init__(self, patch_size: int) -> None:
         super().__init__()
@@ -43,8 +55,9 @@ class Patchify(nn.Module):
         size = self.patch_size
         rows, columns = height // size, width // size
         x = images.reshape(batch, channels, rows, size, columns, size)  # (B, C, rows, p, columns, p)
-        x = x.permute(0, 2, 4, 1, 3, 5)  # (B, rows, columns, C, p, p)
-        return x.reshape(batch, rows * columns, channels * size * size)  # (B, P, C·p·p)
+        x = x.permute(2, 4, 0, 1, 3, 5)  # (rows, columns, B, C, p, p)
+        x = x.reshape(rows * columns, batch, channels * size * size)  # (P, B, C·p·p)
+        return x.transpose(0, 1)  # (B, P, C·p·p)
 
     def extra_repr(self) -> str:
         return f"patch_size={self.patch_size}"
@@ -61,8 +74,9 @@ class Unpatchify(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         channels, height, width = self.image_shape
         size = self.patch_size
-        x = patches.reshape(-1, height // size, width // size, channels, size, size)
-        x = x.permute(0, 3, 1, 4, 2, 5)  # (B, C, rows, p, columns, p)
+        x = patches.transpose(0, 1)  # (P, B, C·p·p)
+        x = x.reshape(height // size, width // size, -1, channels, size, size)
+        x = x.permute(2, 3, 0, 4, 1, 5)  # (B, C, rows, p, columns, p)
         return x.reshape(-1, channels, height, width)  # (B, C, H, W)
 
     def extra_repr(self) -> str:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from mixcoder.errors import ArgumentError, ScriptError
 from mixcoder.models.activations import create_activation
 from mixcoder.models.autoencoder import Autoencoder, ImageShape, checked_image_shape
-from mixcoder.models.mixing import same_padding
+from mixcoder.models.patch_convolutions import same_padding
 from mixcoder.models.registry import register_model
 
 _TOKEN = re.compile(

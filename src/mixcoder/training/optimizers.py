@@ -8,23 +8,25 @@ from typing import Any
 import torch
 from torch import nn
 
+from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.recipe import Recipe
 
 
-def create_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """The optimizers that together train every parameter of `model`; mostly one.
+def create_optimizers(parameters: FlatParameters, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """The optimizers that together train all `parameters`; mostly one, which sees them as one vector.
 
     `muon` (K. Jordan 2024; here torch's own, with the update scaled to AdamW's as in arXiv 2502.16982,
     so that both take one learning rate) trains the matrices, and AdamW whatever is none.
     """
-    parameters = list(model.parameters())
     decay: dict[str, Any] = {} if recipe.weight_decay is None else {"weight_decay": recipe.weight_decay}
     if recipe.optimizer == "sgd":
-        return [torch.optim.SGD(parameters, recipe.learning_rate, momentum=0.9, nesterov=True, **decay)]
+        return [
+            torch.optim.SGD([parameters.vector], recipe.learning_rate, momentum=0.9, nesterov=True, **decay)
+        ]
     if recipe.optimizer == "adamw":
-        return [_adamw(parameters, recipe.learning_rate, decay)]
-    matrices = [p for p in parameters if p.ndim == 2]
-    others = [p for p in parameters if p.ndim != 2]
+        return [_adamw([parameters.vector], recipe.learning_rate, decay)]
+    matrices = [p for p in parameters.parameters if p.ndim == 2]
+    others = [p for p in parameters.parameters if p.ndim != 2]
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
         optimizers.append(

@@ -44,6 +44,14 @@ class Recipe(BaseModel):
     )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of the weights and of the order of images")
 
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto", description="the training step to machine code: auto where it saves time"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="of matrix products and convolutions in training: auto takes bfloat16 where it is faster",
+    )
+
     @model_validator(mode="after")
     def _one_duration(self) -> Recipe:
         given = [name for name in ("inputs", "steps", "epochs") if getattr(self, name) is not None]

@@ -1,4 +1,7 @@
-"""One optimizer step."""
+"""One optimizer step.
+
+images (B, C, H, W) uint8 ─▶ gradients (N,), loss () ─▶ optimizers ─▶ parameters (N,)
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,23 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mixcoder.models.autoencoder import Autoencoder
-from mixcoder.training.losses import LOSSES
+from mixcoder.training.flat_parameters import FlatParameters
+from mixcoder.training.gradients import Gradients
 
 TrainingStep = Callable[[Tensor], Tensor]
-"""Takes images (B, C, H, W) in [0, 1], updates the model, returns the loss () before the update."""
+"""Takes images (B, C, H, W) uint8, updates the model, returns the loss () before the update."""
 
 
-def create_step(model: Autoencoder, optimizers: Sequence[torch.optim.Optimizer], loss: str) -> TrainingStep:
-    """The training step of `model`: forward, loss, backward, update."""
-    loss_function = LOSSES[loss]
+def create_step(
+    gradients_of: Gradients, parameters: FlatParameters, optimizers: Sequence[torch.optim.Optimizer]
+) -> TrainingStep:
+    """The training step that gives `parameters` the gradients of a batch and lets the optimizers use them."""
 
     def step(images: Tensor) -> Tensor:
-        value = loss_function(model(images), images)
-        value.backward()  # type: ignore[no-untyped-call]
+        gradients, loss = gradients_of(images)
+        parameters.set_gradients(gradients)
         for optimizer in optimizers:
             optimizer.step()
-            optimizer.zero_grad()
-        return value.detach()
+        return loss
 
     return step

@@ -1,6 +1,6 @@
 """Trains a model.
 
-    TrainingBatches[step] ─▶ images (B, C, H, W) ─▶ step ─▶ loss ─▶ every few steps: Progress
+    TrainingBatches[step] ─▶ images (B, C, H, W) uint8 ─▶ step ─▶ loss ─▶ every few steps: Progress
                                                                       ├─ training loss (mean since the last)
                                                                       └─ validation loss, at its times
 
@@ -32,10 +32,12 @@ from mixcoder.training.checkpoint import (
     save_checkpoint,
 )
 from mixcoder.training.clock import TrainingClock
+from mixcoder.training.execution import choose_execution, create_gradients
+from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.optimizers import create_optimizers, set_learning_rate
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.schedule import learning_rate_at
-from mixcoder.training.step import create_step
+from mixcoder.training.step import TrainingStep, create_step
 from mixcoder.training.validation import validation_loss
 
 _LARGEST_CHUNK = 25
@@ -93,6 +95,9 @@ class Trainer:
         data: images of the model's shape.
         recipe: how to train.
 
+    Attributes:
+        execution: how steps are computed; certain from the first Progress on.
+
     Raises:
         ArgumentError: model, data and recipe do not fit each other.
     """
@@ -113,9 +118,10 @@ class Trainer:
             )
         self.step = 0
         self.clock = TrainingClock()
-        self.optimizers = create_optimizers(model, recipe)
+        self.execution = choose_execution(model, recipe, self.total_inputs, data.train.device)
+        self._parameters = FlatParameters(model)
+        self.optimizers = create_optimizers(self._parameters, recipe)
         self._batches = TrainingBatches(data.train, recipe.batch_size, recipe.seed)
-        self._train_step = create_step(model, self.optimizers, recipe.loss)
         self._chunk_size = min(_LARGEST_CHUNK, -(-self.total_steps // _CHUNKS_A_RUN))
         self._is_cold = True
 
@@ -126,9 +132,11 @@ class Trainer:
             TrainingError: the loss is no longer finite; says at which step and what to try.
         """
         self.model.train()
+        with self.clock.measure(0, warmup=True):
+            train_step = self._create_step()
         while self.step < self.total_steps:
             first_step, last_step = self.step, self._chunk_end()
-            losses = self._train_chunk(last_step)
+            losses = self._train_chunk(train_step, last_step)
             self._refuse_bad_losses(losses, first_step)
             yield Progress(
                 step=self.step,
@@ -185,13 +193,19 @@ class Trainer:
         except (RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise RunDirectoryError(f"{path}: is not a checkpoint of this run ({error})") from error
 
-    def _train_chunk(self, last_step: int) -> Tensor:
+    def _create_step(self) -> TrainingStep:
+        gradients_of, self.execution = create_gradients(
+            self.execution, self.model, self._parameters, self.recipe.loss, self._batches[self.step]
+        )
+        return create_step(gradients_of, self._parameters, self.optimizers)
+
+    def _train_chunk(self, train_step: TrainingStep, last_step: int) -> Tensor:
         """Trains up to `last_step`; the losses (steps,) of the steps on the way, read once at the end."""
         losses = []
         with self.clock.measure((last_step - self.step) * self.recipe.batch_size, warmup=self._is_cold):
             for step in range(self.step, last_step):
                 set_learning_rate(self.optimizers, learning_rate_at(step, self.total_steps, self.recipe))
-                losses.append(self._train_step(self._batches[step]))
+                losses.append(train_step(self._batches[step]))
             stacked = torch.stack(losses).cpu()
         self.step = last_step
         self._is_cold = False

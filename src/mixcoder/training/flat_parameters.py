@@ -1,0 +1,71 @@
+"""All parameters of a model in one vector, and all gradients in another.
+
+    vector    ├ weight 0 ┤0├ bias 0 ┤0├ weight 1 ┤ …     (N,), every tensor at the start of a cache line
+    gradient  ├    …     ┤0├   …    ┤0├    …     ┤ …     (N,)
+
+The model's parameters become views of the vector: an optimizer that treats all numbers alike takes one
+step over one tensor, and a compiled training step gives its gradients in one piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from mixcoder.errors import ArgumentError
+
+_ALIGNMENT = 16
+"""Numbers of a cache line."""
+
+
+class FlatParameters:
+    """The parameters of `model`, which from now on live in `vector`.
+
+    Attributes:
+        names: of the parameters, as `model.named_parameters` has them.
+        parameters: each one, a view of `vector`.
+        vector: (N,) float32, all of them.
+
+    Raises:
+        ArgumentError: a parameter is not float32.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        named = {name: it for name, it in model.named_parameters() if it.requires_grad}
+        for name, parameter in named.items():
+            if parameter.dtype != torch.float32:
+                raise ArgumentError(
+                    "", f"parameter {name} is {parameter.dtype}; training takes torch.float32"
+                )
+        self.names = list(named)
+        self.parameters = list(named.values())
+        self.shapes = [parameter.shape for parameter in self.parameters]
+        self.lengths = [-(-shape.numel() // _ALIGNMENT) * _ALIGNMENT for shape in self.shapes]
+        device = self.parameters[0].device if self.parameters else torch.device("cpu")
+        self.vector = nn.Parameter(torch.zeros(sum(self.lengths), device=device))
+        for parameter, value in zip(self.parameters, self.split(self.vector.detach()), strict=True):
+            value.copy_(parameter.detach())
+            parameter.data = value
+
+    def set_gradients(self, gradients: Tensor) -> None:
+        """Makes a vector (N,) the gradients of `vector`, and its parts those of `parameters`."""
+        self.vector.grad = gradients
+        for parameter, gradient in zip(self.parameters, self.split(gradients), strict=True):
+            parameter.grad = gradient
+
+    def split(self, vector: Tensor) -> list[Tensor]:
+        """Views of a vector (N,), one for each parameter, in its shape."""
+        parts = torch.split(vector, self.lengths)
+        return [part[: shape.numel()].view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def join(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The vector (N,) of one tensor for each parameter: `split` the other way."""
+        return torch.cat(
+            [
+                pad(tensor.reshape(-1), (0, length - tensor.numel()))
+                for tensor, length in zip(tensors, self.lengths, strict=True)
+            ]
+        )

@@ -1,0 +1,106 @@
+"""The loss of a batch and its gradients, in one of two equal ways.
+
+    images (B, C, H, W) uint8 ─▶ float in [0, 1] ─▶ model ─▶ loss ()
+                              └─ backward ─▶ gradients (N,), as `FlatParameters` lays them
+
+* eager: operation by operation, as torch does by itself;
+* compiled: forward and backward traced once, for images of one shape, into one graph that torch.compile
+  turns into machine code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from platformdirs import user_cache_path
+from torch import Tensor
+from torch.func import functional_call, grad_and_value
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from mixcoder.data.images import to_float
+from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.training.flat_parameters import FlatParameters
+from mixcoder.training.losses import LOSSES
+
+Gradients = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Takes images (B, C, H, W) uint8; returns gradients (N,) and loss ()."""
+
+
+class CompileError(Exception):
+    """A training step cannot be compiled here."""
+
+
+def eager_gradients(
+    model: Autoencoder, parameters: FlatParameters, loss: str, precision: torch.dtype
+) -> Gradients:
+    """Loss and gradients, operation by operation."""
+
+    def gradients_of(images: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = to_float(images)
+        with _products_in(precision, images.device):
+            outputs = model(inputs)
+        value = LOSSES[loss](outputs.float(), inputs)
+        gradients = torch.autograd.grad(value, parameters.parameters, materialize_grads=True)
+        return parameters.join(gradients), value.detach()
+
+    return gradients_of
+
+
+def compiled_gradients(
+    model: Autoencoder, parameters: FlatParameters, loss: str, precision: torch.dtype, images: Tensor
+) -> Gradients:
+    """Loss and gradients as one compiled graph for batches like `images`; compiles now.
+
+    Compiled code is kept in the user's cache, and shared by all runs.
+
+    Raises:
+        CompileError: there is no compiler, or the model does what none can take; says what.
+    """
+
+    def joint(vector: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = to_float(images)
+
+        def loss_of(tensors: list[Tensor]) -> Tensor:
+            weights = dict(zip(parameters.names, tensors, strict=True))
+            with _products_in(precision, images.device):
+                outputs = functional_call(model, weights, (inputs,))
+            return LOSSES[loss](outputs.float(), inputs)
+
+        gradients, value = grad_and_value(loss_of)(parameters.split(vector))
+        return parameters.join(gradients), value
+
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache_path("mixcoder") / "compiled"))
+    vector = parameters.vector.detach()
+    devices = [images.device] if images.device.type == "cuda" else []
+    try:
+        if any(True for _ in model.buffers()):
+            raise CompileError("the model has buffers")
+        with torch.random.fork_rng(devices), torch.no_grad():
+            compiled = torch.compile(make_fx(joint)(vector, images), fullgraph=True, dynamic=False)
+            compiled(vector, images)
+    except CompileError:
+        raise
+    except Exception as error:  # of the tracer, the compiler's front end, its code, or the machine's compiler
+        raise CompileError(_first_line(error)) from error
+
+    def gradients_of(images: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            gradients, value = compiled(vector, images)
+        return gradients, value
+
+    return gradients_of
+
+
+def _products_in(precision: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
+    """Within it, matrix products and convolutions are computed in `precision`."""
+    if precision == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, precision)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
