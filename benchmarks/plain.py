@@ -1,4 +1,4 @@
-"""What one writes without Mixcoder: the article's models from torch's own layers, and a loop over a DataLoader.
+"""What one writes without Mixcoder: the article's models from torch's own layers, a DataLoader, a loop.
 
 Nothing of Mixcoder is used here. The models compute what Mixcoder's do, and take their weights.
 """

@@ -42,8 +42,13 @@ def training_progress(console: Console) -> Iterator[Callable[[Trainer, Progress]
     with Live(*columns, console=console) as live:
         task = live.add_task("", inputs="getting ready", losses="", speed="", left="", total=None)
         losses = _Losses()
+        shown = ""
 
         def show(trainer: Trainer, progress: Progress) -> None:
+            nonlocal shown
+            if str(trainer.execution) != shown:
+                shown = str(trainer.execution)
+                live.console.print(shown, soft_wrap=True, highlight=False, markup=False)
             live.update(
                 task,
                 total=trainer.total_steps,
@@ -179,12 +184,16 @@ class _PlainLines:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.execution = ""
         self.losses = _Losses()
         self.last_time = time.monotonic()
         self.last_step = 0
 
     def __call__(self, trainer: Trainer, progress: Progress) -> None:
         text = self.losses.text(progress)
+        if str(trainer.execution) != self.execution:
+            self.execution = str(trainer.execution)
+            self.console.print(self.execution, soft_wrap=True, highlight=False, markup=False)
         if not self._is_time(trainer, progress):
             return
         self.last_time, self.last_step = time.monotonic(), progress.step

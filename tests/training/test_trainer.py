@@ -197,7 +197,7 @@ def test_the_exact_step_of_a_divergence_is_told(
     tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = trainer(tiny_data, steps=10_000)
-    good = run._create_step()
+    good = run.create_step()
     calls = 0
 
     def breaks_at_37(images: Tensor) -> Tensor:
@@ -205,7 +205,7 @@ def test_the_exact_step_of_a_divergence_is_told(
         calls += 1
         return good(images) * (math.inf if calls == 37 else 1)
 
-    monkeypatch.setattr(run, "_create_step", lambda: breaks_at_37)
+    monkeypatch.setattr(run, "create_step", lambda: breaks_at_37)
     with pytest.raises(TrainingError, match="the loss became inf at step 37 "):
         list(run.run())
 

@@ -20,7 +20,7 @@ from mixcoder.training.recipe import Recipe
 
 _COMPILE_PAYS_FROM = 4e11
 """Multiply-adds of a whole training run, from which compiling saves more time than it takes."""
-_BFLOAT16_PAYS_FROM = 2e6
+_BFLOAT16_PAYS_FROM = 1e6
 """Multiply-adds of an image, below which converting numbers takes more time than it saves."""
 
 

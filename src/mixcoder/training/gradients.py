@@ -4,24 +4,23 @@
                               └─ backward ─▶ gradients (N,), as `FlatParameters` lays them
 
 * eager: operation by operation, as torch does by itself;
-* compiled: forward and backward traced once, for images of one shape, into one graph that torch.compile
-  turns into machine code.
+* compiled: forward and backward traced once, for images of one shape, into one graph that becomes machine
+  code.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from platformdirs import user_cache_path
 from torch import Tensor
 from torch.func import functional_call, grad_and_value
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mixcoder.data.images import to_float
 from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.training.compiled_graph import compile_graph
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.losses import LOSSES
 
@@ -54,8 +53,6 @@ def compiled_gradients(
 ) -> Gradients:
     """Loss and gradients as one compiled graph for batches like `images`; compiles now.
 
-    Compiled code is kept in the user's cache, and shared by all runs.
-
     Raises:
         CompileError: there is no compiler, or the model does what none can take; says what.
     """
@@ -72,14 +69,13 @@ def compiled_gradients(
         gradients, value = grad_and_value(loss_of)(parameters.split(vector))
         return parameters.join(gradients), value
 
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache_path("mixcoder") / "compiled"))
     vector = parameters.vector.detach()
     devices = [images.device] if images.device.type == "cuda" else []
     try:
         if any(True for _ in model.buffers()):
             raise CompileError("the model has buffers")
         with torch.random.fork_rng(devices), torch.no_grad():
-            compiled = torch.compile(make_fx(joint)(vector, images), fullgraph=True, dynamic=False)
+            compiled = compile_graph(make_fx(joint)(vector, images), (vector, images))
             compiled(vector, images)
     except CompileError:
         raise

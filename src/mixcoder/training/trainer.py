@@ -133,7 +133,7 @@ class Trainer:
         """
         self.model.train()
         with self.clock.measure(0, warmup=True):
-            train_step = self._create_step()
+            train_step = self.create_step()
         while self.step < self.total_steps:
             first_step, last_step = self.step, self._chunk_end()
             losses = self._train_chunk(train_step, last_step)
@@ -193,7 +193,7 @@ class Trainer:
         except (RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise RunDirectoryError(f"{path}: is not a checkpoint of this run ({error})") from error
 
-    def _create_step(self) -> TrainingStep:
+    def create_step(self) -> TrainingStep:
         gradients_of, self.execution = create_gradients(
             self.execution, self.model, self._parameters, self.recipe.loss, self._batches[self.step]
         )

@@ -1,0 +1,128 @@
+"""Steps computed in different ways: equal but for rounding, chosen by cost, and never in the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mixcoder.models import Autoencoder, create_model
+from mixcoder.training.execution import Execution, choose_execution, create_gradients
+from mixcoder.training.flat_parameters import FlatParameters
+from mixcoder.training.gradients import eager_gradients
+from mixcoder.training.recipe import Recipe
+
+CPU = torch.device("cpu")
+COMPILED = Execution(is_compiled=True, precision=torch.float32)
+
+
+def mixer(**arguments: Any) -> Autoencoder:
+    torch.manual_seed(0)
+    given = {"patch_size": 2, "hidden_channels": [9], "latent_dim": 4, "mixer_at": [1], **arguments}
+    return create_model("mixer", image_shape=(1, 4, 6), **given)
+
+
+def images(count: int = 8) -> Tensor:
+    return torch.randint(0, 256, (count, 1, 4, 6), dtype=torch.uint8)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "mixcoder" / "compiled"
+
+
+@pytest.mark.parametrize("loss", ["mse", "l1", "huber"])
+def test_eager_gradients_are_those_of_backward(loss: str) -> None:
+    model, batch = mixer(mixer="cnn2df", kernel_size=3), images()
+    flat = FlatParameters(model)
+    gradients, value = eager_gradients(model, flat, loss, torch.float32)(batch)
+    inputs = batch.float() / 255
+    function = {"mse": nn.MSELoss(), "l1": nn.L1Loss(), "huber": nn.HuberLoss()}[loss]
+    expected = function(model(inputs), inputs)
+    expected.backward()
+    torch.testing.assert_close(value, expected.detach())
+    for gradient, parameter in zip(flat.split(gradients), model.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad)
+
+
+def test_compiled_gradients_are_the_eager_ones_and_compiled_once(cache: Path) -> None:
+    model, batch = mixer(mixer="cnnf", kernel_size=3), images()
+    flat = FlatParameters(model)
+    state = torch.get_rng_state()
+    gradients_of, execution = create_gradients(COMPILED, model, flat, "mse", batch)
+    assert execution == COMPILED
+    assert torch.equal(torch.get_rng_state(), state)
+    for batch in (images(), images()):
+        expected, expected_loss = eager_gradients(model, flat, "mse", torch.float32)(batch)
+        gradients, loss = gradients_of(batch)
+        torch.testing.assert_close(gradients, expected)
+        torch.testing.assert_close(loss, expected_loss)
+    with torch.no_grad():  # the compiled graph reads the weights anew at every step
+        flat.vector.mul_(0.5)
+    torch.testing.assert_close(
+        gradients_of(batch)[1], eager_gradients(model, flat, "mse", torch.float32)(batch)[1]
+    )
+    [package] = cache.glob("*.pt2")
+    made = package.stat().st_mtime_ns
+    other = mixer(mixer="cnnf", kernel_size=3)
+    create_gradients(COMPILED, other, FlatParameters(other), "mse", batch)
+    assert [path.stat().st_mtime_ns for path in cache.glob("*.pt2")] == [made]
+
+
+def test_without_a_compiler_steps_are_eager_and_say_why(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.yml").write_text(
+        "name: x\n"
+        "data: {source: digits}\n"
+        "model: {type: mixer, patch_size: 4, hidden_channels: [9], latent_dim: 3}\n"
+        "training: {steps: 3, compile: on}\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "mixcoder", "run", "x.yml"],
+        cwd=tmp_path,
+        env={**os.environ, "CXX": "/nowhere/c++"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "eager steps, products in float32 (they could not be compiled: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not list(cache.glob("*.pt2"))
+
+
+def test_a_model_with_buffers_is_not_compiled() -> None:
+    model = mixer()
+    model.register_buffer("count", torch.zeros(()))
+    _, execution = create_gradients(COMPILED, model, FlatParameters(model), "mse", images())
+    assert str(execution).endswith("(they could not be compiled: the model has buffers)")
+
+
+def test_bfloat16_products_are_close() -> None:
+    model, batch = mixer(), images(64)
+    flat = FlatParameters(model)
+    exact, _ = eager_gradients(model, flat, "mse", torch.float32)(batch)
+    rough, _ = eager_gradients(model, flat, "mse", torch.bfloat16)(batch)
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, exact)
+    assert torch.cosine_similarity(rough, exact, dim=0) > 0.99
+
+
+def test_the_choice_follows_cost_and_recipe() -> None:
+    model = mixer()
+
+    def chosen(inputs: int, **settings: Any) -> Execution:
+        return choose_execution(model, Recipe(steps=1, **settings), inputs, CPU)
+
+    assert chosen(1_000) == Execution(is_compiled=False, precision=torch.float32)
+    assert chosen(10**12).is_compiled
+    assert not chosen(10**12, compile="off").is_compiled
+    assert chosen(1, compile="on").is_compiled
+    assert chosen(1, precision="bfloat16").precision == torch.bfloat16
+    assert str(chosen(1, compile="on")) == "compiled steps, products in float32"
