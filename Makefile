@@ -27,6 +27,10 @@ check: $(VENV)/.check ## lint, format and type checks
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: bench
+bench: $(VENV)/.bench ## images/s of training against plain PyTorch and JAX
+	$(BIN)/python -m benchmarks.throughput
+
 .PHONY: bench-data
 bench-data: $(VENV)/.core ## crops a second and memory of packing, on the images in FOLDER
 	$(BIN)/python -m benchmarks.crops $(FOLDER)
@@ -50,6 +54,10 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+$(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	touch $@
 
 $(VENV)/.check: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -1,0 +1,44 @@
+"""The benchmark compares equals: the plain models compute what Mixcoder's compute."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from benchmarks import plain
+from benchmarks.throughput import MODELS, TARGETS, mixer_arguments
+
+from mixcoder.models import create_model
+
+MIXERS = [name for name, arguments in MODELS.items() if "mixer" in arguments]
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_a_plain_mixer_is_mixcoders(name: str) -> None:
+    torch.manual_seed(0)
+    ours = create_model("mixer", image_shape=(1, 28, 28), **mixer_arguments(name))
+    theirs = plain.Mixer(MODELS[name]["mixer"], MODELS[name]["kernel_size"])
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.rand(5, 1, 28, 28)
+    torch.testing.assert_close(theirs(images), ours(images), rtol=1e-4, atol=1e-5)
+
+
+def test_the_plain_cnn_is_mixcoders() -> None:
+    torch.manual_seed(0)
+    ours = create_model("cnn", image_shape=(1, 28, 28), channels=[24, 32, 48], kernel_size=5, latent_dim=16)
+    theirs = plain.Cnn(5)
+    weights = dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True))
+    theirs.load_state_dict(weights)
+    images = torch.rand(5, 1, 28, 28)
+    torch.testing.assert_close(theirs(images), ours(images), rtol=1e-4, atol=1e-5)
+
+
+def test_the_plain_loop_learns() -> None:
+    torch.manual_seed(0)
+    images = torch.full((256, 1, 28, 28), 200, dtype=torch.uint8)
+    steps = plain.steps(plain.Mixer("cnn"), images, 0.003, compiled=False)
+    losses = [float(next(steps)) for _ in range(30)]
+    assert losses[-1] < losses[0] / 5
+
+
+def test_every_target_is_of_a_model() -> None:
+    assert set(TARGETS) <= set(MODELS)
