@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mixcoder.data import ImageData
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.training.execution import Execution, choose_execution, create_gradients
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.gradients import eager_gradients
 from mixcoder.training.recipe import Recipe
+from mixcoder.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 COMPILED = Execution(is_compiled=True, precision=torch.float32)
@@ -74,6 +76,25 @@ def test_compiled_gradients_are_the_eager_ones_and_compiled_once(cache: Path) ->
     other = mixer(mixer="cnnf", kernel_size=3)
     create_gradients(COMPILED, other, FlatParameters(other), "mse", batch)
     assert [path.stat().st_mtime_ns for path in cache.glob("*.pt2")] == [made]
+
+
+def test_compiled_runs_repeat_and_go_on_to_the_bit(cache: Path, tmp_path: Path, tiny_data: ImageData) -> None:
+    def trainer() -> Trainer:
+        return Trainer(mixer(), tiny_data, Recipe(steps=40, batch_size=8, compile="on", validations=2))
+
+    whole = trainer()
+    list(whole.run())
+    assert whole.execution.is_compiled
+    first = trainer()
+    for row in first.run():
+        if row.step == 20:
+            first.save(tmp_path / "half.safetensors")
+            break
+    second = trainer()
+    second.restore(tmp_path / "half.safetensors")
+    assert [row.step for row in second.run()][-1] == 40
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, second.model.state_dict()[name])
 
 
 def test_without_a_compiler_steps_are_eager_and_say_why(cache: Path, tmp_path: Path) -> None:
