@@ -1,6 +1,6 @@
 """Training images a second: what one writes without Mixcoder, against Mixcoder, on the same machine.
 
-    python -m benchmarks.throughput [--models "cnn k1,mlp"] [--contestants plain,run] [--seconds 6]
+    python -m benchmarks.throughput [--models "cnn k1,mlp"] [--contestants run,sweep] [--seconds 6]
 
 For each of the article's MNIST models, with batches of 64, in alternation, every contestant in a fresh
 process that has both cores unless said otherwise:
@@ -26,7 +26,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
@@ -59,6 +59,16 @@ def mixer_arguments(model: str) -> dict[str, Any]:
     return {**hidden, **MODELS[model]}
 
 
+def create_network(model: str) -> Any:
+    """Mixcoder's model for one of `MODELS`."""
+    from mixcoder.models import create_model
+
+    if "mixer" in MODELS[model]:
+        return create_model("mixer", image_shape=(1, 28, 28), **mixer_arguments(model))
+    cnn = {"channels": [24, 32, 48], "latent_dim": 16, **MODELS[model]}
+    return create_model("cnn", image_shape=(1, 28, 28), **cnn)
+
+
 def plain_steps(model: str, *, compiled: bool) -> Iterator[Any]:
     """The steps of the plain loop."""
     from benchmarks import plain
@@ -76,20 +86,13 @@ def mixcoder_steps(model: str) -> Iterator[Any]:
     import torch
 
     from mixcoder.data.images import ImageData, ImageSplit, TrainingBatches
-    from mixcoder.models import create_model
     from mixcoder.training.recipe import Recipe
     from mixcoder.training.trainer import Trainer
 
-    if "mixer" in MODELS[model]:
-        network = create_model("mixer", image_shape=(1, 28, 28), **mixer_arguments(model))
-    else:
-        network = create_model(
-            "cnn", image_shape=(1, 28, 28), channels=[24, 32, 48], latent_dim=16, **MODELS[model]
-        )
     split = ImageSplit(mnist_like())
     data = ImageData("benchmark", split, ImageSplit(torch.zeros(1, 1, 28, 28, dtype=torch.uint8)))
     recipe = Recipe(inputs=1_000_000, learning_rate=LEARNING_RATE, batch_size=BATCH)
-    step = Trainer(network, data, recipe).create_step()
+    step = Trainer(create_network(model), data, recipe).create_step()
     batches = TrainingBatches(split, BATCH, seed=0)
     return (step(batches[i]) for i in count())
 
@@ -106,7 +109,7 @@ def contestant_steps(contestant: str, model: str) -> tuple[Iterator[Any], int]:
     if contestant.startswith("jax"):
         from benchmarks import jax_mixer
 
-        return jax_mixer.epochs(mnist_like().numpy(), BATCH, LEARNING_RATE), 100 * BATCH
+        return jax_mixer.epochs(mnist_like().numpy(), BATCH, LEARNING_RATE), jax_mixer.STEPS * BATCH
     if contestant in ("run", "sweep"):
         return mixcoder_steps(model), BATCH
     return plain_steps(model, compiled=contestant == "compiled"), BATCH
@@ -175,37 +178,28 @@ def product_speed(seconds: float = 1.0) -> float:
 
 def madds(model: str) -> int:
     """Multiply-adds of an image through the model."""
-    import torch
-
-    from mixcoder.models import create_model
     from mixcoder.models.cost import count_madds
 
-    shape = (1, 28, 28)
-    with torch.device("meta"):
-        if "mixer" in MODELS[model]:
-            return count_madds(create_model("mixer", image_shape=shape, **mixer_arguments(model)))
-        cnn = create_model("cnn", image_shape=shape, channels=[24, 32, 48], latent_dim=16, **MODELS[model])
-        return count_madds(cnn)
+    return count_madds(create_network(model))
 
 
 def compare(model: str, contestants: list[str], seconds: float, repeats: int, product: float) -> None:
     """Prints a row for each contestant: medians over the repeats, of speeds and of ratios in a repeat."""
     rows: dict[str, list[dict[str, float]]] = {contestant: [] for contestant in contestants}
     for _ in range(repeats):
-        for contestant, row in rows.items():
-            row.append(measure(contestant, model, seconds))
+        for contestant in contestants:
+            measured = measure(contestant, model, seconds)
+            rows[contestant].append(measured)
+            measured["ratio"] = measured["throughput"] / rows["plain"][-1]["throughput"]
     floor = product / (3 * madds(model))
-
-    def median(of: Callable[[int], float]) -> float:
-        return statistics.median(of(i) for i in range(repeats))
-
-    for contestant, row in rows.items():
-        speed = median(lambda i, row=row: row[i]["throughput"])  # type: ignore[misc]
-        ratio = median(lambda i, row=row: row[i]["throughput"] / rows["plain"][i]["throughput"])  # type: ignore[misc]
-        startup = median(lambda i, row=row: row[i]["startup"])  # type: ignore[misc]
-        target = dict(zip(("run", "sweep"), TARGETS[model], strict=True)).get(contestant, "")
-        row_text = f"{speed:,.0f} | {ratio:.2f} | {target} | {speed / floor:.0%} | {startup:.1f}"
-        print(f"| {model} | {contestant} | {row_text} |", flush=True)
+    targets = dict(zip(("run", "sweep"), TARGETS[model], strict=True))
+    for contestant in contestants:
+        speed, ratio, startup = (
+            statistics.median(row[key] for row in rows[contestant])
+            for key in ("throughput", "ratio", "startup")
+        )
+        figures = f"{speed:,.0f} | {ratio:.2f} | {targets.get(contestant, '')} | {speed / floor:.0%}"
+        print(f"| {model} | {contestant} | {figures} | {startup:.1f} |", flush=True)
 
 
 def main() -> None:
@@ -223,8 +217,8 @@ def main() -> None:
     print("| model | contestant | images/s | times plain | target | of the floor | start-up (s) |")
     print("|---|---|---:|---:|---:|---:|---:|")
     for model in options.models.split(","):
-        named = options.contestants.split(",")
-        fitting = [name for name in named if model == "cnn k1" or not name.startswith("jax")]
+        others = [name for name in options.contestants.split(",") if name != "plain"]
+        fitting = ["plain", *(name for name in others if model == "cnn k1" or not name.startswith("jax"))]
         compare(model, fitting, options.seconds, options.repeats, product)
     return None
 

@@ -70,6 +70,11 @@ def shown(text: str, limit: int = 60) -> str:
     return visible if len(text) <= limit else f"{visible}…"
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what an error of another library says, or else its type."""
+    return str(error).strip().partition("\n")[0].strip() or type(error).__name__
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """What to add to "unknown …": the nearest known word, or all of them. Starts with "; "."""
     names = sorted(known)

@@ -30,7 +30,7 @@ _LINES_A_RUN = 20
 def training_progress(console: Console) -> Iterator[Callable[[Trainer, Progress], None]]:
     """Gives an observer that shows inputs, losses, images/s and time left on `console`."""
     if not console.is_terminal:
-        yield _PlainLines(console)
+        yield _telling_of_execution(console, _PlainLines(console))
         return
     columns = (
         TextColumn("{task.fields[inputs]}"),
@@ -42,13 +42,8 @@ def training_progress(console: Console) -> Iterator[Callable[[Trainer, Progress]
     with Live(*columns, console=console) as live:
         task = live.add_task("", inputs="getting ready", losses="", speed="", left="", total=None)
         losses = _Losses()
-        shown = ""
 
         def show(trainer: Trainer, progress: Progress) -> None:
-            nonlocal shown
-            if str(trainer.execution) != shown:
-                shown = str(trainer.execution)
-                live.console.print(shown, soft_wrap=True, highlight=False, markup=False)
             live.update(
                 task,
                 total=trainer.total_steps,
@@ -59,7 +54,23 @@ def training_progress(console: Console) -> Iterator[Callable[[Trainer, Progress]
                 left=_time_left(trainer, progress),
             )
 
-        yield show
+        yield _telling_of_execution(live.console, show)
+
+
+def _telling_of_execution(
+    console: Console, observer: Callable[[Trainer, Progress], None]
+) -> Callable[[Trainer, Progress], None]:
+    """The same observer, which first says in a line how the run computes."""
+    is_told = False
+
+    def observe(trainer: Trainer, progress: Progress) -> None:
+        nonlocal is_told
+        if not is_told:
+            console.print(str(trainer.execution), soft_wrap=True, highlight=False, markup=False)
+            is_told = True
+        observer(trainer, progress)
+
+    return observe
 
 
 @contextmanager
@@ -184,16 +195,12 @@ class _PlainLines:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.execution = ""
         self.losses = _Losses()
         self.last_time = time.monotonic()
         self.last_step = 0
 
     def __call__(self, trainer: Trainer, progress: Progress) -> None:
         text = self.losses.text(progress)
-        if str(trainer.execution) != self.execution:
-            self.execution = str(trainer.execution)
-            self.console.print(self.execution, soft_wrap=True, highlight=False, markup=False)
         if not self._is_time(trainer, progress):
             return
         self.last_time, self.last_step = time.monotonic(), progress.step

@@ -19,7 +19,7 @@ from mixcoder.data.packed import PackedSource
 from mixcoder.data.progress import StartProgress
 from mixcoder.data.registry import register_source
 from mixcoder.data.store import ImageStore, open_store
-from mixcoder.errors import ArgumentError, DataError, did_you_mean, shown
+from mixcoder.errors import ArgumentError, DataError, did_you_mean, first_line, shown
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -120,5 +120,5 @@ def _telling_of_the_hub(name: str) -> Iterator[None]:
     except ImportError:
         raise DataError("source hub needs another package: pip install 'mixcoder[hub]'") from None
     except Exception as error:  # of many libraries: the hub's, arrow's, the network's
-        reason = shown(str(error).strip().partition("\n")[0] or type(error).__name__, 300)
+        reason = shown(first_line(error), 300)
         raise DataError(f"{shown(name, 100)}: cannot be had from the hub ({reason})") from error

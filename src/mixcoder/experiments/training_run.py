@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from mixcoder.errors import ArgumentError, ExperimentError, TrainingError
+from mixcoder.errors import ArgumentError, ExperimentError, TrainingError, first_line
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import Run
 from mixcoder.models.cost import count_madds
@@ -113,9 +113,8 @@ def _resolve_device(device: str) -> torch.device:
         resolved = torch.device(device)
         torch.zeros(1, device=resolved).item()
     except Exception as error:
-        reason = str(error).partition("\n")[0]
         raise ArgumentError(
-            "device", f"'{device}' cannot be used here ({reason}); 'auto' or 'cpu' can"
+            "device", f"'{device}' cannot be used here ({first_line(error)}); 'auto' or 'cpu' can"
         ) from None
     return resolved
 

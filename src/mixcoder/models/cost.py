@@ -1,4 +1,4 @@
-"""What a model costs, counted on the meta device: nothing is computed but shapes."""
+"""What a model costs, counted on tensors without data: nothing is computed but shapes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mixcoder.models.autoencoder import Autoencoder
@@ -19,10 +20,11 @@ def count_madds(model: Autoencoder) -> int:
     """Multiply-adds of one image through encoder and decoder: those of matrix products and convolutions.
 
     Args:
-        model: on the meta device.
+        model: on any device; its weights are neither read nor copied.
     """
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model(torch.zeros(1, *model.image_shape, device="meta"))
+    only_shapes = FakeTensorMode(allow_non_fake_inputs=True)
+    with only_shapes, FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(torch.zeros(1, *model.image_shape, device=next(model.parameters()).device))
     return int(counter.get_total_flops()) // 2  # a multiply-add is two operations
 
 

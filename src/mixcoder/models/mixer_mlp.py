@@ -30,19 +30,16 @@ from mixcoder.models.activations import create_activation
 from mixcoder.models.autoencoder import Autoencoder, checked_image_shape
 from mixcoder.models.mixing import MIXERS, MixingLayer, create_mixing_layer
 from mixcoder.models.norms import create_norm
+from mixcoder.models.patch_convolutions import linear_in_patches
 from mixcoder.models.patches import Patchify, Unpatchify, patch_grid, patch_major
 from mixcoder.models.registry import check_positive, register_model
 
 
 class PatchLinear(nn.Linear):
-    """Linear on every patch: `patch_major` (B, P, in_features) → (B, P, out_features).
-
-    The bias is added apart from the product, so that a compiler makes one pass of it and the activation.
-    """
+    """Linear on every patch: `patch_major` (B, P, in_features) → (B, P, out_features)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x.transpose(0, 1) @ self.weight.t() + self.bias  # (P, B, out_features)
-        return y.transpose(0, 1)  # (B, P, out_features)
+        return linear_in_patches(x, self.weight, self.bias)
 
 
 class PatchLayer(nn.Module):

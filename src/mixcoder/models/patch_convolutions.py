@@ -13,6 +13,8 @@ They hold the parameters of torch's Conv1d and Conv2d and give their results, bu
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,63 +25,51 @@ Size1d = tuple[int]
 Size2d = tuple[int, int]
 
 
-class ConvAcrossPatches(nn.Conv1d):
+class _Conv1d(nn.Conv1d):
+    """Conv1d with as many channels after it as before, and the size of the field that it works on."""
+
+    def __init__(self, size: Size1d, channels: int, kernel_size: int) -> None:
+        super().__init__(channels, channels, kernel_size, padding=same_padding(kernel_size))
+        self.size = size
+
+
+class _Conv2d(nn.Conv2d):
+    """Conv2d with as many channels after it as before, and the size of the field that it works on."""
+
+    def __init__(self, size: Size2d, channels: int, kernel_size: int) -> None:
+        super().__init__(channels, channels, kernel_size, padding=same_padding(kernel_size))
+        self.size = size
+
+
+_Conv = _Conv1d | _Conv2d
+
+
+class ConvAcrossPatches(_Conv1d):
     """Conv1d along each patch's vector of breadth C, the P patches as channels: (B, P, C) → (B, P, C)."""
 
-    def __init__(self, size: Size1d, patches: int, kernel_size: int) -> None:
-        super().__init__(patches, patches, kernel_size, padding=same_padding(kernel_size))
-        self.size = size
-
     def forward(self, x: Tensor) -> Tensor:
-        if self.kernel_size == (1,):
-            return _products_across_patches(x, self.weight, self.bias)
-        weight = _reached_taps(self.weight, self.size)
-        return patch_major(F.conv1d(x, weight, self.bias, padding="same"))  # (B, P, C)
+        return _across_patches(self, x)
 
 
-class ConvAcrossPatches2d(nn.Conv2d):
+class ConvAcrossPatches2d(_Conv2d):
     """Conv2d in each patch's vector seen as a picture, the P patches as channels: (B, P, C) → (B, P, C)."""
 
-    def __init__(self, size: Size2d, patches: int, kernel_size: int) -> None:
-        super().__init__(patches, patches, kernel_size, padding=same_padding(kernel_size))
-        self.size = size
-
     def forward(self, x: Tensor) -> Tensor:
-        if self.kernel_size == (1, 1):
-            return _products_across_patches(x, self.weight, self.bias)
-        x = x.reshape(*x.shape[:2], *self.size)  # (B, P, √C, √C)
-        x = F.conv2d(x, _reached_taps(self.weight, self.size), self.bias, padding="same")
-        return patch_major(x.flatten(2))  # (B, P, C)
+        return _across_patches(self, x)
 
 
-class ConvOverPatches(nn.Conv1d):
+class ConvOverPatches(_Conv1d):
     """Conv1d along the P patches, the C breadths as channels: (B, P, C) → (B, P, C)."""
 
-    def __init__(self, size: Size1d, breadths: int, kernel_size: int) -> None:
-        super().__init__(breadths, breadths, kernel_size, padding=same_padding(kernel_size))
-        self.size = size
-
     def forward(self, x: Tensor) -> Tensor:
-        if self.kernel_size == (1,):
-            return _products_in_patches(x, self.weight, self.bias)
-        weight = _reached_taps(self.weight, self.size)
-        x = F.conv1d(x.transpose(1, 2), weight, self.bias, padding="same")  # (B, C, P)
-        return patch_major(x.transpose(1, 2))  # (B, P, C)
+        return _over_patches(self, x)
 
 
-class ConvOverPatches2d(nn.Conv2d):
+class ConvOverPatches2d(_Conv2d):
     """Conv2d over the grid of patches, the C breadths as channels: (B, P, C) → (B, P, C)."""
 
-    def __init__(self, size: Size2d, breadths: int, kernel_size: int) -> None:
-        super().__init__(breadths, breadths, kernel_size, padding=same_padding(kernel_size))
-        self.size = size
-
     def forward(self, x: Tensor) -> Tensor:
-        if self.kernel_size == (1, 1):
-            return _products_in_patches(x, self.weight, self.bias)
-        x = x.transpose(1, 2).reshape(len(x), -1, *self.size)  # (B, C, rows, columns)
-        x = F.conv2d(x, _reached_taps(self.weight, self.size), self.bias, padding="same")
-        return patch_major(x.flatten(2).transpose(1, 2))  # (B, P, C)
+        return _over_patches(self, x)
 
 
 def same_padding(kernel_size: int) -> int:
@@ -97,19 +87,46 @@ def same_padding(kernel_size: int) -> int:
     return (kernel_size - 1) // 2
 
 
-def _products_across_patches(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The patches of x (B, P, C) mixed by `weight` (P, P, 1…)."""
-    batch, patches, breadth = x.shape
-    columns = x.transpose(0, 1).reshape(patches, batch * breadth)  # (P, B·C)
-    mixed = (weight.view(patches, patches) @ columns).view(patches, batch, breadth)  # (P, B, C)
-    if bias is not None:
-        mixed = mixed + bias.view(patches, 1, 1)
-    return mixed.transpose(0, 1)  # (B, P, C)
+def linear_in_patches(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Each vector of x (B, P, in) multiplied by `weight` (out, in), plus `bias` (out,): (B, P, out).
+
+    The bias is added apart from the product, so that a compiler makes one pass of it and the activation.
+    """
+    y = x.transpose(0, 1) @ weight.t()  # (P, B, out)
+    return _plus(y, bias).transpose(0, 1)  # (B, P, out)
 
 
-def _products_in_patches(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Each vector of x (B, P, C) multiplied by `weight` (C, C, 1…)."""
-    return F.linear(x.transpose(0, 1), weight.flatten(1), bias).transpose(0, 1)  # (B, P, C)
+def _across_patches(conv: _Conv, x: Tensor) -> Tensor:
+    """`conv` with the patches of x (B, P, C) as channels."""
+    if _has_one_tap(conv):
+        batch, patches, breadth = x.shape
+        columns = x.transpose(0, 1).reshape(patches, batch * breadth)  # (P, B·C)
+        mixed = (conv.weight.flatten(1) @ columns).view(patches, batch, breadth)  # (P, B, C)
+        bias = None if conv.bias is None else conv.bias.view(patches, 1, 1)
+        return _plus(mixed, bias).transpose(0, 1)  # (B, P, C)
+    return patch_major(_convolved(conv, x))  # (B, P, C)
+
+
+def _over_patches(conv: _Conv, x: Tensor) -> Tensor:
+    """`conv` with the breadths of x (B, P, C) as channels."""
+    if _has_one_tap(conv):
+        return linear_in_patches(x, conv.weight.flatten(1), conv.bias)
+    return patch_major(_convolved(conv, x.transpose(1, 2)).transpose(1, 2))  # (B, P, C)
+
+
+def _has_one_tap(conv: _Conv) -> bool:
+    return all(taps == 1 for taps in conv.kernel_size)
+
+
+def _convolved(conv: _Conv, x: Tensor) -> Tensor:
+    """`conv` of x (B, channels, N), the N numbers of a channel seen as its field; the same shape."""
+    convolve: Callable[..., Tensor] = F.conv1d if len(conv.size) == 1 else F.conv2d
+    field = x.reshape(*x.shape[:2], *conv.size)  # (B, channels, *size)
+    return convolve(field, _reached_taps(conv.weight, conv.size), conv.bias, padding="same").flatten(2)
+
+
+def _plus(x: Tensor, bias: Tensor | None) -> Tensor:
+    return x if bias is None else x + bias
 
 
 def _reached_taps(weight: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -6,7 +6,6 @@ recipe, model, device ─▶ Execution ─▶ Gradients
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -46,7 +45,7 @@ class Execution:
 
 def choose_execution(model: Autoencoder, recipe: Recipe, inputs: int, device: torch.device) -> Execution:
     """The fastest way that `recipe` allows to train `model` on `inputs` images."""
-    madds = count_madds(copy.deepcopy(model).to("meta"))
+    madds = count_madds(model)
     if recipe.precision == "auto":
         is_worth_it = madds >= _BFLOAT16_PAYS_FROM and computes_bfloat16(device)
         precision = torch.bfloat16 if is_worth_it else torch.float32

@@ -19,6 +19,7 @@ from torch.func import functional_call, grad_and_value
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mixcoder.data.images import to_float
+from mixcoder.errors import first_line
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.training.compiled_graph import compile_graph
 from mixcoder.training.flat_parameters import FlatParameters
@@ -80,7 +81,7 @@ def compiled_gradients(
     except CompileError:
         raise
     except Exception as error:  # of the tracer, the compiler's front end, its code, or the machine's compiler
-        raise CompileError(_first_line(error)) from error
+        raise CompileError(first_line(error)) from error
 
     def gradients_of(images: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -95,8 +96,3 @@ def _products_in(precision: torch.dtype, device: torch.device) -> AbstractContex
     if precision == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, precision)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -21,10 +21,15 @@ def create_step(
     gradients_of: Gradients, parameters: FlatParameters, optimizers: Sequence[torch.optim.Optimizer]
 ) -> TrainingStep:
     """The training step that gives `parameters` the gradients of a batch and lets the optimizers use them."""
+    trained = [it for optimizer in optimizers for group in optimizer.param_groups for it in group["params"]]
+    is_whole = all(it is parameters.vector for it in trained)
 
     def step(images: Tensor) -> Tensor:
         gradients, loss = gradients_of(images)
-        parameters.set_gradients(gradients)
+        if is_whole:  # one tensor in place of dozens of views a step
+            parameters.vector.grad = gradients
+        else:
+            parameters.set_gradients(gradients)
         for optimizer in optimizers:
             optimizer.step()
         return loss

@@ -131,6 +131,8 @@ class Trainer:
         Raises:
             TrainingError: the loss is no longer finite; says at which step and what to try.
         """
+        if self.step >= self.total_steps:  # nothing to compile for
+            return
         self.model.train()
         with self.clock.measure(0, warmup=True):
             train_step = self.create_step()
@@ -194,6 +196,7 @@ class Trainer:
             raise RunDirectoryError(f"{path}: is not a checkpoint of this run ({error})") from error
 
     def create_step(self) -> TrainingStep:
+        """The step that `run` takes, compiled now where it is to be; takes images (B, C, H, W) uint8."""
         gradients_of, self.execution = create_gradients(
             self.execution, self.model, self._parameters, self.recipe.loss, self._batches[self.step]
         )
