@@ -92,9 +92,12 @@ def mixcoder_steps(model: str) -> Iterator[Any]:
     split = ImageSplit(mnist_like())
     data = ImageData("benchmark", split, ImageSplit(torch.zeros(1, 1, 28, 28, dtype=torch.uint8)))
     recipe = Recipe(inputs=1_000_000, learning_rate=LEARNING_RATE, batch_size=BATCH)
-    step = Trainer(create_network(model), data, recipe).create_step()
+    trainer = Trainer(create_network(model), data, recipe)
+    step = trainer.create_step()
     batches = TrainingBatches(split, BATCH, seed=0)
-    return (step(batches[i]) for i in count())
+    with trainer.execution.threads():
+        for i in count():
+            yield step(batches[i])
 
 
 def mnist_like() -> Any:

@@ -78,6 +78,65 @@ def test_compiled_gradients_are_the_eager_ones_and_compiled_once(cache: Path) ->
     assert [path.stat().st_mtime_ns for path in cache.glob("*.pt2")] == [made]
 
 
+def test_parts_of_a_batch_side_by_side_give_the_gradients_of_the_whole(cache: Path) -> None:
+    model, batch = mixer(mixer="cnnf", kernel_size=3), images(24)
+    flat = FlatParameters(model)
+    split = Execution(is_compiled=True, precision=torch.float32, parts=3)
+    gradients_of, execution = create_gradients(split, model, flat, "huber", batch)
+    assert execution == split
+    threads = torch.get_num_threads()
+    for batch in (images(24), images(24)):
+        with execution.threads():
+            gradients, loss = gradients_of(batch)
+        expected, expected_loss = eager_gradients(model, flat, "huber", torch.float32)(batch)
+        torch.testing.assert_close(gradients, expected)
+        torch.testing.assert_close(loss, expected_loss)
+    assert torch.get_num_threads() == threads
+
+
+class Contrast(Autoencoder):
+    """Tells images apart by how they differ from the batch's mean."""
+
+    image_shape = (1, 4, 6)
+    latent_shape = (24,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(24, 24)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        flat = images.flatten(1)
+        latents: Tensor = self.layer(flat - flat.mean(0)) * flat.std(0)
+        return latents
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return latents.view(-1, *self.image_shape)
+
+
+def test_a_batch_whose_images_depend_on_each_other_stays_whole(cache: Path) -> None:
+    split = Execution(is_compiled=True, precision=torch.float32, parts=2)
+    model = Contrast()
+    _, execution = create_gradients(split, model, FlatParameters(model), "mse", images())
+    assert execution == Execution(is_compiled=True, precision=torch.float32, parts=1)
+
+
+@pytest.mark.parametrize(
+    ("threads", "batch_size", "parts"),
+    [(1, 64, 1), (2, 64, 2), (3, 64, 2), (16, 64, 4), (4, 20, 1), (2, 33, 1)],
+)
+def test_parts_are_equal_and_not_too_small(
+    threads: int, batch_size: int, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+
+    def chosen(**settings: Any) -> Execution:
+        return choose_execution(mixer(), Recipe(steps=1, batch_size=batch_size, **settings), 1, CPU)
+
+    assert chosen(compile="on").parts == parts
+    assert chosen(compile="on", precision="bfloat16").parts == 1
+    assert chosen(compile="off").parts == 1
+
+
 def test_compiled_runs_repeat_and_go_on_to_the_bit(cache: Path, tmp_path: Path, tiny_data: ImageData) -> None:
     def trainer() -> Trainer:
         return Trainer(mixer(), tiny_data, Recipe(steps=40, batch_size=8, compile="on", validations=2))
@@ -147,3 +206,5 @@ def test_the_choice_follows_cost_and_recipe() -> None:
     assert chosen(1, compile="on").is_compiled
     assert chosen(1, precision="bfloat16").precision == torch.bfloat16
     assert str(chosen(1, compile="on")) == "compiled steps, products in float32"
+    halves = Execution(is_compiled=True, precision=torch.float32, parts=2)
+    assert str(halves) == "compiled steps, products in float32, batches in 2 parts side by side"

@@ -26,22 +26,31 @@ CompiledGraph = Callable[..., Sequence[Tensor]]
 """Takes the tensors that the graph takes, of the very shapes that it was compiled for."""
 
 
-def compile_graph(graph: GraphModule, examples: Sequence[Tensor]) -> CompiledGraph:
-    """The machine code of `graph`, from the cache where it is there.
+def compile_graph(graph: GraphModule, examples: Sequence[Tensor]) -> Path:
+    """The package with the machine code of `graph`, compiled now where the cache has none.
 
     Args:
         graph: of torch's own operations alone, as `make_fx` gives it.
         examples: tensors such as it takes.
 
     Raises:
-        Exception: whatever export, compiler and loader raise.
+        Exception: whatever export and compiler raise.
     """
     path = user_cache_path("mixcoder") / "compiled" / f"{_key(graph, examples)}.pt2"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):  # workers that need the same graph wait for the first of them
         if not path.exists():
             _compile(graph, examples, path)
-    loaded: CompiledGraph = torch._inductor.aoti_load_package(str(path))
+    return path
+
+
+def load_graph(package: Path) -> CompiledGraph:
+    """The graph of a package, ready to run.
+
+    Raises:
+        Exception: whatever the loader raises.
+    """
+    loaded: CompiledGraph = torch._inductor.aoti_load_package(str(package))
     return loaded
 
 

@@ -6,6 +6,7 @@ recipe, model, device ─▶ Execution ─▶ Gradients
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,13 +15,24 @@ from torch import Tensor
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.cost import count_madds
 from mixcoder.training.flat_parameters import FlatParameters
-from mixcoder.training.gradients import CompileError, Gradients, compiled_gradients, eager_gradients
+from mixcoder.training.gradients import (
+    CompileError,
+    Gradients,
+    compiled_gradients,
+    eager_gradients,
+    split_gradients,
+)
 from mixcoder.training.recipe import Recipe
+from mixcoder.training.threads import one_thread
 
 _COMPILE_PAYS_FROM = 4e11
 """Multiply-adds of a whole training run, from which compiling saves more time than it takes."""
 _BFLOAT16_PAYS_FROM = 1e6
 """Multiply-adds of an image, below which converting numbers takes more time than it saves."""
+_SPLIT_PAYS_BELOW = 1e6
+"""Multiply-adds of an image, above which threads that share an operation are faster than parts of a batch."""
+_SMALLEST_PART = 16
+"""Images, below which a thread's part of a batch is too small to pay."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +42,24 @@ class Execution:
     Attributes:
         is_compiled: as one compiled graph, not operation by operation.
         precision: of matrix products and convolutions; all else is float32.
+        parts: of a batch, computed side by side.
         note: why it is not compiled, where it was to be.
     """
 
     is_compiled: bool
     precision: torch.dtype
+    parts: int = 1
     note: str = ""
+
+    def threads(self) -> AbstractContextManager[None]:
+        """What steps are to be taken within: parts of a batch leave no thread for what is around them."""
+        return one_thread() if self.parts > 1 else nullcontext()
 
     def __str__(self) -> str:
         way = "compiled" if self.is_compiled else "eager"
+        parts = f", batches in {self.parts} parts side by side" if self.parts > 1 else ""
         precision = str(self.precision).removeprefix("torch.")
-        return f"{way} steps, products in {precision}{self.note and f' ({self.note})'}"
+        return f"{way} steps, products in {precision}{parts}{self.note and f' ({self.note})'}"
 
 
 def choose_execution(model: Autoencoder, recipe: Recipe, inputs: int, device: torch.device) -> Execution:
@@ -52,7 +71,16 @@ def choose_execution(model: Autoencoder, recipe: Recipe, inputs: int, device: to
     else:
         precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[recipe.precision]
     is_long = madds * inputs >= _COMPILE_PAYS_FROM
-    return Execution(recipe.compile == "on" or (recipe.compile == "auto" and is_long), precision)
+    if recipe.compile == "off" or (recipe.compile == "auto" and not is_long):
+        return Execution(is_compiled=False, precision=precision)
+    can_split = device.type == "cpu" and precision == torch.float32 and madds < _SPLIT_PAYS_BELOW
+    return Execution(True, precision, _parts(recipe.batch_size) if can_split else 1)
+
+
+def _parts(batch_size: int) -> int:
+    """How many equal parts of a batch the threads can take."""
+    numbers = range(2, torch.get_num_threads() + 1)
+    return max((n for n in numbers if batch_size % n == 0 and batch_size // n >= _SMALLEST_PART), default=1)
 
 
 def computes_bfloat16(device: torch.device) -> bool:
@@ -74,6 +102,11 @@ def create_gradients(
         loss: "mse", "l1" or "huber".
         images: a batch (B, C, H, W) uint8 such as will come.
     """
+    if execution.parts > 1:
+        try:
+            return split_gradients(model, parameters, loss, images, execution.parts), execution
+        except CompileError:  # one graph for the whole batch may be possible still, and else says why not
+            execution = replace(execution, parts=1)
     if execution.is_compiled:
         try:
             return compiled_gradients(model, parameters, loss, execution.precision, images), execution

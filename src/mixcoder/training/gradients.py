@@ -1,17 +1,20 @@
-"""The loss of a batch and its gradients, in one of two equal ways.
+"""The loss of a batch and its gradients, in one of three equal ways.
 
     images (B, C, H, W) uint8 ─▶ float in [0, 1] ─▶ model ─▶ loss ()
                               └─ backward ─▶ gradients (N,), as `FlatParameters` lays them
 
 * eager: operation by operation, as torch does by itself;
 * compiled: forward and backward traced once, for images of one shape, into one graph that becomes machine
-  code.
+  code;
+* split: such a graph for a part of the batch, and a thread for each part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,10 +26,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from mixcoder.data.images import to_float
 from mixcoder.errors import first_line
 from mixcoder.models.autoencoder import Autoencoder
-from mixcoder.training.compiled_graph import compile_graph
+from mixcoder.training.compiled_graph import compile_graph, load_graph
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.losses import LOSSES
+from mixcoder.training.native_graph import NativeGraph
 from mixcoder.training.shared_gelu import SHARED_GELU
+from mixcoder.training.threads import one_thread
 
 Gradients = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Takes images (B, C, H, W) uint8; returns gradients (N,) and loss ()."""
@@ -60,6 +65,58 @@ def compiled_gradients(
     Raises:
         CompileError: there is no compiler, or the model does what none can take; says what.
     """
+    vector = parameters.vector.detach()
+    with _as_compile_error():
+        graph = load_graph(_compile(model, parameters, loss, precision, images))
+        graph(vector, images)
+
+    def gradients_of(images: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            gradients, value = graph(vector, images)
+        return gradients, value
+
+    return gradients_of
+
+
+def split_gradients(
+    model: Autoencoder, parameters: FlatParameters, loss: str, images: Tensor, parts: int
+) -> Gradients:
+    """Loss and gradients in float32, by one compiled graph on `parts` of a batch like `images` side by side.
+
+    A part has a thread to itself: small models gain more by that than by threads that share each operation.
+    Whoever calls this stays within `one_thread` from step to step: threads that share an operation wait for
+    the next one busily, and would take the time of these.
+
+    Raises:
+        CompileError: there is no compiler, the model does what none can take, or it is one whose loss over a
+            batch is not the mean of its losses over the parts.
+    """
+    vector = parameters.vector.detach()
+    with _as_compile_error(), one_thread():
+        package = _compile(model, parameters, loss, torch.float32, images[: len(images) // parts])
+        graph = NativeGraph(package, parts)
+    others = ThreadPoolExecutor(parts - 1, initializer=torch.set_num_threads, initargs=(1,))
+
+    def gradients_of(images: Tensor) -> tuple[Tensor, Tensor]:
+        mine, *theirs = images.chunk(parts)
+        with torch.no_grad():
+            pending = [others.submit(graph, vector, part) for part in theirs]
+            results = [graph(vector, mine), *(part.result() for part in pending)]
+            gradients, values = zip(*results, strict=True)
+            return sum(gradients) / parts, sum(values) / parts
+
+    whole = eager_gradients(model, parameters, loss, torch.float32)(images)
+    with one_thread():
+        parts_mean = gradients_of(images)
+    if not all(map(_are_close, parts_mean, whole)):
+        raise CompileError("the images of a batch depend on each other")
+    return gradients_of
+
+
+def _compile(
+    model: Autoencoder, parameters: FlatParameters, loss: str, precision: torch.dtype, images: Tensor
+) -> Path:
+    """The package of a graph that takes parameters (N,) and images; gives gradients (N,) and loss ()."""
 
     def joint(vector: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         inputs = to_float(images)
@@ -73,29 +130,32 @@ def compiled_gradients(
         gradients, value = grad_and_value(loss_of)(parameters.split(vector))
         return parameters.join(gradients), value
 
-    vector = parameters.vector.detach()
+    if any(True for _ in model.buffers()):
+        raise CompileError("the model has buffers")
+    examples = parameters.vector.detach(), images
     devices = [images.device] if images.device.type == "cuda" else []
+    decompositions = _decompositions(precision, images.device)
+    with torch.random.fork_rng(devices), torch.no_grad():
+        graph = make_fx(joint, decomposition_table=decompositions)(*examples)
+        graph.graph = fx_graph_cse(graph.graph)
+        graph.recompile()
+        return compile_graph(graph, examples)
+
+
+@contextmanager
+def _as_compile_error() -> Iterator[None]:
+    """Makes one kind of error of what tracer, compiler, loader and the machine's compiler raise."""
     try:
-        if any(True for _ in model.buffers()):
-            raise CompileError("the model has buffers")
-        with torch.random.fork_rng(devices), torch.no_grad():
-            decompositions = _decompositions(precision, images.device)
-            graph = make_fx(joint, decomposition_table=decompositions)(vector, images)
-            graph.graph = fx_graph_cse(graph.graph)
-            graph.recompile()
-            compiled = compile_graph(graph, (vector, images))
-            compiled(vector, images)
+        yield
     except CompileError:
         raise
-    except Exception as error:  # of the tracer, the compiler's front end, its code, or the machine's compiler
+    except Exception as error:
         raise CompileError(first_line(error)) from error
 
-    def gradients_of(images: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            gradients, value = compiled(vector, images)
-        return gradients, value
 
-    return gradients_of
+def _are_close(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors differ by no more than rounding."""
+    return bool((one - other).norm() <= 1e-3 * other.norm())
 
 
 def _decompositions(precision: torch.dtype, device: torch.device) -> dict[OpOverload, Callable[..., Tensor]]:

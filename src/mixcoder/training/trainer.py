@@ -205,7 +205,8 @@ class Trainer:
     def _train_chunk(self, train_step: TrainingStep, last_step: int) -> Tensor:
         """Trains up to `last_step`; the losses (steps,) of the steps on the way, read once at the end."""
         losses = []
-        with self.clock.measure((last_step - self.step) * self.recipe.batch_size, warmup=self._is_cold):
+        images = (last_step - self.step) * self.recipe.batch_size
+        with self.clock.measure(images, warmup=self._is_cold), self.execution.threads():
             for step in range(self.step, last_step):
                 set_learning_rate(self.optimizers, learning_rate_at(step, self.total_steps, self.recipe))
                 losses.append(train_step(self._batches[step]))
