@@ -390,7 +390,7 @@ def _prepare_data(experiment: Experiment, runs: Path) -> None:
     from mixcoder.experiments.run_directory import RunDirectory
     from mixcoder.progress import data_progress
 
-    open_runs = [run for run in experiment.runs if RunDirectory.of(run, runs).read_result() is None]
+    open_runs = [run for run in experiment.runs if not RunDirectory.of(run, runs).is_done()]
     sources = {repr(run.data): run.create_source() for run in open_runs}
     console = Console(stderr=True)
     with data_progress(console) as progress:

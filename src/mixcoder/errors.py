@@ -24,6 +24,10 @@ class ArgumentError(MixcoderError, ValueError):
         self.message = message
 
 
+_SCRIPT_MARGIN = 60
+"""Characters of a long script that are shown on each side of the one that is wrong."""
+
+
 class ScriptError(ArgumentError):
     """A script of the script language is wrong; the message ends in a caret under the character."""
 
@@ -31,7 +35,11 @@ class ScriptError(ArgumentError):
         line_start = script.rfind("\n", 0, position) + 1
         line_end = script.find("\n", position)
         line = script[line_start : line_end if line_end >= 0 else len(script)]
-        caret = " " * (position - line_start) + "^"
+        column = position - line_start
+        if len(line) > 2 * _SCRIPT_MARGIN:
+            cut = max(0, column - _SCRIPT_MARGIN)
+            line, column = line[cut : column + _SCRIPT_MARGIN], column - cut
+        caret = " " * column + "^"
         super().__init__("script", f"{message}\n  {line}\n  {caret}")
         self.position = position
 

@@ -198,5 +198,5 @@ def test_inputs_of_runs_of_differing_length_are_those_seen(tmp_path: Path) -> No
         [run] = read_experiment(tmp_path / "x.yml").runs
         directory = RunDirectory.of(run, tmp_path / "runs")
         directory.write_config(run)
-        directory.write_result({"inputs": run.total_steps * 64})
+        directory.write_result({"validation_loss": 0.5, "inputs": run.total_steps * 64})
     assert [row["inputs"] for row in result_rows(records_in(tmp_path / "runs"))] == [128, 128]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 import mixcoder
 from mixcoder.errors import ExperimentError, RunDirectoryError, TrainingError, WriteError
@@ -19,6 +20,7 @@ from mixcoder.experiments.run_directory import RunDirectory, find_run
 from mixcoder.experiments.spec import Run, read_experiment
 from mixcoder.experiments.training_run import train_run
 from mixcoder.training.trainer import Progress, Trainer
+from mixcoder.training.validation import validation_loss
 from tests.experiments.test_spec import SOUND
 
 
@@ -38,6 +40,7 @@ def test_a_run_leaves_what_the_design_says(tmp_path: Path, run: Run) -> None:
     assert directory.path == tmp_path / "runs" / "mine" / run.directory_name
     assert sorted(path.name for path in directory.path.iterdir()) == [
         ".lock",
+        "checkpoint",
         "config.yml",
         "metrics.jsonl",
         "model.json",
@@ -137,6 +140,26 @@ def test_runs_to_choose_from(tmp_path: Path, run: Run) -> None:
     train_run(read_experiment(path, ["training.steps=1"]).runs[0], tmp_path, ignore)
     with pytest.raises(RunDirectoryError, match="holds 2 runs; name one, such as"):
         find_run(tmp_path / "mine")
+
+
+def test_best_and_final_weights_are_both_there_and_say_which_they_are(tmp_path: Path, run: Run) -> None:
+    def spoil(trainer: Trainer, progress: Progress) -> None:
+        if trainer.total_steps / 2 < progress.step < trainer.total_steps:
+            with torch.no_grad():
+                for parameter in trainer.model.parameters():
+                    parameter.mul_(1.03)
+
+    directory = train_run(run, tmp_path, spoil)
+    rows = [row for row in directory.read_metrics() if "validation_loss" in row]
+    best = min(rows, key=lambda row: row["validation_loss"])
+    assert best["step"] < rows[-1]["step"]
+    data = run.create_source().load()
+    for weights, row in (("best", best), ("final", rows[-1])):
+        model = mixcoder.load(directory.path, weights)  # type: ignore[arg-type]
+        assert validation_loss(model, data.validation, "mse") == pytest.approx(row["validation_loss"])
+    with safe_open(directory.best, framework="pt") as file:
+        assert file.metadata()["weights"] == "best"
+        assert int(file.metadata()["step"]) == best["step"]
 
 
 @pytest.mark.parametrize(

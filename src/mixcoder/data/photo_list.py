@@ -103,12 +103,12 @@ def _photos(lines: Iterable[str]) -> Iterator[Photo]:
         found = shown(", ".join(names), 200)
         raise DataError(f"the table of photos has no column '{missing[0]}', but {found}")
     seen: set[str] = set()
-    for row in csv.DictReader(lines, names, delimiter=delimiter):
+    for number, row in enumerate(csv.DictReader(lines, names, delimiter=delimiter)):
+        if number == _MOST_PHOTOS:
+            raise ValueError(f"more than {_MOST_PHOTOS:,} photos")
         identity, url = row["photo_id"] or "", row["photo_image_url"] or ""
         if not _ID.fullmatch(identity) or identity in seen:
             continue
-        if len(seen) == _MOST_PHOTOS:
-            raise ValueError(f"more than {_MOST_PHOTOS:,} photos")
         seen.add(identity)
         yield Photo(identity, url.strip(), _size(row.get("photo_width"), row.get("photo_height")))
 

@@ -49,7 +49,7 @@ def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
     open_rows = [i for i, result in enumerate(results) if result is None]
     seconds = _calibrated_seconds(experiment.runs, [row["madds"] for row in rows], open_rows)
     for i, (row, run, result) in enumerate(zip(rows, experiment.runs, results, strict=True)):
-        row["minutes"] = result["train_minutes"] if result else run.total_steps * seconds[i] / 60
+        row["minutes"] = (result.get("train_minutes") or 0.0) if result else run.total_steps * seconds[i] / 60
         row["done"] = result is not None
     return rows
 

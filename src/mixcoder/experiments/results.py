@@ -177,8 +177,12 @@ def result_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def _record(run: Run, values: Values, directory: RunDirectory) -> Record:
-    result = directory.read_result() or {}
-    failure = {} if result else directory.read_failure() or {}
+    """A run whose files are damaged has failed; the others are none the worse for it."""
+    try:
+        result = directory.read_result() or {}
+        failure = {} if result else directory.read_failure() or {}
+    except RunDirectoryError as error:
+        return Record(run, values, directory, "failed", {}, str(error))
     state: State = "open"
     if result:
         state = "done"

@@ -4,6 +4,7 @@ runs/<experiment>/<model>-<data>-<hash>/
   config.yml                      the resolved experiment; runs again by itself
   metrics.jsonl                   a line each time the trainer looked up
   checkpoint/latest.safetensors   all that is needed to go on
+  checkpoint/best.safetensors     the weights of the smallest validation loss so far
   model.safetensors, model.json   the trained model, all that `load` needs
   result.json                     how good, how large, how fast, on what
   log.txt, failure.json           of a sweep's worker: what it said, why it failed
@@ -13,24 +14,25 @@ runs/<experiment>/<model>-<data>-<hash>/
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TextIO
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 
 from mixcoder.atomic_file import write_atomically
-from mixcoder.errors import ArgumentError, RunDirectoryError, WriteError
+from mixcoder.errors import RunDirectoryError, WriteError
+from mixcoder.experiments.model_files import DESCRIPTION, load_model, save_model, weights_as_bytes
 from mixcoder.experiments.spec import Run, read_experiment
-from mixcoder.models import Autoencoder, create_model
+from mixcoder.json_file import check_plain_file, read_json_object
+from mixcoder.models import Autoencoder
+from mixcoder.problems import problems_of
 
-MODEL_FORMAT = 1
 _LOCK = ".lock"
 LOCK_SECONDS = 10.0
 """How long to wait for the lock: a worker that lost its sweep may need a moment to save and leave."""
@@ -42,6 +44,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoint = path / "checkpoint" / "latest.safetensors"
+        self.best = path / "checkpoint" / "best.safetensors"
 
     @classmethod
     def of(cls, run: Run, runs: Path) -> RunDirectory:
@@ -105,32 +108,40 @@ class RunDirectory:
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Adds a line to the metrics."""
+        with self._metrics_file() as file:
+            file.write(_line(row))
+
+    def keep_metrics(self) -> None:
+        """Makes the metrics so far outlast the machine: before a checkpoint, which goes on after them."""
+        with self._metrics_file() as file:
+            os.fsync(file.fileno())
+
+    @contextmanager
+    def _metrics_file(self) -> Iterator[TextIO]:
+        path = self.path / "metrics.jsonl"
         try:
-            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(_line(row))
+            with path.open("a", encoding="utf-8") as file:
+                yield file
         except OSError as error:
-            raise WriteError(f"cannot write {self.path / 'metrics.jsonl'}: {error.strerror}") from error
+            raise WriteError(f"cannot write {path}: {error.strerror}") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The metrics so far; a torn last line is left out."""
+        """The metrics so far, without lines that are torn or were never metrics."""
         try:
-            lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+            check_plain_file(self.path / "metrics.jsonl")
+            lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return []
-        return [json.loads(line) for line in lines if line.endswith("}\n")]
+        return [row for row in map(_metrics_row, lines) if row is not None]
 
     def write_model(self, model: Autoencoder, name: str, arguments: dict[str, Any]) -> None:
-        """Saves the trained model as safetensors beside the arguments that build it."""
-        description = {
-            "format": MODEL_FORMAT,
-            "type": name,
-            "arguments": {"image_shape": list(model.image_shape), **arguments},
-        }
-        weights = {
-            key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()
-        }
-        write_atomically(self.path / "model.safetensors", save_tensors(weights))
-        write_atomically(self.path / "model.json", _pretty(description))
+        """Saves the trained model."""
+        save_model(self.path, model, name, arguments)
+
+    def write_best(self, model: Autoencoder, row: dict[str, Any]) -> None:
+        """Keeps the weights that gave a row of the metrics, which they carry with them."""
+        metadata = {"weights": "best", **{key: json.dumps(value) for key, value in row.items()}}
+        write_atomically(self.best, weights_as_bytes(model, metadata))
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Writes the result; its being there means that the run is done."""
@@ -143,12 +154,31 @@ class RunDirectory:
     def read_failure(self) -> dict[str, Any] | None:
         """Why the last try failed, or None."""
         path = self.path / "failure.json"
-        return _read_json(path) if path.is_file() else None
+        return read_json_object(path) if path.is_file() else None
+
+    def is_done(self) -> bool:
+        """Whether a result is there; a damaged one is none, and whoever trains here is told of it."""
+        try:
+            return self.read_result() is not None
+        except RunDirectoryError:
+            return False
 
     def read_result(self) -> dict[str, Any] | None:
-        """The result, or None while the run is not done."""
+        """The result, or None while the run is not done.
+
+        Raises:
+            RunDirectoryError: it is damaged; names the key.
+        """
         path = self.path / "result.json"
-        return _read_json(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        result = read_json_object(path)
+        try:
+            _Result.model_validate(result)
+        except ValidationError as error:
+            keys, problem = problems_of(error, _Result)[0]
+            raise RunDirectoryError(f"{path}: {'.'.join(map(str, keys))}: {problem}") from error
+        return result
 
 
 def find_run(path: Path) -> RunDirectory:
@@ -157,9 +187,9 @@ def find_run(path: Path) -> RunDirectory:
     Raises:
         RunDirectoryError: there is none, or more than one.
     """
-    if (path / "model.json").is_file():
+    if (path / DESCRIPTION).is_file():
         return RunDirectory(path)
-    below = sorted(found.parent for found in path.glob("*/model.json"))
+    below = sorted(found.parent for found in path.glob(f"*/{DESCRIPTION}"))
     if len(below) == 1:
         return RunDirectory(below[0])
     if below:
@@ -167,46 +197,58 @@ def find_run(path: Path) -> RunDirectory:
     raise RunDirectoryError(f"{path}: holds no trained model; name the folder of a finished run")
 
 
-def load(run: str | Path) -> Autoencoder:
+def load(run: str | Path, weights: Literal["final", "best"] = "final") -> Autoencoder:
     """The trained model of a run directory, on the CPU and in evaluation mode.
 
     Args:
         run: the folder of a finished run, or one with a single run below it.
+        weights: "final", those at the end of the run, or "best", those of the smallest validation loss.
 
     Raises:
         RunDirectoryError: there is no finished run, its files are damaged, or it uses a model or a
             mixing layer that is not registered here.
     """
-    path = find_run(Path(run)).path
-    description = _read_json(path / "model.json")
-    try:
-        if description["format"] != MODEL_FORMAT:
-            raise RunDirectoryError(
-                f"{path / 'model.json'}: format {description['format']} is not known here"
-            )
-        model = create_model(description["type"], **description["arguments"])
-    except (KeyError, TypeError) as error:
-        raise RunDirectoryError(f"{path / 'model.json'}: does not describe a model ({error})") from error
-    except ArgumentError as error:
-        raise RunDirectoryError(f"{path / 'model.json'}: {error}") from error
-    try:
-        model.load_state_dict(load_tensors((path / "model.safetensors").read_bytes()))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunDirectoryError(
-            f"{path / 'model.safetensors'}: are not this model's weights ({reason})"
-        ) from error
-    return model.eval()
+    directory = find_run(Path(run))
+    return load_model(directory.path, directory.best if weights == "best" else None)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+class _Result(BaseModel):
+    """What tables, curves and pages rely on in a result."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    validation_loss: float
+    best_validation_loss: float | None = None
+    psnr: float | None = None
+    ssim: float | None = None
+    inputs: int | None = None
+    params: int | None = None
+    madds: int | None = None
+    latent_shape: list[int] | None = None
+    compression_ratio: float | None = None
+    train_minutes: float | None = None
+    throughput: float | None = None
+    hardware: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+
+
+class _MetricsRow(BaseModel):
+    """A line of the metrics."""
+
+    model_config = ConfigDict(strict=True)
+
+    step: int
+    inputs: int
+    training_loss: float
+    learning_rate: float
+    validation_loss: float | None = None
+
+
+def _metrics_row(line: str) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunDirectoryError(f"{path}: is not readable JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise RunDirectoryError(f"{path}: is not a JSON object")
-    return content
+        return _MetricsRow.model_validate_json(line).model_dump(exclude_none=True)
+    except ValidationError:
+        return None
 
 
 def _line(row: dict[str, Any]) -> str:

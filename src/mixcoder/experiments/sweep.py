@@ -93,7 +93,7 @@ def run_sweep(
     """
     states = [RunState(run, RunDirectory.of(run, runs)) for run in experiment.runs]
     for state in states:
-        if state.directory.read_result():
+        if state.directory.is_done():
             state.state = "done"
     waiting = [state for state in states if state.state == "waiting"]
     workers: list[_Worker] = []
@@ -137,7 +137,7 @@ def _start(state: RunState, runs: Path, slot: int, jobs: int, device: str, plugi
 
 def _finish(worker: _Worker) -> None:
     state, status = worker.state, worker.process.returncode
-    if status == 0 and state.directory.read_result():
+    if status == 0 and state.directory.is_done():
         state.state = "done"
         return
     state.state = "failed"

@@ -6,6 +6,7 @@ Run ─▶ seeds ─▶ model, data ─▶ Trainer ─▶ Progress ─▶ metric
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import signal
@@ -73,25 +74,40 @@ def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") ->
 
 
 def _train(trainer: Trainer, directory: RunDirectory, observer: Observer) -> None:
-    """Trains to the end from the checkpoint, where there is one, and keeps metrics and checkpoint."""
+    """Trains to the end from the checkpoint, where there is one, and keeps metrics and checkpoints."""
     if directory.checkpoint.exists():
         trainer.restore(directory.checkpoint)
     directory.truncate_metrics(trainer.step)
+    best_loss = min(_validation_losses(directory), default=math.inf)
 
     with _deferred_interrupt() as is_interrupted:
         next_save = time.perf_counter() + CHECKPOINT_SECONDS
         for progress in trainer.run():
-            directory.append_metrics(_metrics(progress))
+            row = _metrics(progress)
+            directory.append_metrics(row)
+            if progress.validation_loss is not None and progress.validation_loss < best_loss:
+                best_loss = progress.validation_loss
+                directory.write_best(trainer.model, row)
             observer(trainer, progress)
             if is_interrupted() or time.perf_counter() > next_save:
-                start = time.perf_counter()
-                trainer.save(directory.checkpoint)
-                end = time.perf_counter()
-                next_save = end + max(CHECKPOINT_SECONDS, (end - start) / _CHECKPOINT_SHARE)
+                next_save = _save(trainer, directory)
             if is_interrupted():
                 raise TrainingError(
                     f"interrupted after {progress.inputs:,} inputs; the same command goes on from there"
                 )
+
+
+def _save(trainer: Trainer, directory: RunDirectory) -> float:
+    """Saves a checkpoint; says when the next one is due."""
+    start = time.perf_counter()
+    directory.keep_metrics()
+    trainer.save(directory.checkpoint)
+    end = time.perf_counter()
+    return end + max(CHECKPOINT_SECONDS, (end - start) / _CHECKPOINT_SHARE)
+
+
+def _validation_losses(directory: RunDirectory) -> list[float]:
+    return [row["validation_loss"] for row in directory.read_metrics() if "validation_loss" in row]
 
 
 def _create_trainer(run: Run, device: torch.device) -> Trainer:
@@ -171,7 +187,7 @@ def _metrics(progress: Progress) -> dict[str, Any]:
 def _result(run: Run, trainer: Trainer, directory: RunDirectory, wall_seconds: float) -> dict[str, Any]:
     """What came out, in the words that every listing uses."""
     model, clock = trainer.model, trainer.clock
-    losses = [row["validation_loss"] for row in directory.read_metrics() if "validation_loss" in row]
+    losses = _validation_losses(directory)
     quality = measure_quality(model, trainer.data.validation)
     return {
         "name": run.experiment,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mixcoder.errors import ArgumentError, MixcoderError
+from mixcoder.errors import ArgumentError, MixcoderError, first_line
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.registry import Registry
 from mixcoder.signatures import checked_arguments
@@ -12,6 +12,7 @@ from mixcoder.signatures import checked_arguments
 MODELS: Registry[type[Autoencoder]] = Registry("model", "type")
 register_model = MODELS.register
 LARGEST_SIZE = 1_000_000
+MOST_LAYERS = 256
 
 
 def create_model(name: str, /, **arguments: Any) -> Autoencoder:
@@ -30,16 +31,18 @@ def create_model(name: str, /, **arguments: Any) -> Autoencoder:
     except MixcoderError:
         raise
     except Exception as error:  # torch's own words for numbers beyond it, or a plugin's mistake
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise ArgumentError("", f"model '{name}' cannot be built with these numbers ({reason})") from error
 
 
 def check_positive(argument: str, *numbers: int) -> None:
-    """Refuses numbers below one and beyond a million.
+    """Refuses numbers below one and beyond a million, and more of them than a small model has layers.
 
     Raises:
         ArgumentError: names the argument and the number.
     """
+    if len(numbers) > MOST_LAYERS:
+        raise ArgumentError(argument, f"must be at most {MOST_LAYERS} numbers, got {len(numbers):,}")
     for number in numbers:
         if type(number) is not int or not 1 <= number <= LARGEST_SIZE:
             raise ArgumentError(argument, f"must be a whole number from 1 to {LARGEST_SIZE:,}, got {number}")

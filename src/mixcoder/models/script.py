@@ -39,6 +39,7 @@ _TOKEN = re.compile(
 _MAX_NUMBER = 65_536
 _MAX_SKIP_LAYERS = 64
 _MAX_STEPS = 1_000
+_MAX_CONVOLUTIONS = 512
 
 
 # ── the language: text → steps ───────────────────────────────────────────────────────────────────────
@@ -161,7 +162,7 @@ def plan_script(script: str, image_shape: ImageShape) -> tuple[list[Stage], tupl
         ScriptError: a step that does not fit, with the numbers that clash and those that would fit.
     """
     channels, height, width = image_shape
-    skip_layers = 0
+    skip_layers = convolutions = 0
     stages: list[Stage] = []
     for step in parse_script(script):
         if step.word == "scl":
@@ -174,7 +175,9 @@ def plan_script(script: str, image_shape: ImageShape) -> tuple[list[Stage], tupl
         else:
             out_channels = _changed_channels(channels, step, script)
             stages.append(Convolution(channels, out_channels, skip_layers))
-            channels = out_channels
+            channels, convolutions = out_channels, convolutions + 1 + skip_layers
+            if convolutions > _MAX_CONVOLUTIONS:
+                raise ScriptError(f"has more than {_MAX_CONVOLUTIONS} convolutions", script, step.position)
     if not any(isinstance(stage, Convolution) for stage in stages):
         raise ArgumentError("script", "has no convolution to train; add one, such as 'ch=1'")
     return stages, (channels, height, width)

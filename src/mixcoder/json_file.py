@@ -1,0 +1,41 @@
+"""JSON files that somebody else may have written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mixcoder.errors import RunDirectoryError, first_line
+
+LARGEST_BYTES = 16 << 20
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object that `path` holds.
+
+    Raises:
+        RunDirectoryError: it is not a plain file, too large, not JSON, nested too deep, or not an object.
+    """
+    try:
+        check_plain_file(path)
+        with path.open("rb") as file:
+            content = file.read(LARGEST_BYTES + 1)
+        if len(content) > LARGEST_BYTES:
+            raise RunDirectoryError(f"{path}: is longer than {LARGEST_BYTES:,} bytes")
+        value = json.loads(content.decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunDirectoryError(f"{path}: is not readable JSON ({first_line(error)})") from error
+    if not isinstance(value, dict):
+        raise RunDirectoryError(f"{path}: is not a JSON object")
+    return value
+
+
+def check_plain_file(path: Path) -> None:
+    """Refuses what would be waited for or read for ever, such as a pipe or a device.
+
+    Raises:
+        RunDirectoryError: it is no plain file, nor a link to one.
+    """
+    if path.exists() and not path.is_file():
+        raise RunDirectoryError(f"{path}: is not a plain file")
