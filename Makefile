@@ -31,6 +31,10 @@ check: $(VENV)/.check ## lint, format and type checks
 bench: $(VENV)/.bench ## images/s of training against plain PyTorch and JAX
 	$(BIN)/python -m benchmarks.throughput
 
+.PHONY: faults
+faults: $(VENV)/.test ## kill training runs at random, many times; none may be lost or end otherwise
+	$(BIN)/python -m tests.faults.kills
+
 .PHONY: bench-data
 bench-data: $(VENV)/.core ## crops a second and memory of packing, on the images in FOLDER
 	$(BIN)/python -m benchmarks.crops $(FOLDER)

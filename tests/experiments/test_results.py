@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -200,3 +201,51 @@ def test_inputs_of_runs_of_differing_length_are_those_seen(tmp_path: Path) -> No
         directory.write_config(run)
         directory.write_result({"validation_loss": 0.5, "inputs": run.total_steps * 64})
     assert [row["inputs"] for row in result_rows(records_in(tmp_path / "runs"))] == [128, 128]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "is not readable JSON"),
+        ("[]", "is not a JSON object"),
+        ("{}", "validation_loss: is missing"),
+        ('{"validation_loss": "small"}', "validation_loss: must be a number, not the text 'small'"),
+        ('{"validation_loss": 0.5, "latent_shape": [3, "a"]}', "latent_shape.1: must be a whole number"),
+        ('{"validation_loss": 0.5, "hardware": 3}', "hardware: must be a map"),
+    ],
+)
+def test_a_damaged_result_is_told_and_hides_no_other(tmp_path: Path, content: str, sentence: str) -> None:
+    directories = []
+    for seed in (0, 1):
+        (tmp_path / "x.yml").write_text(
+            "name: mine\ndata: {source: digits}\n"
+            "model: {type: cnn, channels: [3], kernel_size: 3, latent_dim: 3}\n"
+            f"training: {{steps: 2, seed: {seed}}}\n"
+        )
+        [run] = read_experiment(tmp_path / "x.yml").runs
+        directories.append(RunDirectory.of(run, tmp_path / "runs"))
+        directories[-1].write_config(run)
+        directories[-1].write_result({"validation_loss": 0.5})
+    (directories[0].path / "result.json").write_text(content)
+    damaged, sound = result_rows(records_in(tmp_path / "runs"))
+    assert (sound["state"], sound["validation_loss"]) == ("done", 0.5)
+    assert damaged["state"] == "failed"
+    assert sentence in damaged["reason"]
+    assert not directories[0].is_done()
+    with pytest.raises(RunDirectoryError):
+        directories[0].read_result()
+
+
+def test_lines_that_are_no_metrics_are_left_out(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    row = {"step": 1, "inputs": 64, "training_loss": 0.5, "learning_rate": 0.001}
+    lines = [
+        json.dumps(row),
+        "\0\0\0",
+        "[]",
+        '{"step": 2}',
+        '{"step": "2"}',
+        json.dumps({**row, "step": 3})[:-9],
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    assert directory.read_metrics() == [row]

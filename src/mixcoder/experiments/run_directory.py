@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 
-from mixcoder.atomic_file import write_atomically
+from mixcoder.atomic_file import remove_parts, write_atomically
 from mixcoder.errors import RunDirectoryError, WriteError
 from mixcoder.experiments.model_files import DESCRIPTION, load_model, save_model, weights_as_bytes
 from mixcoder.experiments.spec import Run, read_experiment
@@ -71,6 +71,7 @@ class RunDirectory:
             reason = (error.strerror or str(error)).lower()
             raise WriteError(f"cannot write {self.path}: {reason}") from error
         try:
+            remove_parts(self.path)
             yield
         finally:
             lock.release()

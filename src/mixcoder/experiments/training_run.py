@@ -32,7 +32,7 @@ from mixcoder.training.trainer import Progress, Trainer
 
 CHECKPOINT_SECONDS = 5.0
 """The shortest time between two checkpoints; a large model, whose checkpoints take long, has fewer."""
-_CHECKPOINT_SHARE = 0.02
+CHECKPOINT_SHARE = 0.02
 """How much of a run's time its checkpoints may take."""
 SWEEP_VARIABLE = "MIXCODER_SWEEP"
 """Tells a sweep's workers the process that is to be their parent."""
@@ -103,7 +103,7 @@ def _save(trainer: Trainer, directory: RunDirectory) -> float:
     directory.keep_metrics()
     trainer.save(directory.checkpoint)
     end = time.perf_counter()
-    return end + max(CHECKPOINT_SECONDS, (end - start) / _CHECKPOINT_SHARE)
+    return end + max(CHECKPOINT_SECONDS, (end - start) / CHECKPOINT_SHARE)
 
 
 def _validation_losses(directory: RunDirectory) -> list[float]:
