@@ -133,7 +133,7 @@ class RunDirectory:
             lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return []
-        return [row for row in map(_metrics_row, lines) if row is not None]
+        return [row for row in map(metrics_row, lines) if row is not None]
 
     def write_model(self, model: Autoencoder, name: str, arguments: dict[str, Any]) -> None:
         """Saves the trained model."""
@@ -241,11 +241,12 @@ class _MetricsRow(BaseModel):
     step: int
     inputs: int
     training_loss: float
-    learning_rate: float
+    learning_rate: float | None = None
     validation_loss: float | None = None
 
 
-def _metrics_row(line: str) -> dict[str, Any] | None:
+def metrics_row(line: str) -> dict[str, Any] | None:
+    """A line of the metrics; None for what is torn or never was one."""
     try:
         return _MetricsRow.model_validate_json(line).model_dump(exclude_none=True)
     except ValidationError:

@@ -9,7 +9,6 @@ All state is on disk: started again after any end, a sweep skips what is done an
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -24,7 +23,7 @@ import torch
 
 from mixcoder.errors import TrainingError
 from mixcoder.experiments.matrix import label
-from mixcoder.experiments.run_directory import RunDirectory
+from mixcoder.experiments.run_directory import RunDirectory, metrics_row
 from mixcoder.experiments.spec import Experiment, Run
 from mixcoder.experiments.training_run import SWEEP_VARIABLE
 
@@ -166,11 +165,8 @@ def _last_line(path: Path) -> str:
 
 
 def _last_metrics(path: Path) -> dict[str, Any] | None:
-    for line in reversed(_tail(path / "metrics.jsonl").splitlines(keepends=True)):
-        if line.startswith("{") and line.endswith("}\n"):
-            metrics: dict[str, Any] = json.loads(line)
-            return metrics
-    return None
+    rows = map(metrics_row, reversed(_tail(path / "metrics.jsonl").splitlines()))
+    return next((row for row in rows if row is not None), None)
 
 
 def _tail(path: Path) -> str:
