@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mixcoder.data import DataSource, ImageData, ImageSplit, load_data, register_source
     from mixcoder.errors import MixcoderError
     from mixcoder.experiments.run_directory import load
+    from mixcoder.export.onnx import export_onnx
+    from mixcoder.inference import Codes, Score, decode, encode, score, walk
     from mixcoder.models import Autoencoder, MixingLayer, create_model, register_mixer, register_model
     from mixcoder.report.pictures import reconstruction_grid
     from mixcoder.training.trainer import train
@@ -24,36 +26,50 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Autoencoder": "mixcoder.models",
+    "Codes": "mixcoder.inference",
     "DataSource": "mixcoder.data",
     "ImageData": "mixcoder.data",
     "ImageSplit": "mixcoder.data",
     "MixcoderError": "mixcoder.errors",
     "MixingLayer": "mixcoder.models",
+    "Score": "mixcoder.inference",
     "create_model": "mixcoder.models",
+    "decode": "mixcoder.inference",
+    "encode": "mixcoder.inference",
+    "export_onnx": "mixcoder.export.onnx",
     "load": "mixcoder.experiments.run_directory",
     "load_data": "mixcoder.data",
     "reconstruction_grid": "mixcoder.report.pictures",
     "register_mixer": "mixcoder.models",
     "register_model": "mixcoder.models",
     "register_source": "mixcoder.data",
+    "score": "mixcoder.inference",
     "train": "mixcoder.training.trainer",
+    "walk": "mixcoder.inference",
 }
 
 __all__ = [
     "Autoencoder",
+    "Codes",
     "DataSource",
     "ImageData",
     "ImageSplit",
     "MixcoderError",
     "MixingLayer",
+    "Score",
     "create_model",
+    "decode",
+    "encode",
+    "export_onnx",
     "load",
     "load_data",
     "reconstruction_grid",
     "register_mixer",
     "register_model",
     "register_source",
+    "score",
     "train",
+    "walk",
 ]
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mixcoder.errors import WriteError
@@ -27,11 +29,22 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         WriteError: it could not be written, or not for certain.
     """
+    with swapped_in(path) as part:
+        _write_through(part, content)
+
+
+@contextmanager
+def swapped_in(path: Path) -> Iterator[Path]:
+    """Where to write, and sync, a new file that takes the place of `path` when the `with` block ends well.
+
+    Raises:
+        WriteError: an OSError came up in the block or after it.
+    """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _write_through(part, content)
+            yield part
             os.replace(part, path)  # noqa: PTH105 - one module for all calls, so that tests can fail each
         finally:
             part.unlink(missing_ok=True)

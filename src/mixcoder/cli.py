@@ -12,14 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from mixcoder.errors import ArgumentError, DataError, MixcoderError, TrainingError
+from mixcoder.commands import using
+from mixcoder.commands.choosing import chosen_records
+from mixcoder.commands.options import (
+    DeviceOption,
+    Format,
+    FormatOption,
+    RunsOption,
+    SourceArgument,
+    WhereOption,
+)
+from mixcoder.commands.printing import print_rows
+from mixcoder.errors import DataError, MixcoderError, TrainingError
 
 if TYPE_CHECKING:
     from mixcoder.data import DataSource
     from mixcoder.experiments.results import Record
-    from mixcoder.experiments.run_directory import RunDirectory
     from mixcoder.experiments.spec import Experiment, Run
-    from mixcoder.report.table import Column
 
 app = typer.Typer(
     name="mixcoder",
@@ -34,19 +43,12 @@ data_app = typer.Typer(help="The data sources: list, fetch, verify.", no_args_is
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.add_typer(experiments_app, name="experiments")
+for command in using.COMMANDS:
+    app.command()(command)
 
 
 _plugins: list[str] = []
 """What `--plugin` named, for the workers of a sweep."""
-
-
-class Format(StrEnum):
-    """How a listing is printed."""
-
-    text = "text"
-    md = "md"
-    csv = "csv"
-    json = "json"
 
 
 class Against(StrEnum):
@@ -63,15 +65,9 @@ class Cost(StrEnum):
     madds = "madds"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", help="text, md, csv or json")]
-SourceArgument = Annotated[Path, typer.Argument(help="experiment file, or a folder of runs")]
-WhereOption = Annotated[
-    list[str] | None, typer.Option(help="only these runs, such as mixer=cnn or 'ks>=5'; can be repeated")
-]
 SourceArguments = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="such as path=photos for folder")
 ]
-RunsOption = Annotated[Path, typer.Option("--runs", help="folder of all run directories")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -109,7 +105,7 @@ def run(
     ] = None,
     runs: RunsOption = Path("runs"),
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=256, help="runs side by side")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    device: DeviceOption = "auto",
     format: FormatOption = Format.text,
 ) -> None:
     """Train what of an experiment file is not done yet, and print the result table."""
@@ -137,7 +133,7 @@ def plan(
 
     experiment = read_experiment(file, overrides or [])
     rows = plan_rows(experiment, runs)
-    _print_rows(rows, [*value_columns([run.values for run in experiment.runs]), *PLAN_COLUMNS], format)
+    print_rows(rows, [*value_columns([run.values for run in experiment.runs]), *PLAN_COLUMNS], format)
     if format is Format.text:
         left = sum(row["minutes"] for row in rows if not row["done"])
         done = sum(row["done"] for row in rows)
@@ -179,7 +175,7 @@ def table(
         for key in keys:
             check_key("columns", key, known)
         rows = [{key: row.get(key) for key in keys} for row in rows]
-    _print_rows(rows, columns_of(keys, values), format)
+    print_rows(rows, columns_of(keys, values), format)
 
 
 @app.command()
@@ -194,7 +190,7 @@ def plot(
     """Draw training and validation loss of all runs, or what the loss costs."""
     from mixcoder.report.curves import loss_curves, pareto_plot, save_figure
 
-    records = _chosen_records(source, overrides, runs, where)
+    records = chosen_records(source, overrides, runs, where)
     save_figure(pareto_plot(records, pareto.value) if pareto else loss_curves(records), output)
     print(output)
 
@@ -210,28 +206,7 @@ def report(
     """Write one page, which works offline, with all that is known of an experiment."""
     from mixcoder.report.page import write_page
 
-    write_page(_chosen_records(source, overrides, runs, where), output)
-    print(output)
-
-
-@app.command()
-def reconstruct(
-    run: Annotated[Path, typer.Argument(help="directory of a finished run, or of several with --where")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="picture to write")],
-    where: WhereOption = None,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="how many validation images")] = 32,
-    scale: Annotated[int | None, typer.Option(min=1, max=64, help="picture pixels for each pixel")] = None,
-) -> None:
-    """Draw validation images with their reconstructions below, eight a row."""
-    from mixcoder.data import to_float
-    from mixcoder.experiments.run_directory import find_run, load
-    from mixcoder.report.pictures import reconstruction_grid, save_picture
-
-    directory = _only_run(run, where) if where else find_run(run)
-    model = load(directory.path)
-    data = directory.read_run().create_source().load()
-    grid = reconstruction_grid(model, to_float(data.validation.images[:count]), scale)
-    save_picture(grid, output)
+    write_page(chosen_records(source, overrides, runs, where), output)
     print(output)
 
 
@@ -250,7 +225,7 @@ def models_ls(format: FormatOption = Format.text) -> None:
     rows += [
         {"kind": "activation", "name": name, "summary": ACTIVATIONS[name].__name__} for name in ACTIVATIONS
     ]
-    _print_rows(rows, [Column("kind", "kind"), Column("name", "name"), Column("summary", "summary")], format)
+    print_rows(rows, [Column("kind", "kind"), Column("name", "name"), Column("summary", "summary")], format)
 
 
 @models_app.command("show")
@@ -280,7 +255,7 @@ def models_show(
         Column("output_shape", "output shape", shape),
         Column("params", "params", count, is_number=True),
     ]
-    _print_rows(layer_rows(model), columns, format)
+    print_rows(layer_rows(model), columns, format)
     if format is Format.text:
         print(f"{name}: {', '.join(f'{key}={value}' for key, value in chosen.items())}")
         print(
@@ -301,7 +276,7 @@ def experiments_ls(format: FormatOption = Format.text) -> None:
         Column("expected", "expected"),
         Column("time", "time"),
     ]
-    _print_rows(shipped_rows(), columns, format)
+    print_rows(shipped_rows(), columns, format)
 
 
 @experiments_app.command("cp")
@@ -328,7 +303,7 @@ def data_ls(format: FormatOption = Format.text) -> None:
         Column("image_shape", "image shape", shape),
         Column("status", "status"),
     ]
-    _print_rows(rows, columns, format)
+    print_rows(rows, columns, format)
 
 
 @data_app.command("fetch")
@@ -364,7 +339,7 @@ def data_verify(
     from mixcoder.report.table import Column
 
     rows = _create_source(name, arguments).verify()
-    _print_rows(rows, [Column("file", "file"), Column("verdict", "verdict")], format)
+    print_rows(rows, [Column("file", "file"), Column("verdict", "verdict")], format)
     if any(row["verdict"].startswith("damaged") for row in rows):
         raise DataError(f"{name} is damaged; delete the files named above and run mixcoder data fetch {name}")
 
@@ -430,32 +405,7 @@ def _print_results(records: Sequence[Record], format: Format) -> None:
     from mixcoder.report.table import columns_of, default_keys
 
     rows, values = result_rows(records), [record.values for record in records]
-    _print_rows(rows, columns_of(default_keys(rows, values), values), format)
-
-
-def _chosen_records(
-    source: Path, overrides: list[str] | None, runs: Path, conditions: list[str] | None
-) -> list[Record]:
-    """The records for which every condition holds, at least one."""
-    from mixcoder.experiments.results import read_records, result_rows
-    from mixcoder.experiments.rows import where
-
-    records = read_records(source, overrides or [], runs)
-    rows = result_rows(records)
-    kept = {id(row) for row in where(rows, *(conditions or []))}
-    records = [record for record, row in zip(records, rows, strict=True) if id(row) in kept]
-    if not records:
-        raise ArgumentError("where", f"no run fits {' and '.join(conditions or [])}")
-    return records
-
-
-def _only_run(folder: Path, conditions: list[str]) -> RunDirectory:
-    """The run below a folder for which every condition holds."""
-    records = _chosen_records(folder, None, folder, conditions)
-    if len(records) > 1:
-        names = "; ".join(record.name for record in records)
-        raise ArgumentError("where", f"{len(records)} runs fit {' and '.join(conditions)}: {names}")
-    return records[0].directory
+    print_rows(rows, columns_of(default_keys(rows, values), values), format)
 
 
 def _source_row(name: str) -> dict[str, Any]:
@@ -474,19 +424,6 @@ def _create_source(name: str, arguments: Sequence[str] | None) -> DataSource:
     from mixcoder.experiments.yaml_file import parse_assignment
 
     return create_source(name, **dict(map(parse_assignment, arguments or [])))
-
-
-def _print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[Column], format: Format) -> None:
-    from mixcoder.report.table import print_table, to_csv, to_json, to_markdown
-
-    if format is Format.json:
-        print(to_json(rows))
-    elif format is Format.csv:
-        print(to_csv(rows, columns))
-    elif format is Format.md:
-        print(to_markdown(rows, columns))
-    else:
-        print_table(rows, columns, Console(width=None if sys.stdout.isatty() else 200))
 
 
 if __name__ == "__main__":

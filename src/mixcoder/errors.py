@@ -66,6 +66,12 @@ class WriteError(MixcoderError):
     exit_status = 1
 
 
+class ExportError(MixcoderError):
+    """A model cannot be given to other programs."""
+
+    exit_status = 1
+
+
 class TrainingError(MixcoderError):
     """A training run cannot go on."""
 

@@ -61,17 +61,22 @@ def list_images(place: str) -> Listing:
     return Listing(files, refused, digest.hexdigest())
 
 
+def is_pattern(place: str) -> bool:
+    """Whether `place` stands for files whose names fit, such as `photos/**/*.jpg`."""
+    return bool(_MAGIC.intersection(place))
+
+
 def _found(place: str) -> tuple[Path, list[Path]]:
     """The root, and the files below it."""
     root = Path(place).expanduser()
     try:
         if root.is_dir():
             return root, list(_walk(root))
-        if not _MAGIC.intersection(place):
+        if not is_pattern(place):
             what = "is a file, not a folder" if root.exists() else "there is no such folder"
             raise DataError(f"{shown(place, 200)}: {what}")
         parts = root.parts
-        fixed = next(i for i, part in enumerate(parts) if _MAGIC.intersection(part))
+        fixed = next(i for i, part in enumerate(parts) if is_pattern(part))
         root, pattern = Path(*parts[:fixed]), "/".join(parts[fixed:])
         if not root.is_dir():
             raise DataError(f"{shown(place, 200)}: there is no such folder")

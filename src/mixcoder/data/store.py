@@ -21,9 +21,7 @@ import json
 import os
 import warnings
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,15 +32,16 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mixcoder.data.ahead import map_ahead
 from mixcoder.data.decode import ImageError, Pixels
 from mixcoder.data.progress import Progress
 from mixcoder.errors import DataError, WriteError
+from mixcoder.safetensors_header import Entry, safetensors_header
 
 _HEADER_BYTES = 4096
 _READ_BYTES = 1 << 20
 _SYNC_IMAGES = 256
 _WORD = 8
-_MAX_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -225,34 +224,25 @@ class _Packing:
         }
         start = pixels.tell()
         pixels.write(bytes(-(start - _HEADER_BYTES) % _WORD))  # so that the numbers behind lie on whole words
-        tensors = {
-            "pixels": ("U8", [pixels.tell() - _HEADER_BYTES], b""),
-            "offsets": ("I64", [len(images)], ends[:-1].tobytes()),
-            "sizes": (
-                "I64",
-                [len(images), 2],
-                np.array([(entry["height"], entry["width"]) for entry in images], dtype=np.int64).tobytes(),
-            ),
-        }
+        sizes = np.array([(entry["height"], entry["width"]) for entry in images], dtype=np.int64)  # (N, 2)
         text = json.dumps(index).encode()
-        tensors["index"] = ("U8", [len(text)], text)
-        header: dict[str, Any] = {}
-        begin = 0
-        for name, (dtype, shape, content) in tensors.items():
+        header = {
+            "pixels": Entry("U8", (pixels.tell() - _HEADER_BYTES,)),
+            "offsets": Entry("I64", (len(images),)),
+            "sizes": Entry("I64", sizes.shape),
+            "index": Entry("U8", (len(text),)),
+        }
+        for content in (ends[:-1].tobytes(), sizes.tobytes(), text):
             pixels.write(content)
-            end = pixels.tell() - _HEADER_BYTES
-            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
-            begin = end
         pixels.flush()
-        header["__metadata__"] = {
+        metadata = {
             "format": "mixcoder image store 1",
             "channels": str(images[0]["channels"]),
             "key": self.key,
             "sha256": _sha256(self.pixels_path),
         }
-        room = _HEADER_BYTES - 8
         pixels.seek(0)
-        pixels.write(room.to_bytes(8, "little") + json.dumps(header).encode().ljust(room))
+        pixels.write(safetensors_header(header, metadata, _HEADER_BYTES))
         pixels.flush()
         os.fsync(pixels.fileno())
 
@@ -270,19 +260,9 @@ def _decoded(names: Sequence[str], decode: Callable[[str], Pixels]) -> Iterator[
         entry = {"name": name, "channels": channels, "height": height, "width": width}
         return {**entry, "bytes": len(content), "crc": zlib.crc32(content)}, content
 
-    workers = min(_MAX_WORKERS, os.cpu_count() or 1)
-    waiting: deque[Future[tuple[dict[str, Any], bytes]]] = deque()
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a decoder's doubts about an image that it decodes all the same
-        try:
-            for name in names:
-                waiting.append(pool.submit(attempt, name))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        yield from map_ahead(attempt, names)
 
 
 def _record(pixels: BinaryIO, journal: BinaryIO, pending: list[dict[str, Any]]) -> None:

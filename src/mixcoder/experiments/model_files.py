@@ -11,6 +11,7 @@ taken for a number that the files do not hold.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,15 @@ def weights_as_bytes(model: Autoencoder, metadata: dict[str, str] | None = None)
     """A model's weights as safetensors."""
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     return save_tensors(weights, metadata)
+
+
+def weights_hash(model: Autoencoder) -> str:
+    """SHA-256 (hex) of a model's weights: which model this is."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_model(folder: Path, weights: Path | None = None) -> Autoencoder:

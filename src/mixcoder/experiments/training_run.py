@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from mixcoder.errors import ArgumentError, ExperimentError, TrainingError, first_line
+from mixcoder.device import resolve_device
+from mixcoder.errors import ArgumentError, ExperimentError, TrainingError
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import Run
 from mixcoder.models.cost import count_madds
@@ -62,7 +63,7 @@ def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") ->
         return directory
     started = time.perf_counter()
     with telling_of_memory(run.recipe.batch_size):
-        trainer = _create_trainer(run, _resolve_device(device))
+        trainer = _create_trainer(run, resolve_device(device))
         with directory.locked():
             if directory.read_result() is not None:  # by the process that we waited for
                 return directory
@@ -120,19 +121,6 @@ def _create_trainer(run: Run, device: torch.device) -> Trainer:
         return Trainer(model, data, run.recipe)
     except ArgumentError as error:
         raise ExperimentError([f"training.{error.argument}: {error.message}"]) from None
-
-
-def _resolve_device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-        torch.zeros(1, device=resolved).item()
-    except Exception as error:
-        raise ArgumentError(
-            "device", f"'{device}' cannot be used here ({first_line(error)}); 'auto' or 'cpu' can"
-        ) from None
-    return resolved
 
 
 @contextmanager

@@ -17,6 +17,7 @@ COLUMNS = 8
 _GAP = 2
 _ROW_GAP = 10
 _WHITE = 255
+_FRAME_MILLISECONDS = 100
 _FORMATS = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -40,7 +41,7 @@ def reconstruction_grid(model: Autoencoder, images: Tensor, scale: int | None = 
     """
     with torch.inference_mode():
         reconstructions = model(images).clamp(0, 1)
-    scale = scale or max(1, round(64 / images.shape[2]))
+    scale = scale or _readable_scale(images.shape[2])
     originals, copies = (_to_bytes(batch) for batch in (images, reconstructions))
 
     _, height, width, _ = originals.shape
@@ -55,6 +56,58 @@ def reconstruction_grid(model: Autoencoder, images: Tensor, scale: int | None = 
         grid.paste(_picture(original, scale), (left, top))
         grid.paste(_picture(copy, scale), (left, top + height * scale + _GAP))
     return grid
+
+
+def picture_grid(images: Tensor, scale: int | None = None) -> Image.Image:
+    """A picture of images, eight a row.
+
+    Args:
+        images: (N, C, H, W) float in [0, 1], C being 1 or 3; N at least 1.
+        scale: as for `reconstruction_grid`.
+    """
+    return _grid(images, scale, COLUMNS)
+
+
+def picture_row(images: Tensor, scale: int | None = None) -> Image.Image:
+    """A picture of images side by side; arguments as for `picture_grid`."""
+    return _grid(images, scale, len(images))
+
+
+def _grid(images: Tensor, scale: int | None, columns: int) -> Image.Image:
+    height, width = images.shape[2:]
+    scale = scale or _readable_scale(height)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    step_x, step_y = width * scale + _GAP, height * scale + _GAP
+    grid = Image.new("RGB", (columns * step_x + _GAP, rows * step_y + _GAP), (_WHITE, _WHITE, _WHITE))
+    for i, image in enumerate(_to_bytes(images)):
+        row, column = divmod(i, columns)
+        grid.paste(_picture(image, scale), (_GAP + column * step_x, _GAP + row * step_y))
+    return grid
+
+
+def to_picture(image: Tensor, scale: int = 1) -> Image.Image:
+    """One image (C, H, W), float and clipped to [0, 1], as a picture."""
+    return _picture(_to_bytes(image[None].clamp(0, 1))[0], scale)
+
+
+def save_animation(images: Tensor, path: Path, scale: int | None = None) -> None:
+    """Writes images as a GIF that plays them there and back, over and over, whole or not at all.
+
+    Args:
+        images: (N, C, H, W) float in [0, 1], C being 1 or 3; at least two.
+        path: what to write.
+        scale: as for `reconstruction_grid`.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    scale = scale or _readable_scale(images.shape[2])
+    there = [to_picture(image, scale) for image in images]
+    first, *others = [*there, *there[-2:0:-1]]
+    content = BytesIO()
+    first.save(content, "GIF", save_all=True, append_images=others, duration=_FRAME_MILLISECONDS, loop=0)
+    write_atomically(path, content.getvalue())
 
 
 def tile(images: Tensor) -> Image.Image:
@@ -88,6 +141,11 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     except (OSError, ValueError) as error:
         raise ArgumentError("output", f"this picture cannot be a {picture_format} ({error})") from error
     write_atomically(path, content.getvalue())
+
+
+def _readable_scale(height: int) -> int:
+    """Picture pixels for each pixel of an image, so that it is about 64 high."""
+    return max(1, round(64 / height))
 
 
 def _to_bytes(images: Tensor) -> Tensor:

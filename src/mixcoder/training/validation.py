@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mixcoder.data.images import ImageSplit, to_float
-from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.models.autoencoder import Autoencoder, ImageShape
 from mixcoder.training.losses import LOSSES
 
 _LARGEST_BATCH = 500
@@ -48,6 +49,11 @@ def evaluating(model: Autoencoder, device: torch.device) -> Iterator[None]:
 
 def validation_batches(split: ImageSplit) -> Iterator[Tensor]:
     """All images in order, (B, C, H, W) uint8, as many at a time as memory is sure to bear."""
-    size = max(1, min(_LARGEST_BATCH, _BATCH_NUMBERS // split.images[0].numel()))
+    size = safe_batch_size(split.image_shape)
     for start in range(0, len(split), size):
         yield split.images[start : start + size]
+
+
+def safe_batch_size(image_shape: ImageShape) -> int:
+    """As many images (C, H, W) as memory is sure to bear in one pass without gradients."""
+    return max(1, min(_LARGEST_BATCH, _BATCH_NUMBERS // math.prod(image_shape)))

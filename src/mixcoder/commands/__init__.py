@@ -1,0 +1,1 @@
+"""The commands of `mixcoder`, and what they share."""

@@ -1,0 +1,39 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Format(StrEnum):
+    """How a listing is printed."""
+
+    text = "text"
+    md = "md"
+    csv = "csv"
+    json = "json"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="text, md, csv or json")]
+SourceArgument = Annotated[Path, typer.Argument(help="experiment file, or a folder of runs")]
+WhereOption = Annotated[
+    list[str] | None, typer.Option(help="only these runs, such as mixer=cnn or 'ks>=5'; can be repeated")
+]
+RunsOption = Annotated[Path, typer.Option("--runs", help="folder of all run directories")]
+RunArgument = Annotated[
+    Path, typer.Argument(help="directory of a finished run, or of several with --where", metavar="RUN")
+]
+ImagesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="files, folders, patterns, or images of a data source: digits, digits:train, digits:7",
+        metavar="IMAGES...",
+    ),
+]
+PictureOption = Annotated[Path, typer.Option("--output", "-o", help="picture to write")]
+FitOption = Annotated[bool, typer.Option("--fit", help="resize and crop images of another size")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]

@@ -1,0 +1,28 @@
+"""How commands print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from mixcoder.commands.options import Format
+
+if TYPE_CHECKING:
+    from mixcoder.report.table import Column
+
+
+def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[Column], format: Format) -> None:
+    """Prints a listing as the user wants it."""
+    from mixcoder.report.table import print_table, to_csv, to_json, to_markdown
+
+    if format is Format.json:
+        print(to_json(rows))
+    elif format is Format.csv:
+        print(to_csv(rows, columns))
+    elif format is Format.md:
+        print(to_markdown(rows, columns))
+    else:
+        print_table(rows, columns, Console(width=None if sys.stdout.isatty() else 200))

@@ -1,0 +1,1 @@
+"""Models for programs that have never heard of Mixcoder."""

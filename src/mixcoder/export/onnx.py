@@ -1,0 +1,211 @@
+"""A trained model as two ONNX files, proven to compute what the model does.
+
+┌─ images (batch, C, H, W) ──▶ latents (batch, *latent_shape) ─┐
+model ────┤                                                              ├─ onnxruntime: the same as
+└─ latents (batch, *latent_shape) ──▶ images (batch, C, H, W) ─┘  torch? ─▶ encoder.onnx,
+decoder.onnx
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mixcoder import __version__
+from mixcoder.atomic_file import swapped_in
+from mixcoder.errors import ExportError, first_line
+from mixcoder.experiments.model_files import weights_hash
+from mixcoder.experiments.run_directory import find_run
+from mixcoder.inference.trained import open_model
+from mixcoder.models.autoencoder import Autoencoder
+
+if TYPE_CHECKING:
+    import onnx
+
+TOLERANCE = 1e-5
+"""How far a number may be from torch's: so much, or so much of the largest."""
+BATCHES = (1, 2, 65)
+"""Images at a time with which the files are compared with torch."""
+_LARGEST_BYTES = 2**31 - 2**20
+_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+
+
+class _Encoder(nn.Module):
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.encode(images)
+
+
+class _Decoder(nn.Module):
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.model.decode(latents)
+
+
+def export_onnx(run: str | Path | Autoencoder, folder: str | Path) -> list[Path]:
+    """Writes `encoder.onnx` and `decoder.onnx`; any number of images at a time goes through them.
+
+    The encoder takes `images` (batch, C, H, W) float32 in [0, 1] and gives `latents`
+    (batch, *latent_shape); the decoder takes these and gives `images`, not clipped to [0, 1]. The metadata
+    of both says so: image_shape, value_range, latent_shape, the run's recipe and the weights as hashes.
+
+    Args:
+        run: the folder of a finished run, or a model.
+        folder: where to write.
+
+    Returns:
+        The paths of the two files.
+
+    Raises:
+        ExportError: a package is missing, or what onnxruntime computes is not what torch does; then
+            nothing is written.
+        RunDirectoryError: there is no trained model.
+    """
+    _check_packages()
+    model = open_model(run).cpu()
+    _check_size(model)
+    metadata = _metadata(run, model)
+    images = torch.rand(max(BATCHES), *model.image_shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        latents = model.encode(images)
+    halves = {"encoder": (_Encoder(model), images), "decoder": (_Decoder(model), latents)}
+    paths = [Path(folder) / f"{name}.onnx" for name in halves]
+    with swapped_in(paths[0]) as first, swapped_in(paths[1]) as second:
+        for part, (name, (half, values)) in zip((first, second), halves.items(), strict=True):
+            _write(part, _converted(half.eval(), values[:2], name == "encoder"), metadata)
+            _compare(part, half, values, name)
+    return paths
+
+
+def _check_packages() -> None:
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ExportError(f'this needs {", ".join(missing)}; pip install "mixcoder[onnx]" brings them')
+
+
+def _check_size(model: Autoencoder) -> None:
+    size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    if size > _LARGEST_BYTES:
+        raise ExportError(f"the weights are {size / 1e9:.1f} GB; one ONNX file holds no more than 2")
+
+
+def _metadata(run: str | Path | Autoencoder, model: Autoencoder) -> dict[str, str]:
+    """What a program needs to know to use the files, each value as JSON."""
+    values: dict[str, Any] = {
+        "image_shape": model.image_shape,
+        "value_range": [0, 1],
+        "latent_shape": model.latent_shape,
+        "weights_sha256": weights_hash(model),
+        "mixcoder_version": __version__,
+    }
+    directory = None if isinstance(run, Autoencoder) else find_run(Path(run))
+    if directory and (directory.path / "config.yml").is_file():
+        stated = directory.read_run()
+        values |= {"name": stated.experiment, "recipe_hash": stated.digest}
+    return {key: json.dumps(value) for key, value in values.items()}
+
+
+def _converted(half: nn.Module, example: Tensor, is_encoder: bool) -> onnx.ModelProto:
+    names = ("images", "latents") if is_encoder else ("latents", "images")
+    batch = torch.export.Dim("batch", min=1)
+    with _quiet():
+        program = torch.onnx.export(
+            half,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: batch},),
+            input_names=names[:1],
+            output_names=names[1:],
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says of its own parts, which no user of ours can mend."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def _write(path: Path, converted: onnx.ModelProto, metadata: dict[str, str]) -> None:
+    import onnx
+
+    graph = converted.graph
+    for entry in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del entry.metadata_props[:]  # where in our source it came from
+        entry.doc_string = ""
+    onnx.helper.set_model_props(converted, metadata)
+    converted.producer_name, converted.producer_version = "mixcoder", __version__
+    onnx.checker.check_model(converted, full_check=True)
+    with path.open("xb") as file:
+        file.write(converted.SerializeToString())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _compare(path: Path, half: nn.Module, values: Tensor, name: str) -> None:
+    """Refuses a file that does not compute what `half` does, on batches of several sizes.
+
+    Raises:
+        ExportError: says by how much it is off.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        for size in BATCHES:
+            batch = values[:size].clone()
+            with torch.inference_mode():
+                expected = half(batch)
+            [found] = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+            _check_equal(torch.from_numpy(found), expected, name, size)
+    except ExportError:
+        raise
+    except Exception as error:  # onnxruntime has an error class of its own for each thing that fails
+        raise ExportError(
+            f"onnxruntime cannot run the {name} ({first_line(error)}); wrote nothing"
+        ) from error
+
+
+def _check_equal(found: Tensor, expected: Tensor, name: str, size: int) -> None:
+    if found.shape != expected.shape:
+        raise ExportError(
+            f"the {name} makes {tuple(found.shape)} in onnxruntime, {tuple(expected.shape)} in torch; "
+            "wrote nothing"
+        )
+    off = (found - expected).abs().max().item()
+    allowed = TOLERANCE * max(1.0, expected.abs().max().item())
+    if not (math.isfinite(off) and off <= allowed):
+        raise ExportError(
+            f"the {name} is off by {off:.3g} in onnxruntime, with {size} images at a time; no more than "
+            f"{allowed:.3g} is allowed; wrote nothing"
+        )

@@ -1,0 +1,9 @@
+"""A trained model at work: images to codes, codes to images, errors of images, ways between images."""
+
+from mixcoder.inference.codes import Codes
+from mixcoder.inference.decoding import decode
+from mixcoder.inference.encoding import encode
+from mixcoder.inference.scoring import Score, score
+from mixcoder.inference.walking import walk
+
+__all__ = ["Codes", "Score", "decode", "encode", "score", "walk"]

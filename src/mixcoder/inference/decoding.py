@@ -1,0 +1,89 @@
+"""Codes to images.
+
+latents (B, *latent_shape) ─ model.decode ─▶ images (B, C, H, W) ─▶ PNG files, named after the images
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mixcoder.errors import DataError, shown
+from mixcoder.experiments.model_files import weights_hash
+from mixcoder.inference.codes import Codes
+from mixcoder.inference.trained import open_model
+from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.report.pictures import save_picture, to_picture
+from mixcoder.training.validation import safe_batch_size
+
+_LONGEST_NAME = 100
+
+
+def decode(run: str | Path | Autoencoder, codes: Codes | str | Path) -> Tensor:
+    """The images (N, C, H, W) of codes; not clipped to [0, 1]: what `model(images)` gives.
+
+    Args:
+        run: the folder of a finished run, or a model.
+        codes: as `encode` gives them, or a file of them.
+
+    Raises:
+        DataError: these are not codes of this model.
+        RunDirectoryError: there is no trained model.
+    """
+    codes = codes if isinstance(codes, Codes) else Codes.open(codes)
+    return torch.cat([images for _, images in decoded(open_model(run), codes)])
+
+
+def decoded(model: Autoencoder, codes: Codes) -> Iterator[tuple[list[str], Tensor]]:
+    """Names and images (B, C, H, W), on the CPU, of a few codes at a time; not clipped to [0, 1].
+
+    Raises:
+        DataError: these are not codes of this model.
+    """
+    _check(model, codes)
+    device, size = next(model.parameters()).device, safe_batch_size(model.image_shape)
+    for start in range(0, len(codes), size):
+        names = codes.names[start : start + size]
+        latents = codes.latents[start : start + size].clone()  # of a mapped file, which may lie askew
+        bad = torch.nonzero(~torch.isfinite(latents).flatten(1).all(1))
+        if len(bad):
+            raise DataError(f"the code of {shown(names[int(bad[0])], 200)} holds numbers that are not finite")
+        with torch.inference_mode():
+            yield names, model.decode(latents.to(device)).cpu()
+
+
+def write_pictures(batches: Iterable[tuple[list[str], Tensor]], count: int, folder: Path, scale: int) -> int:
+    """Writes a PNG file for each of `count` images to `folder`; says how many.
+
+    Raises:
+        WriteError: one cannot be written.
+    """
+    index = 0
+    for names, images in batches:
+        for name, image in zip(names, images, strict=True):
+            save_picture(to_picture(image, scale), folder / file_name(index, count, name))
+            index += 1
+    return index
+
+
+def _check(model: Autoencoder, codes: Codes) -> None:
+    shape = tuple(codes.latents.shape[1:])
+    if shape != model.latent_shape:
+        raise DataError(f"the codes are of shape {shape}, the model's are {model.latent_shape}")
+    if codes.model and codes.model != weights_hash(model):
+        raise DataError("the codes were made by a model with other weights; decode them with that one")
+
+
+def file_name(index: int, count: int, name: str) -> str:
+    """What the picture of code number `index` of `count` is called: in their order, and nowhere else.
+
+    Names may come from a stranger's file.
+    """
+    stem = re.sub(r"\.[A-Za-z]{1,4}$", "", name)
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_")[-_LONGEST_NAME:]
+    number = f"{index:0{len(str(max(count - 1, 0)))}}"
+    return f"{number}-{readable}.png" if readable else f"{number}.png"

@@ -1,0 +1,48 @@
+"""Images to codes.
+
+Inputs ─▶ images (B, C, H, W) in [0, 1] ─ model.encode ─▶ latents (B, *latent_shape)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mixcoder.data.images import to_float
+from mixcoder.experiments.model_files import weights_hash
+from mixcoder.inference.codes import Codes
+from mixcoder.inference.inputs import Batch, Place
+from mixcoder.inference.trained import inputs_of, open_model
+from mixcoder.models.autoencoder import Autoencoder
+
+
+def encode(run: str | Path | Autoencoder, *images: Place, fit: bool = False) -> Codes:
+    """The codes of images, in their order.
+
+    Args:
+        run: the folder of a finished run, or a model.
+        images: files, folders, patterns, or names of data sources such as "digits" or "digits:train".
+        fit: resizes and crops images of another size.
+
+    Raises:
+        DataError: an image is of another size, or there is none.
+        RunDirectoryError: there is no trained model.
+    """
+    model = open_model(run)
+    names: list[str] = []
+    parts = []
+    for names_of_batch, latents in encoded(model, inputs_of(run, model, images, fit)):
+        names += names_of_batch
+        parts.append(latents)
+    return Codes(names, torch.cat(parts), weights_hash(model))
+
+
+def encoded(model: Autoencoder, batches: Iterable[Batch]) -> Iterator[tuple[list[str], Tensor]]:
+    """Names and latents (B, *latent_shape), on the CPU, of each batch."""
+    device = next(model.parameters()).device
+    for batch in batches:
+        with torch.inference_mode():
+            yield batch.names, model.encode(to_float(batch.images.to(device))).cpu()

@@ -1,0 +1,198 @@
+"""The images that a user names, as a stream that fits a model.
+
+files, folders, patterns, data sources ─▶ names and how to read them ─read ahead─▶ Batch, Batch, …
+                                                              └─ what cannot be read ─▶ left_out
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixcoder.data import SOURCES, DataSource, create_source
+from mixcoder.data.ahead import map_ahead
+from mixcoder.data.decode import Fit, ImageError, Pixels, decode_file
+from mixcoder.data.images import ImageSplit
+from mixcoder.data.listing import is_pattern, list_images
+from mixcoder.errors import ArgumentError, DataError, did_you_mean, shown
+from mixcoder.inference.shaping import Shaping
+from mixcoder.models.autoencoder import ImageShape
+from mixcoder.training.validation import safe_batch_size
+
+Place = str | Path
+"""A file, a folder, a pattern such as `photos/**/*.jpg`, or images of a data source: `digits`, those that
+validate; `digits:train`; `digits:7`, the eighth that validates; `digits:train:7`."""
+
+_CHUNK = 32
+"""Images that a thread reads at a time: to hand over each alone takes longer than to read a small one."""
+_SOURCE = re.compile(r"(?P<source>\w+)(?P<train>:train)?(?::(?P<index>\d{1,18}))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A few images.
+
+    Attributes:
+        names: of the images.
+        images: (B, C, H, W) uint8.
+    """
+
+    names: list[str]
+    images: Tensor
+
+
+class Inputs:
+    """The images at some places, in the order in which they are named; those of a folder by their path.
+
+    Args:
+        places: at least one.
+        shape: what the images must be.
+        shaping: how they become that.
+        sources: data sources that are known already, by name.
+
+    Attributes:
+        left_out: files that could not be read so far, by name, and why.
+
+    Raises:
+        DataError: a place does not exist, or holds no image.
+    """
+
+    def __init__(
+        self,
+        places: Iterable[Place],
+        shape: ImageShape,
+        shaping: Shaping,
+        sources: Mapping[str, DataSource] | None = None,
+    ) -> None:
+        if shape[0] not in (1, 3):
+            raise DataError(f"the model takes images of {shape[0]} channels; files hold 1 or 3")
+        self.shape = shape
+        self.shaping = shaping
+        self.left_out: dict[str, str] = {}
+        self._readers = [_reader(str(place), shape, sources or {}) for place in places]
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All images, as many at a time as memory is sure to bear.
+
+        Raises:
+            DataError: an image is of another size, or none could be read.
+        """
+        names: list[str] = []
+        images: list[Pixels] = []
+        is_empty = True
+        for name, pixels in self._images():
+            names.append(name)
+            images.append(pixels)
+            if len(names) == safe_batch_size(self.shape):
+                yield _batch(names, images)
+                names, images, is_empty = [], [], False
+        if names:
+            yield _batch(names, images)
+        elif is_empty:
+            name, reason = next(iter(self.left_out.items()))
+            raise DataError(f"none of {len(self.left_out):,} images can be used; {name}: {reason}")
+
+    def _images(self) -> Iterator[tuple[str, Pixels]]:
+        """Names and pixels (C, H, W) of all that can be read."""
+        items = chain.from_iterable(self._readers)
+        chunks = iter(lambda: list(islice(items, _CHUNK)), [])
+        for name, outcome in chain.from_iterable(map_ahead(self._read_all, chunks)):
+            if isinstance(outcome, ImageError):
+                self.left_out[name] = str(outcome)
+            else:
+                yield name, outcome
+
+    def _read_all(self, items: list[_Item]) -> list[tuple[str, Pixels | ImageError]]:
+        return [self._read(item) for item in items]
+
+    def _read(self, item: _Item) -> tuple[str, Pixels | ImageError]:
+        name, read = item
+        try:
+            pixels = read()
+        except ImageError as error:
+            return name, error
+        try:
+            return name, self.shaping(pixels, self.shape)
+        except DataError as error:
+            raise DataError(f"{shown(name, 200)}: {error}") from None
+
+
+def left_out_note(left_out: Mapping[str, str]) -> str:
+    """A sentence on what could not be read; empty where everything could."""
+    if not left_out:
+        return ""
+    name, reason = next(iter(left_out.items()))
+    return f"{len(left_out):,} images left out; the first: {shown(name, 200)}: {reason}"
+
+
+_Item = tuple[str, Callable[[], Pixels]]
+
+
+def _batch(names: list[str], images: Sequence[Pixels]) -> Batch:
+    return Batch(names, torch.from_numpy(np.stack(images)))  # (B, C, H, W)
+
+
+def _reader(place: str, shape: ImageShape, sources: Mapping[str, DataSource]) -> Iterable[_Item]:
+    """Names of the images at a place, and how to read each."""
+    fit = Fit(shape[0], longest_edge=None, shortest_edge=1)
+    path = Path(place).expanduser()
+    if _is_dir(path) or (is_pattern(place) and not path.exists()):
+        return _listed(place, fit)
+    if path.exists():
+        return [_file(place, path, fit)]
+    spec = _SOURCE.fullmatch(place)
+    if spec and spec["source"] in SOURCES:
+        return _of_source(spec, sources)
+    raise DataError(
+        f"{shown(place, 200)}: there is no such file, folder or data source{did_you_mean(place, SOURCES)}"
+    )
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError) as error:  # a name that is too long, or no name
+        raise DataError(f"{shown(str(path), 200)}: cannot be read ({error})") from error
+
+
+def _file(name: str, path: Path, fit: Fit) -> _Item:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DataError(f"{shown(name, 200)}: is not a file")
+    return name, lambda: decode_file(path, fit)
+
+
+def _listed(place: str, fit: Fit) -> Iterator[_Item]:
+    listing = list_images(place)
+
+    def read(name: str) -> Pixels:
+        if name in listing.refused:
+            raise ImageError(listing.refused[name])
+        return decode_file(listing.files[name], fit)
+
+    return ((str(path), lambda name=name: read(name)) for name, path in listing.files.items())  # type: ignore[misc]
+
+
+def _of_source(spec: re.Match[str], sources: Mapping[str, DataSource]) -> Iterator[_Item]:
+    name = spec["source"]
+    data = (sources.get(name) or create_source(name)).load()
+    side = f"{name}{spec['train'] or ''}"
+    split = data.train if spec["train"] else data.validation
+    if not isinstance(split, ImageSplit):
+        raise ArgumentError("images", f"{side} are random crops; name the files or the folder instead")
+    chosen = [int(spec["index"])] if spec["index"] else range(len(split))
+    if chosen[-1] >= len(split):
+        raise ArgumentError("images", f"{spec[0]} is none of the {len(split):,} images of {side}")
+
+    def pixels(index: int) -> Pixels:
+        values: Pixels = split.images[index].numpy()  # (C, H, W)
+        return values
+
+    return ((f"{side}:{index}", lambda index=index: pixels(index)) for index in chosen)  # type: ignore[misc]
