@@ -18,7 +18,7 @@ from mixcoder.export import onnx as export
 from tests.zoo import KINDS, SHAPE, build, save
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"listing"}))  # which is `cnn` with less
 def test_onnx_computes_what_torch_does(kind: str, tmp_path: Path) -> None:
     """On other images than those of the check, through files alone, for batches 1, 2 and 65."""
     model = save(kind, tmp_path / "run")
