@@ -35,6 +35,10 @@ bench: $(VENV)/.bench ## images/s of training against plain PyTorch and JAX
 faults: $(VENV)/.test ## kill training runs at random, many times; none may be lost or end otherwise
 	$(BIN)/python -m tests.faults.kills
 
+.PHONY: wheel
+wheel: $(VENV)/.test ## build the wheel, install it in an empty environment, follow the README with it alone
+	$(BIN)/python -m tests.new_user
+
 .PHONY: bench-data
 bench-data: $(VENV)/.core ## crops a second and memory of packing, on the images in FOLDER
 	$(BIN)/python -m benchmarks.crops $(FOLDER)

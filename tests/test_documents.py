@@ -39,7 +39,7 @@ def test_readme_first_experiment(cli: Cli) -> None:
     [experiment] = blocks("README.md", "yaml")
     Path("mine.yml").write_text(experiment)
     ran = [command for block in blocks("README.md", "sh") for command in commands(block)]
-    assert len(ran) == 6
+    assert len(ran) == 14
     for command in ran:
         assert cli(*command)[0] == 0
     assert all(Path(name).stat().st_size > 1000 for name in ("grid.png", "curves.svg", "report.html"))
