@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).parents[1]
 
@@ -81,6 +82,16 @@ def follow_readme(programs: Path, folder: Path, commands: Sequence[str]) -> None
     print(_run([programs / "python", "bare.py"], folder).strip())
 
 
+def _seconds(programs: Path, command: str, folder: Path) -> float:
+    """How long a command takes, the median of five, once its files are in the machine's memory."""
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        _run(["bash", "-c", f"{shlex.quote(str(programs))}/{command}"], folder)
+        seconds.append(time.perf_counter() - start)
+    return median(seconds[1:])
+
+
 def _run(command: Sequence[str | Path], folder: Path) -> str:
     """The output of a command that ends well; nothing of this process's environment reaches it."""
     kept = {key: os.environ[key] for key in ("HOME", "LANG", "XDG_CACHE_HOME") if key in os.environ}
@@ -102,6 +113,8 @@ def main() -> None:
         print(
             f"{wheel.name}: {wheel.stat().st_size:,} bytes; installed in {time.perf_counter() - start:.0f} s"
         )
+        for command in ("python -c 'import mixcoder'", "mixcoder --help"):
+            print(f"{_seconds(programs, command, folder):6.2f} s  {command}")
         follow_readme(programs, folder / "empty", readme_commands())
 
 

@@ -43,6 +43,12 @@ def test_files_folders_patterns_in_their_order(tmp_path: Path, monkeypatch: pyte
     assert images[:, 0, 0, 0].tolist() == [2, 3, 1, 0, 4, 0]
 
 
+def test_they_can_be_gone_through_again(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    inputs = Inputs([tmp_path, "digits:0"], GREY, exact)
+    assert [batch.names for batch in inputs] == [batch.names for batch in inputs]
+
+
 def test_more_than_a_batch_and_a_chunk(tmp_path: Path) -> None:
     """Nothing is lost or moved at the seams."""
     names, images = read("digits:train")

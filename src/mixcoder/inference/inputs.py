@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -102,7 +103,7 @@ class Inputs:
 
     def _images(self) -> Iterator[tuple[str, Pixels]]:
         """Names and pixels (C, H, W) of all that can be read."""
-        items = chain.from_iterable(self._readers)
+        items = chain.from_iterable(reader() for reader in self._readers)
         chunks = iter(lambda: list(islice(items, _CHUNK)), [])
         for name, outcome in chain.from_iterable(map_ahead(self._read_all, chunks)):
             if isinstance(outcome, ImageError):
@@ -134,20 +135,23 @@ def left_out_note(left_out: Mapping[str, str]) -> str:
 
 
 _Item = tuple[str, Callable[[], Pixels]]
+"""The name of an image, and how to read it."""
+_Reader = Callable[[], Iterable[_Item]]
+"""All images at a place, from the first, whenever it is called."""
 
 
 def _batch(names: list[str], images: Sequence[Pixels]) -> Batch:
     return Batch(names, torch.from_numpy(np.stack(images)))  # (B, C, H, W)
 
 
-def _reader(place: str, shape: ImageShape, sources: Mapping[str, DataSource]) -> Iterable[_Item]:
-    """Names of the images at a place, and how to read each."""
+def _reader(place: str, shape: ImageShape, sources: Mapping[str, DataSource]) -> _Reader:
+    """What reads the images at a place."""
     fit = Fit(shape[0], longest_edge=None, shortest_edge=1)
     path = Path(place).expanduser()
     if _is_dir(path) or (is_pattern(place) and not path.exists()):
         return _listed(place, fit)
     if path.exists():
-        return [_file(place, path, fit)]
+        return _file(place, path, fit)
     spec = _SOURCE.fullmatch(place)
     if spec and spec["source"] in SOURCES:
         return _of_source(spec, sources)
@@ -163,13 +167,13 @@ def _is_dir(path: Path) -> bool:
         raise DataError(f"{shown(str(path), 200)}: cannot be read ({error})") from error
 
 
-def _file(name: str, path: Path, fit: Fit) -> _Item:
+def _file(name: str, path: Path, fit: Fit) -> _Reader:
     if not stat.S_ISREG(path.stat().st_mode):
         raise DataError(f"{shown(name, 200)}: is not a file")
-    return name, lambda: decode_file(path, fit)
+    return lambda: [(name, partial(decode_file, path, fit))]
 
 
-def _listed(place: str, fit: Fit) -> Iterator[_Item]:
+def _listed(place: str, fit: Fit) -> _Reader:
     listing = list_images(place)
 
     def read(name: str) -> Pixels:
@@ -177,10 +181,10 @@ def _listed(place: str, fit: Fit) -> Iterator[_Item]:
             raise ImageError(listing.refused[name])
         return decode_file(listing.files[name], fit)
 
-    return ((str(path), lambda name=name: read(name)) for name, path in listing.files.items())  # type: ignore[misc]
+    return lambda: ((str(path), partial(read, name)) for name, path in listing.files.items())
 
 
-def _of_source(spec: re.Match[str], sources: Mapping[str, DataSource]) -> Iterator[_Item]:
+def _of_source(spec: re.Match[str], sources: Mapping[str, DataSource]) -> _Reader:
     name = spec["source"]
     data = (sources.get(name) or create_source(name)).load()
     side = f"{name}{spec['train'] or ''}"
@@ -195,4 +199,4 @@ def _of_source(spec: re.Match[str], sources: Mapping[str, DataSource]) -> Iterat
         values: Pixels = split.images[index].numpy()  # (C, H, W)
         return values
 
-    return ((f"{side}:{index}", lambda index=index: pixels(index)) for index in chosen)  # type: ignore[misc]
+    return lambda: ((f"{side}:{index}", partial(pixels, index)) for index in chosen)

@@ -21,7 +21,7 @@ from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.training.metrics import psnr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Score:
     """How like the copy of an image is to it.
 
