@@ -27,6 +27,10 @@ check: $(VENV)/.check ## lint, format and type checks
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: schema
+schema: $(VENV)/.core ## write docs/experiment.schema.json and the tables of docs/experiment-file.md anew
+	$(BIN)/python -m tests.generated
+
 .PHONY: bench
 bench: $(VENV)/.bench ## images/s of training against plain PyTorch and JAX
 	$(BIN)/python -m benchmarks.throughput

@@ -82,6 +82,7 @@ FILES = {
     "kernel that eats the image": (changed(CNN, "kernel_size: 3", "kernel_size: 5"), ":3: model.kernel_size: 2 unpadded convolutions of kernel 5 take 8 pixels off an image of 8 x 8"),
     "script ch/0": (changed(SCRIPT, "ch=8", "ch/0"), ":3: model.script: expected a number from 1 to 65536, found 0\n  ch/0|down2|ch=1\n     ^"),
     "script down3 on 28 pixels": (changed(SCRIPT, "down2", "down3"), ":3: model.script: a picture of 28 x 28 cannot be scaled down by 3; factors that fit: 2, 4, 7, 14, 28\n"),
+    "script whose activation is never used": (changed(SCRIPT, "ch=8|down2|ch=1\"", "ch=8\", activation: relu7"), ":3: model.activation: unknown activation 'relu7'; did you mean 'relu"),
     "script with a strange word": (changed(SCRIPT, "down2", "up2"), ":3: model.script: expected 'ch', 'down' or 'scl', found 'up'\n  ch=8|up2|ch=1\n       ^"),
 }  # fmt: skip
 

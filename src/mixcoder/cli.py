@@ -51,6 +51,13 @@ _plugins: list[str] = []
 """What `--plugin` named, for the workers of a sweep."""
 
 
+class SchemaFormat(StrEnum):
+    """How the schema of experiment files is printed."""
+
+    json = "json"
+    md = "md"
+
+
 class Against(StrEnum):
     """Published figures to compare with."""
 
@@ -210,15 +217,31 @@ def report(
     print(output)
 
 
+@app.command()
+def schema(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="file to write it to")] = None,
+    format: Annotated[SchemaFormat, typer.Option("--format", help="json, or md to read")] = SchemaFormat.json,
+) -> None:
+    """Print the JSON Schema of experiment files, for editors: every key with its meaning."""
+    from mixcoder.atomic_file import write_atomically
+    from mixcoder.experiments.schema import schema_json
+    from mixcoder.report.reference import reference_markdown
+
+    text = schema_json() if format is SchemaFormat.json else reference_markdown()
+    if output:
+        write_atomically(output, text.encode())
+        print(output)
+    else:
+        print(text, end="")
+
+
 @models_app.command("ls")
 def models_ls(format: FormatOption = Format.text) -> None:
     """List the models, the mixing layers and the activations."""
     from mixcoder.models import MIXERS, MODELS
     from mixcoder.models.activations import ACTIVATIONS
     from mixcoder.report.table import Column
-
-    def summary(entry: Any) -> str:
-        return (entry.__doc__ or "").strip().partition("\n")[0]
+    from mixcoder.signatures import summary
 
     rows = [{"kind": "model", "name": name, "summary": summary(MODELS[name])} for name in MODELS]
     rows += [{"kind": "mixer", "name": name, "summary": summary(MIXERS[name])} for name in MIXERS]

@@ -77,7 +77,7 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
         return f"must be {_EXPECTED[kind]}, not {kind_of(value)}"
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
-        return f"must be {words} {_number(context[bound])}, not {kind_of(value)}"
+        return f"must be {words} {readable_number(context[bound])}, not {kind_of(value)}"
     if kind == "literal_error":
         names = re.findall(r"'([^']*)'", context["expected"])
         return f"unknown name '{shown(str(value))}'{did_you_mean(str(value), names)}"
@@ -95,5 +95,6 @@ def _is_union_branch(part: str | int) -> bool:
     )
 
 
-def _number(bound: float) -> str:
-    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
+def readable_number(number: float) -> str:
+    """1000000 as 1,000,000 and 1e30 as 1e+30."""
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"

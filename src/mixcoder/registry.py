@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mixcoder.errors import ArgumentError, did_you_mean, shown
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
 
 T = TypeVar("T")
 
@@ -13,13 +16,15 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """A closed vocabulary that a decorator extends.
 
+    An argument annotated `Annotated[str, REGISTRY]` is one of its names, also in the JSON Schema.
+
     Args:
         noun: what the entries are, for messages ("mixing layer").
         argument: the argument that names an entry, for errors that point at a key ("mixer").
     """
 
     def __init__(self, noun: str, argument: str) -> None:
-        self._noun = noun
+        self.noun = noun
         self._argument = argument
         self._entries: dict[str, T] = {}
 
@@ -32,7 +37,7 @@ class Registry(Generic[T]):
         def enter(entry: T) -> T:
             if name in self._entries and _origin(entry) != _origin(self._entries[name]):
                 raise ArgumentError(
-                    self._argument, f"a {self._noun} named '{name}' exists already; take another name"
+                    self._argument, f"a {self.noun} named '{name}' exists already; take another name"
                 )
             self._entries[name] = entry
             return entry
@@ -47,7 +52,7 @@ class Registry(Generic[T]):
         """
         if name not in self._entries:
             raise ArgumentError(
-                self._argument, f"unknown {self._noun} '{shown(name)}'{did_you_mean(name, self._entries)}"
+                self._argument, f"unknown {self.noun} '{shown(name)}'{did_you_mean(name, self._entries)}"
             )
         return self._entries[name]
 
@@ -56,6 +61,9 @@ class Registry(Generic[T]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(core_schema), "enum": list(self)}
 
 
 def _origin(entry: object) -> tuple[object, object]:

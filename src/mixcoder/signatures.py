@@ -1,12 +1,14 @@
 """Checks arguments against the signature of what will take them.
 
-A model's or a data source's constructor is the one place that states its arguments; Python callers and
-experiment files are both checked against it, with the same sentences.
+A model's or a data source's constructor is the one place that states its arguments, and its docstring what
+they mean; Python callers and experiment files are both checked against it, with the same sentences.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
+import textwrap
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -16,19 +18,36 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from mixcoder.errors import ArgumentError
 from mixcoder.problems import Problem, problems_of
 
+_ARGS = re.compile(r"^Args:\n((?:[ ]+.*\n?|\n)*)", re.M)
+_ARG = re.compile(r"^(\w+)(?: \(.*?\))?:(.*(?:\n(?:[ ]+.*)?)*)", re.M)
+
 
 @cache
 def signature_schema(function: Callable[..., Any]) -> type[BaseModel]:
-    """A strict pydantic model of the arguments that `function` takes."""
+    """A strict pydantic model of the arguments that `function` takes, as its docstring describes them."""
     fields: dict[str, Any] = {}
+    descriptions = argument_descriptions(function)
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[parameter.name] = (parameter.annotation, Field(default=default))
+        description = descriptions.get(parameter.name)
+        fields[parameter.name] = (parameter.annotation, Field(default=default, description=description))
     return create_model(
         getattr(function, "__name__", "arguments"),
         __config__=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()),
         **fields,
     )
+
+
+def summary(function: Callable[..., Any]) -> str:
+    """The first line of a docstring, empty where there is none."""
+    return (function.__doc__ or "").strip().partition("\n")[0]
+
+
+def argument_descriptions(function: Callable[..., Any]) -> dict[str, str]:
+    """What the `Args:` of a docstring say of each argument, on one line without its full stop."""
+    section = _ARGS.search(inspect.getdoc(function) or "")
+    entries = _ARG.findall(textwrap.dedent(section[1])) if section else []
+    return {name: " ".join(text.split()).removesuffix(".") for name, text in entries}
 
 
 def argument_problems(function: Callable[..., Any], arguments: Mapping[str, Any]) -> list[Problem]:

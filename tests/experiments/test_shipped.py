@@ -35,6 +35,20 @@ def test_copies_are_whole(cli: Cli, name: str) -> None:
     assert read_experiment(copy) == original
 
 
+def test_editors_find_the_schema_beside_the_copies(cli: Cli) -> None:
+    """Also in a folder that has one, which stays: it may know of plugins."""
+    out = cli("experiments", "cp", "kernel-sizes", "mine")[1]
+    assert out.split() == ["mine/kernel-sizes.yml", "mine/conv-mixing.yml", "mine/experiment.schema.json"]
+    for copy in out.split()[:2]:
+        [modeline] = [line for line in Path(copy).read_text().splitlines() if "$schema" in line]
+        assert modeline == "# yaml-language-server: $schema=experiment.schema.json"
+    schema = Path("mine/experiment.schema.json")
+    assert schema.read_text() == cli("schema")[1]
+    schema.write_text("{}")
+    assert cli("experiments", "cp", "first", "mine")[1] == "mine/first.yml\n"
+    assert schema.read_text() == "{}"
+
+
 def test_nothing_is_overwritten(cli: Cli) -> None:
     Path("conv-mixing.yml").write_text("mine")
     status, _, err = cli("experiments", "cp", "kernel-sizes.yml")

@@ -125,6 +125,7 @@ def test_a_users_own_layer_works_at_once() -> None:
         ({"mixer_at": [], "mixer": "foo"}, "mixer: unknown mixing layer 'foo'"),
         ({"hidden_channels": [16], "mixer_at": [], "norm": "foo"}, "norm: unknown norm 'foo'"),
         ({"mixer_at": [], "encoder_mixer_activation": "foo"}, "unknown activation 'foo'"),
+        ({"encoder_mixer_activation": ""}, "unknown activation ''"),
         ({"patch_siz": 4}, "patch_siz: unknown key 'patch_siz'; did you mean 'patch_size'?"),
         ({"patch_size": "4"}, "patch_size: must be a whole number, not the text '4'"),
         ({"patch_size": True}, "patch_size: must be a whole number, not true"),

@@ -29,12 +29,12 @@ class Folder(PackedSource):
 
     Args:
         path: the folder, or a pattern such as `photos/**/*.jpg`.
-        train: in place of `path`, the folder or pattern of the training images,
-        validation: and that of the validation images.
+        train: in place of `path`, the folder or pattern of the training images.
+        validation: that of the validation images; goes with `train`.
         crop_size: height and width of the crops.
         channels: 1 for grey, 3 for RGB.
-        longest_edge: images are scaled down to this longest edge, but no smaller than a crop; None leaves
-            them as they are.
+        longest_edge: images are scaled down to this longest edge, but no smaller than a crop; `null` (None
+            in Python) leaves them as they are.
         validation_share: how much of `path` validates.
         horizontal_flips: mirrors half of the training crops.
     """

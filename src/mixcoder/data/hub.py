@@ -33,14 +33,14 @@ class Hub(PackedSource):
         name: such as `ylecun/mnist`, or a folder on this machine with a data set in the hub's layout.
         config: which of its configurations, where it has several.
         train: the split to train on.
-        validation: the split to validate on; None takes a share of `train`.
-        revision: a commit, branch or tag; None takes the newest when the data set is first packed.
+        validation: the split to validate on; without it a share of `train` validates.
+        revision: a commit, branch or tag; without it the newest is taken when the data set is first packed.
         column: the column that holds the images.
         crop_size: height and width of the crops.
         channels: 1 for grey, 3 for RGB.
-        longest_edge: images are scaled down to this longest edge, but no smaller than a crop; None leaves
-            them as they are.
-        validation_share: how much of `train` validates where `validation` is None.
+        longest_edge: images are scaled down to this longest edge, but no smaller than a crop; `null` (None
+            in Python) leaves them as they are.
+        validation_share: how much of `train` validates where `validation` is left out.
         horizontal_flips: mirrors half of the training crops.
     """
 

@@ -35,8 +35,8 @@ class PackedSource(DataSource):
     Args:
         crop_size: height and width of the crops.
         channels: 1 for grey, 3 for RGB.
-        longest_edge: images are scaled down to this longest edge, but no smaller than a crop; None leaves
-            them as they are.
+        longest_edge: images are scaled down to this longest edge, but no smaller than a crop; `null` (None
+            in Python) leaves them as they are.
         validation_share: how much of one store validates.
         horizontal_flips: mirrors half of the training crops.
     """

@@ -26,8 +26,8 @@ Values = dict[str, Any]
 LARGEST_MATRIX = 10_000
 RESERVED_AXES = {"n", "run", "state", "reason"}
 """What every row of a table has, whatever the matrix."""
-_REFERENCE = re.compile(r"\$\{\s*([^}]*?)\s*\}")
-_AXIS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+REFERENCE = re.compile(r"\$\{\s*([^}]*?)\s*\}")
+AXIS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def expand(document: Document) -> list[Values]:
@@ -85,9 +85,9 @@ def substitute(document: Document, values: Values) -> Document:
         if not isinstance(node, str):
             return node
         try:
-            if whole := _REFERENCE.fullmatch(node):
+            if whole := REFERENCE.fullmatch(node):
                 return copy.deepcopy(_value_of(whole[1], values))
-            return _REFERENCE.sub(lambda found: written(_value_of(found[1], values)), node)
+            return REFERENCE.sub(lambda found: written(_value_of(found[1], values)), node)
         except LookupError as error:
             problems.append(document.problem(path, str(error.args[0])))
             return node
@@ -109,7 +109,7 @@ def unused_axes(document: Document) -> list[str]:
                 yield from texts(value)
 
     body = [value for key, value in document.data.items() if key != "matrix"]
-    used = {found.partition(".")[0] for text in texts(body) for found in _REFERENCE.findall(text)}
+    used = {found.partition(".")[0] for text in texts(body) for found in REFERENCE.findall(text)}
     return [
         document.problem(("matrix", axis), f"is never used; write ${{{axis}}} where it belongs")
         for axis in document.data.get("matrix", {})
@@ -138,7 +138,7 @@ def _shape_problems(matrix: Any) -> Iterator[tuple[KeyPath, str]]:
         yield (), "has no axis; add one, such as 'seed: [0, 1, 2]'"
     count = 1
     for axis in axes:
-        if not _AXIS.fullmatch(axis):
+        if not AXIS.fullmatch(axis):
             yield (axis,), "must be a name of letters, digits and '_'"
         if axis in RESERVED_AXES:
             yield (axis,), "is a word that tables use; take another name"

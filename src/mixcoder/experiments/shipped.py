@@ -1,21 +1,26 @@
 """The experiments that come with the package: the article's tables, to look at and to make one's own.
 
-Each file opens with one line: `# expected: <result> · <time> · <command>`.
+Each file opens with one line: `# expected: <result> · <time> · <command>`. Another one, the modeline, tells
+editors where the JSON Schema of experiment files is; that of a copy names `experiment.schema.json` beside it.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
+import re
 from pathlib import Path
 from typing import Any
 
-from mixcoder.errors import ArgumentError, WriteError, did_you_mean
+from mixcoder.atomic_file import write_atomically
+from mixcoder.errors import ArgumentError, did_you_mean
 from mixcoder.experiments.matrix import expand
+from mixcoder.experiments.schema import schema_json
 from mixcoder.experiments.spec import read_extended
 from mixcoder.experiments.yaml_file import read_document
 
 _HERE = Path(__file__).parent
+_SCHEMA = "experiment.schema.json"
+_MODELINE = re.compile(r"^(# yaml-language-server: \$schema=).*$", re.M)
 
 
 def shipped_folder() -> Path:
@@ -36,14 +41,16 @@ def shipped_rows() -> list[dict[str, Any]]:
 
 
 def copy_shipped(name: str, folder: Path) -> list[Path]:
-    """Copies a file, and those that it extends, into `folder`.
+    """Copies a file, and those that it extends, into `folder`, with the JSON Schema for editors.
+
+    A schema that is there already stays; it may know of plugins.
 
     Args:
         name: such as `mnist/kernel-sizes`, or its last part alone where that is clear.
         folder: made where it does not exist.
 
     Returns:
-        The copies, the one asked for first.
+        What was written, the file asked for first.
 
     Raises:
         ArgumentError: there is no such file, or one of that name is in the folder already.
@@ -54,13 +61,13 @@ def copy_shipped(name: str, folder: Path) -> list[Path]:
     for copy in copies:
         if os.path.lexists(copy):
             raise ArgumentError("folder", f"{copy} is there already; name another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for source, copy in zip(sources, copies, strict=True):
-            shutil.copyfile(source, copy)
-    except OSError as error:
-        raise WriteError(f"cannot write {folder}: {(error.strerror or str(error)).lower()}") from error
-    return copies
+    texts = [_MODELINE.sub(rf"\g<1>{_SCHEMA}", source.read_text(encoding="utf-8")) for source in sources]
+    written = dict(zip(copies, texts, strict=True))
+    if not os.path.lexists(folder / _SCHEMA):
+        written[folder / _SCHEMA] = schema_json()
+    for path, text in written.items():
+        write_atomically(path, text.encode())
+    return list(written)
 
 
 def _path(name: str) -> Path:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,20 +32,51 @@ from mixcoder.models import MODELS, Autoencoder, create_model
 from mixcoder.models.autoencoder import ImageShape
 from mixcoder.problems import Path as KeyPath
 from mixcoder.problems import kind_of, problems_of
+from mixcoder.registry import Registry
 from mixcoder.signatures import argument_problems, signature_schema
-from mixcoder.training.recipe import Recipe
+from mixcoder.training.recipe import DURATIONS, Recipe
 
 Choice = tuple[str, dict[str, Any]]
 """The name of something registered, and the arguments it is built with."""
 
 
-class _TopLevel(BaseModel):
+class TopLevel(BaseModel):
+    """What an experiment file states, once `extends` and `matrix` are resolved."""
+
     model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    data: dict[str, Any]
-    model: dict[str, Any]
-    training: dict[str, Any]
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="what the experiment is called; its runs are in the folder of that name",
+    )
+    data: dict[str, Any] = Field(description="where the images come from, and with them their shape")
+    model: dict[str, Any] = Field(description="the network")
+    training: dict[str, Any] = Field(
+        description="how the model is trained; exactly one of `inputs`, `steps` and `epochs` says how long"
+    )
+
+
+@dataclass(frozen=True)
+class ChoiceSection:
+    """A section that chooses something registered by name and states its arguments beside the name.
+
+    Attributes:
+        key: the section's key.
+        selector: the key in it that holds the name.
+        registry: what there is to choose from.
+        given: arguments that come from elsewhere.
+    """
+
+    key: str
+    selector: str
+    registry: Registry[Any]
+    given: tuple[str, ...] = ()
+
+
+DATA = ChoiceSection("data", "source", SOURCES)
+MODEL = ChoiceSection("model", "type", MODELS, given=("image_shape",))
+CHOICES = (DATA, MODEL)
 
 
 @dataclass(frozen=True)
@@ -203,8 +234,8 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         if not _replaces(key, before, value):
             merged[key] = _merged(base[key], value)
         else:
-            if key in _DURATIONS:
-                merged = {k: v for k, v in merged.items() if k not in _DURATIONS}
+            if key in DURATIONS:
+                merged = {k: v for k, v in merged.items() if k not in DURATIONS}
             merged[key] = value
     return merged
 
@@ -228,16 +259,13 @@ def _apply_override(document: Document, override: str) -> None:
         if not isinstance(target, dict):
             holder = ".".join(path[:depth])
             raise ExperimentError([f"{place}: {holder} is not a map, it has no key '{path[depth]}'"])
-    if path[:-1] == ("training",) and path[-1] in _DURATIONS:
-        for duration in _DURATIONS:
+    if path[:-1] == ("training",) and path[-1] in DURATIONS:
+        for duration in DURATIONS:
             target.pop(duration, None)
     target[path[-1]] = value
     document.places = {known: at for known, at in document.places.items() if known[: len(path)] != path}
     for depth in range(1, len(path) + 1):
         document.places.setdefault(path[:depth], place)
-
-
-_DURATIONS = ("inputs", "steps", "epochs")
 
 
 class _Validator:
@@ -250,9 +278,9 @@ class _Validator:
 
     def run(self) -> Run | None:
         """The run that the document states, or None where there are problems."""
-        self.check(_TopLevel, self.document.data, ())
-        data = self.choice("data", "source", lambda name: SOURCES[name])
-        model = self.choice("model", "type", lambda name: MODELS[name], given=("image_shape",))
+        self.check(TopLevel, self.document.data, ())
+        data = self.choice(DATA)
+        model = self.choice(MODEL)
         recipe = self.recipe()
         if data and (image_shape := self.image_shape(data)) and model:
             self.build(model, image_shape)
@@ -268,44 +296,32 @@ class _Validator:
             for below, message in problems_of(error, schema):
                 self.note((*path, *below), message)
 
-    def choice(
-        self,
-        section: str,
-        selector: str,
-        lookup: Callable[[str], Callable[..., Any]],
-        given: Sequence[str] = (),
-    ) -> Choice | None:
-        """Name and arguments of a section that chooses something by name; None where they are wrong.
-
-        Args:
-            section: "data" or "model".
-            selector: the key that holds the name.
-            lookup: from the name to the callable that takes the arguments.
-            given: arguments that come from elsewhere.
-        """
-        values = self.document.data.get(section)
+    def choice(self, section: ChoiceSection) -> Choice | None:
+        """Name and arguments of what a section chooses; None where they are wrong."""
+        key, selector, given = section.key, section.selector, section.given
+        values = self.document.data.get(key)
         if not isinstance(values, dict):
             return None
         if selector not in values:
-            self.note((section,), f"is missing the key '{selector}'")
+            self.note((key,), f"is missing the key '{selector}'")
             return None
         name = values[selector]
         if not isinstance(name, str):
-            self.note((section, selector), f"must be a text, not {kind_of(name)}")
+            self.note((key, selector), f"must be a text, not {kind_of(name)}")
             return None
         try:
-            function = lookup(name)
+            function = section.registry[name]
         except ArgumentError as error:
-            self.note((section, selector), error.message)
+            self.note((key, selector), error.message)
             return None
         arguments = {key: value for key, value in values.items() if key != selector}
         problems = [
             (path, message)
             for path, message in argument_problems(function, arguments)
-            if path[:1] not in {(key,) for key in given}
-        ] + [((key,), "comes from the data; remove it here") for key in given if key in arguments]
+            if path[:1] not in {(argument,) for argument in given}
+        ] + [((it,), "comes from the data; remove it here") for it in given if it in arguments]
         for path, message in problems:
-            self.note((section, *path), message)
+            self.note((key, *path), message)
         if problems:
             return None
         defaults = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import nn
 
 from mixcoder.registry import Registry
 
 ACTIVATIONS: Registry[type[nn.Module]] = Registry("activation", "activation")
+ActivationName = Annotated[str, ACTIVATIONS]
 for _name, _activation in {
     "none": nn.Identity,
     "gelu": nn.GELU,

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError
-from mixcoder.models.activations import create_activation
+from mixcoder.models.activations import ActivationName, create_activation
 from mixcoder.models.autoencoder import Autoencoder, checked_image_shape
 from mixcoder.models.registry import check_positive, register_model
 
@@ -57,7 +57,7 @@ class ConvAutoencoder(Autoencoder):
         channels: Sequence[int],
         kernel_size: int,
         latent_dim: int,
-        activation: str = "relu",
+        activation: ActivationName = "relu",
     ) -> None:
         super().__init__()
         self.image_shape = checked_image_shape(image_shape)

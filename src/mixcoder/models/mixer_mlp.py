@@ -26,10 +26,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError
-from mixcoder.models.activations import create_activation
+from mixcoder.models.activations import ActivationName, create_activation
 from mixcoder.models.autoencoder import Autoencoder, checked_image_shape
-from mixcoder.models.mixing import MIXERS, MixingLayer, create_mixing_layer
-from mixcoder.models.norms import create_norm
+from mixcoder.models.mixing import MIXERS, MixerName, MixingLayer, create_mixing_layer
+from mixcoder.models.norms import NormName, create_norm
 from mixcoder.models.patch_convolutions import linear_in_patches
 from mixcoder.models.patches import Patchify, Unpatchify, patch_grid, patch_major
 from mixcoder.models.registry import check_positive, register_model
@@ -96,16 +96,16 @@ class MixerMLP(Autoencoder):
 
     Args:
         image_shape: (C, H, W).
-        patch_size: side p of a square patch in pixels; must divide H and W.
+        patch_size: side p of a square patch in pixels; must divide height and width.
         hidden_channels: breadths of the per-patch layers, in the encoder's order.
         latent_dim: size of the code.
         mixer_at: 1-based positions in `hidden_channels` after which a mixing layer stands.
-        mixer: name of the mixing layer (`cnn`, `cnnf`, `cnn2d`, `cnn2df`, `mlp`, or one of your own).
+        mixer: the mixing layer by name, also one of your own.
         kernel_size: of the mixing convolutions, odd.
         activation: of the per-patch and the mixing layers.
         encoder_mixer_activation: of the encoder's mixing layers alone; `none` gives the form of the
             article's listing. By default it is `activation`.
-        norm: `none`, `layer` or `rms`, before every residual layer.
+        norm: the normalisation before every residual layer.
 
     Raises:
         ArgumentError: numbers that clash; the message says which, and which would fit.
@@ -126,11 +126,11 @@ class MixerMLP(Autoencoder):
         hidden_channels: Sequence[int],
         latent_dim: int,
         mixer_at: Sequence[int] = (),
-        mixer: str = "cnn",
+        mixer: MixerName = "cnn",
         kernel_size: int = 1,
-        activation: str = "gelu",
-        encoder_mixer_activation: str | None = None,
-        norm: str = "none",
+        activation: ActivationName = "gelu",
+        encoder_mixer_activation: ActivationName | None = None,
+        norm: NormName = "none",
     ) -> None:
         super().__init__()
         self.image_shape = checked_image_shape(image_shape)
@@ -139,7 +139,8 @@ class MixerMLP(Autoencoder):
         _check_mixer_at(mixer_at, len(hidden_channels))
         self.latent_shape = (latent_dim,)
         # Names are checked here too: without a mixing layer nothing else would look them up.
-        encoder_mixer_activation = encoder_mixer_activation or activation
+        if encoder_mixer_activation is None:
+            encoder_mixer_activation = activation
         for name in (activation, encoder_mixer_activation):
             create_activation(name)
         _, _ = MIXERS[mixer], create_norm(norm, 1)

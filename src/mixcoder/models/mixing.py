@@ -18,6 +18,7 @@ Source: "MLP-Mixer re-invented for auto-encoding", after arXiv 2105.01601.
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 from torch import Tensor, nn
 
@@ -59,6 +60,7 @@ class MixingLayer(nn.Module):
 
 
 MIXERS: Registry[type[MixingLayer]] = Registry("mixing layer", "mixer")
+MixerName = Annotated[str, MIXERS]
 register_mixer = MIXERS.register
 
 

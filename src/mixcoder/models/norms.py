@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 from torch import nn
 
 from mixcoder.registry import Registry
 
 NORMS: Registry[Callable[[int], nn.Module]] = Registry("norm", "norm")
+NormName = Annotated[str, NORMS]
 NORMS.register("none")(lambda channels: nn.Identity())
 NORMS.register("layer")(nn.LayerNorm)
 NORMS.register("rms")(nn.RMSNorm)

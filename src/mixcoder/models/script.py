@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError, ScriptError
-from mixcoder.models.activations import create_activation
+from mixcoder.models.activations import ActivationName, create_activation
 from mixcoder.models.autoencoder import Autoencoder, ImageShape, checked_image_shape
 from mixcoder.models.patch_convolutions import same_padding
 from mixcoder.models.registry import register_model
@@ -255,7 +255,7 @@ class ScriptAutoencoder(Autoencoder):
 
     Args:
         image_shape: (C, H, W).
-        script: the steps of the encoder, see this module's head; the decoder mirrors them.
+        script: the steps of the encoder in the script language; the decoder mirrors them.
         kernel_size: of every convolution, odd.
         activation: after every convolution but the encoder's last and the decoder's last.
 
@@ -273,10 +273,11 @@ class ScriptAutoencoder(Autoencoder):
         image_shape: Sequence[int],
         script: str,
         kernel_size: int = 3,
-        activation: str = "relu6",
+        activation: ActivationName = "relu6",
     ) -> None:
         super().__init__()
         self.image_shape = checked_image_shape(image_shape)
+        create_activation(activation)  # a script of one convolution would not look it up
         stages, self.latent_shape = plan_script(script, self.image_shape)
         self.down_factor = self.image_shape[1] // self.latent_shape[1]
         last = max(i for i, stage in enumerate(stages) if isinstance(stage, Convolution))

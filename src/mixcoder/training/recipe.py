@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Duration = Annotated[int, Field(gt=0, le=10**12)]
+DURATIONS = ("inputs", "steps", "epochs")
+
+
+def _state_one_duration(schema: dict[str, Any]) -> None:
+    """Says in a JSON Schema what `Recipe` checks: one duration is given, the others are null or left out."""
+    nothing = {"type": "null"}
+    schema["anyOf"] = [
+        {
+            "required": [given],
+            "properties": {name: {"not": nothing} if name == given else nothing for name in DURATIONS},
+        }
+        for given in DURATIONS
+    ]
 
 
 class Recipe(BaseModel):
@@ -16,7 +29,13 @@ class Recipe(BaseModel):
     Exactly one of `inputs`, `steps` and `epochs` states how long to train.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        json_schema_extra=_state_one_duration,
+    )
 
     batch_size: PositiveInt = Field(default=64, le=1_000_000, description="images of one optimizer step")
     learning_rate: float = Field(
@@ -24,37 +43,39 @@ class Recipe(BaseModel):
     )
     optimizer: Literal["adamw", "sgd", "muon"] = Field(
         default="adamw",
-        description="adamw; sgd with Nesterov momentum 0.9; muon for matrices, adamw for the rest",
+        description="`sgd` has Nesterov momentum 0.9; `muon` is for matrices, with adamw for the rest",
     )
     weight_decay: float | None = Field(
-        default=None, ge=0, le=1e30, description="null takes the optimizer's own default"
+        default=None, ge=0, le=1e30, description="`null` takes the optimizer's own default"
     )
     schedule: Literal["cosine", "constant"] = Field(
-        default="cosine", description="of the learning rate after the warm-up; cosine falls to zero"
+        default="cosine", description="of the learning rate after the warm-up; `cosine` falls to zero"
     )
     warmup_steps: int = Field(
         default=0, ge=0, description="steps over which the learning rate rises linearly"
     )
-    loss: Literal["mse", "l1", "huber"] = Field(default="mse", description="averaged over all pixels")
+    loss: Literal["mse", "l1", "huber"] = Field(
+        default="mse", description="averaged over all pixels: squared, absolute or Huber's"
+    )
     inputs: Duration | None = Field(default=None, description="images to train on, counting repetitions")
     steps: Duration | None = Field(default=None, description="optimizer steps to train for")
     epochs: Duration | None = Field(default=None, description="times to go through the training images")
     validations: PositiveInt = Field(
-        default=20, description="evenly spread over the run, the last at its end"
+        default=20, description="how often to validate, evenly spread, the last time at the end"
     )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of the weights and of the order of images")
 
     compile: Literal["auto", "on", "off"] = Field(
-        default="auto", description="the training step to machine code: auto where it saves time"
+        default="auto", description="the training step to machine code: `auto` where it saves time"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="of matrix products and convolutions in training: auto takes bfloat16 where it is faster",
+        description="of matrix products and convolutions: `auto` takes bfloat16 where it is faster",
     )
 
     @model_validator(mode="after")
     def _one_duration(self) -> Recipe:
-        given = [name for name in ("inputs", "steps", "epochs") if getattr(self, name) is not None]
+        given = [name for name in DURATIONS if getattr(self, name) is not None]
         if len(given) != 1:
             found = f"found {' and '.join(given)}" if given else "found none"
             raise ValueError(f"needs exactly one of inputs, steps and epochs, {found}")
