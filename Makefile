@@ -27,6 +27,10 @@ check: $(VENV)/.check ## lint, format and type checks
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: docs
+docs: $(VENV)/.docs ## the documents as a site: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 .PHONY: bench
 bench: $(VENV)/.bench ## images/s of training against plain PyTorch and JAX
 	$(BIN)/python -m benchmarks.throughput
@@ -46,8 +50,8 @@ format: $(VENV)/.check ## put the code into shape
 	$(BIN)/ruff format .
 
 .PHONY: clean
-clean: ## remove the virtual environment, the runs and all caches
-	rm -rf $(VENV) runs demo.png demo.html .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove the virtual environment, the runs, the site and all caches
+	rm -rf $(VENV) runs site demo.png demo.html .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -62,6 +66,10 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	touch $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	touch $@
 
 $(VENV)/.check: pyproject.toml constraints.txt | $(VENV)/bin/python
