@@ -167,7 +167,7 @@ def test_experiment_file_document(tmp_path: Path) -> None:
 
 def test_script_document(cli: Cli) -> None:
     text = read_document("docs/script-language.md")
-    script, _, error = (block.content.strip("\n") for block in blocks_of(text) if not block.language)
+    script, error = (block.content.strip("\n") for block in blocks_of(text) if not block.language)
     assert create_model("script", image_shape=(3, 96, 96), script=script).latent_shape == (1, 24, 24)
     [shown] = re.findall(r"`mixcoder (models show script .*?)` shows", text)
     assert cli(*shlex.split(shown))[0] == 0
