@@ -45,8 +45,10 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
 
 
 def _as_mathml(formula: re.Match[str]) -> str:
-    kind, latex = formula.groups()
-    return _MATHML.convert_with_local_state(unescape(latex).strip(), displaystyle=kind == "div")
+    tag, latex = formula.groups()
+    is_block = tag == "div"
+    mathml = _MATHML.convert_with_local_state(unescape(latex).strip(), displaystyle=is_block)
+    return f'<div style="overflow-x: auto">{mathml}</div>' if is_block else mathml
 
 
 def _on_site(link: str, folder: str) -> str:

@@ -43,7 +43,7 @@ NOT_RUN = {
 """Commands that are checked, not run, and why: what they begin with."""
 
 _PROGRAMS = ("mixcoder ", "make ", "pip ", "python ")
-_FILE = re.compile(r"`([\w./-]+\.(?:yml|py))`[^`]*:\Z")
+_FILE = re.compile(r"`([\w./-]+\.(?:yml|py))`:\Z")
 _DURATION = re.compile(r"\binputs(?:=|: )([\d_]+)")
 _FEW_INPUTS = "640"
 
