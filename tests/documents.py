@@ -81,6 +81,12 @@ def blocks_of(page: str) -> list[Block]:
     return [Block(tokens[i].info, tokens[i].content, _file_named_above(tokens, i)) for i in code]
 
 
+def faq_sentences() -> dict[str, str]:
+    """What the page on errors shows, by its headings."""
+    page = read_document("docs/faq.md")
+    return dict(re.findall(r"^### ([^\n]*)\n\n```\n(.*?)^```$", page, flags=re.M | re.S))
+
+
 def headings_of(page: str) -> list[str]:
     """The page's headings, without their marks."""
     tokens = _tokens(page)
