@@ -31,6 +31,10 @@ check: $(VENV)/.check ## lint, format and type checks
 schema: $(VENV)/.core ## write docs/experiment.schema.json and the tables of docs/experiment-file.md anew
 	$(BIN)/python -m tests.generated
 
+.PHONY: docs
+docs: $(VENV)/.docs ## the documents as a site: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 .PHONY: bench
 bench: $(VENV)/.bench ## images/s of training against plain PyTorch and JAX
 	$(BIN)/python -m benchmarks.throughput
@@ -54,8 +58,8 @@ format: $(VENV)/.check ## put the code into shape
 	$(BIN)/ruff format .
 
 .PHONY: clean
-clean: ## remove the virtual environment, the runs and all caches
-	rm -rf $(VENV) runs demo.png demo.html .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove the virtual environment, the runs, the site and all caches
+	rm -rf $(VENV) runs site demo.png demo.html .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -70,6 +74,10 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	touch $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	touch $@
 
 $(VENV)/.check: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,6 +84,21 @@ def training_images(data: ImageData) -> Tensor:
     """All images that batches are taken from, of data that holds them as they are."""
     assert isinstance(data.train, ImageSplit)
     return data.train.images
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """A Chromium, where there is one, as playwright drives it."""
+    from playwright.sync_api import sync_playwright
+
+    paths = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    path = next(filter(None, paths), None)
+    if path is None:
+        pytest.skip("needs a Chromium browser on the PATH")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture

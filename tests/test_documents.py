@@ -12,66 +12,142 @@ from PIL import Image
 
 from mixcoder.data import SOURCES
 from mixcoder.experiments.results import records_of, result_rows
-from mixcoder.experiments.spec import read_experiment
+from mixcoder.experiments.spec import Experiment, read_experiment
 from mixcoder.experiments.training_run import train_run
 from mixcoder.models import create_model
 from mixcoder.signatures import signature_schema
 from mixcoder.training.recipe import Recipe
 from tests.conftest import Cli
-
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def blocks(document: str, language: str) -> list[str]:
-    """The fenced blocks of a document that are marked with `language`."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.S | re.M)
-    return [block for mark, block in fenced if mark == language]
-
-
-def commands(block: str) -> list[list[str]]:
-    lines = [line for line in block.splitlines() if line.startswith("mixcoder ")]
-    return [shlex.split(line, comments=True)[1:] for line in lines]
+from tests.documents import (
+    DOCUMENTS,
+    NOT_RUN,
+    ROOT,
+    assert_shown,
+    blocks_of,
+    check_spans,
+    follow,
+    headings_of,
+    read_document,
+    shortened,
+)
 
 
-def test_readme_first_experiment(cli: Cli) -> None:
-    [experiment] = blocks("README.md", "yaml")
-    Path("mine.yml").write_text(experiment)
-    ran = [command for block in blocks("README.md", "sh") for command in commands(block)]
-    assert len(ran) == 14
-    for command in ran:
-        assert cli(*command)[0] == 0
-    assert all(Path(name).stat().st_size > 1000 for name in ("grid.png", "curves.svg", "report.html"))
+def first_experiment() -> str:
+    [experiment] = [block.content for block in blocks_of(read_document("README.md")) if block.file]
+    return experiment
 
 
-def test_reports_document(cli: Cli) -> None:
-    [experiment] = blocks("README.md", "yaml")
-    matrix = "matrix: {mixer: [cnn, cnnf], seed: [0, 1]}\n"
-    swept = experiment.replace("mixer: cnnf", "mixer: ${mixer}").replace("20_000", "640\n  seed: ${seed}")
-    Path("mine.yml").write_text(swept + matrix)
-    for run in read_experiment(Path("mine.yml")).runs:
-        train_run(run, Path("runs"), lambda trainer, progress: None)
-    ran = [command for block in blocks("docs/reports.md", "sh") for command in commands(block)]
-    assert len(ran) == 8
-    for command in ran:
-        assert cli(*command)[0] == 0
-    row = result_rows(records_of(read_experiment(Path("mine.yml")), Path("runs")))[0]
-    text = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
-    assert all(f"`{key}`" in text for key in row if key not in ("mixer", "seed"))
-
-
-@pytest.mark.usefixtures("empty_cache")
-def test_data_document(cli: Cli) -> None:
-    [experiment] = blocks("docs/data.md", "yaml")
-    Path("mine.yml").write_text(experiment)
+@pytest.fixture
+def reader(cli: Cli, empty_cache: Path) -> Cli:
+    """Somebody with forty photos, who has written the README's experiment, at the command line."""
     Path("photos").mkdir()
     generator = np.random.default_rng(0)
     for i in range(40):
         pixels = generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(Path("photos", f"{i}.png"))
-    assert cli("run", "mine.yml", "training.inputs=640")[0] == 0
-    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    Path("mine.yml").write_text(shortened(first_experiment()))
+    return cli
+
+
+def make_a_matrix() -> Experiment:
+    """Makes a matrix of `mine.yml`."""
+    experiment = Path("mine.yml").read_text().replace("mixer: cnnf", "mixer: ${mixer}")
+    swept = f"{experiment}  seed: ${{seed}}\nmatrix: {{mixer: [cnn, cnnf], seed: [0, 1]}}\n"
+    Path("mine.yml").write_text(swept)
+    return read_experiment(Path("mine.yml"))
+
+
+def train_a_matrix() -> None:
+    for run in make_a_matrix().runs:
+        train_run(run, Path("runs"), lambda trainer, progress: None)
+
+
+def train_two() -> None:
+    """What the README does before it uses a model."""
+    for override in ([], ["model.mixer=mlp"]):
+        train_run(
+            read_experiment(Path("mine.yml"), override).runs[0], Path("runs"), lambda trainer, progress: None
+        )
+
+
+GIVEN = {"docs/reports.md": train_a_matrix, "docs/using-a-model.md": train_two}
+"""What a reader of a page has done before."""
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_reader_can_follow(document: str, reader: Cli) -> None:
+    """Every command works and every program runs, in the order of the page, and prints what is shown."""
+    GIVEN.get(document, lambda: None)()
+    page = read_document(document)
+    follow(shortened(page), reader)
+    check_spans(page)
+
+
+LIES = {
+    "```sh\nmixcoder run nowhere.yml\n```\n": "no such file or directory",
+    "```sh\nls nowhere\n```\n": "non-zero exit status",
+    "    mixcoder run experiments/mnist/first.yml --fast\n": "No such option",
+    "    mixcoder run experiments/mnist/first.yml model.mixr=mlp\n": "unknown key 'mixr'",
+    "    mixcoder table experiments/mnist/last.yml\n": "no such file or directory",
+    "```sh\nmake coffee\n```\n": "make knows no coffee",
+    "```\npip install 'mixcoder[coffee]'\n```\n": "coffee",
+    "```\nmixcoder data fetch hub name=x/y size=3\n```\n": "unknown key 'size'",
+    "```python\nimport mixcoder\nmixcoder.load('nowhere')\n```\n": "holds no trained model",
+    "```python\nprint(model)\n```\n": "name 'model' is not defined",
+    "```yaml\nname: mine\ndata: {source: digits}\n```\n": "model: is missing",
+    "Write `mine.py`:\n\n```python\nimport mixcoder\n```\n": "mine.py",
+    "```sh\nmixcoder --version\n```\n```text\nversion …\n```\n": "version … is not in",
+    "Say `mixcoder table FILE --order KEY`.\n": "table has no --order",
+    "Say `mixcoder models list`.\n": "there is no command list",
+    "Say `mixcoder run experiments/mnist/first.yml model.mixr=mlp`.\n": "unknown key 'mixr'",
+    "Say `make coffee`.\n": "make knows no coffee",
+}
+"""Pages that are wrong, and what is found."""
+
+
+@pytest.mark.parametrize("page", LIES, ids=LIES.values())
+def test_a_lie_is_found(page: str, reader: Cli) -> None:
+    with pytest.raises(Exception, match=LIES[page]):
+        follow(page, reader)
+        check_spans(page)
+
+
+def test_the_truth_is_believed(reader: Cli) -> None:
+    page = "Write `a/b.yml`:\n\n```yaml\nx: 1\n```\n```sh\nls a  # what is there\nmixcoder --version\n```\n"
+    page += "```text\nb.yml\nmixcoder … \n```\n```python\nx = 2\n```\n```python\nprint('x is', x)\n```\n"
+    follow(page + "```text\nx  is 2\n```\n", reader)
+
+
+def test_only_the_lines_that_are_there_are_shown() -> None:
+    printed = "one   1\ntwo 2\nthree 3\n"
+    assert_shown("one 1\n…\n", printed)
+    assert_shown("two …\nthree 3\n", printed)
+    for expected in ("two 3\n", "two 2\none 1\n", "two\n", "one 1\none 1\n"):
+        with pytest.raises(AssertionError, match="is not in"):
+            assert_shown(expected, printed)
+
+
+def test_durations_are_shortened_where_they_are_stated_and_shown() -> None:
+    page = "x: {inputs: 20_000}\nmixcoder run x.yml training.inputs=120_000\n20,000  120,000  20000\n"
+    short = "x: {inputs: 640}\nmixcoder run x.yml training.inputs=640\n640  640  20000\n"
+    assert shortened(page) == short
+
+
+def test_each_reason_not_to_run_a_command_is_needed() -> None:
+    commands = [it for name in DOCUMENTS for block in blocks_of(read_document(name)) for it in block.commands]
+    for pattern in NOT_RUN:
+        assert any(re.match(pattern, command) for command in commands), pattern
+
+
+@pytest.mark.usefixtures("reader")
+def test_reports_document() -> None:
+    row = result_rows(records_of(make_a_matrix(), Path("runs")))[0]
+    text = read_document("docs/reports.md")
+    assert all(f"`{key}`" in text for key in row if key not in ("mixer", "seed"))
+
+
+def test_data_document() -> None:
+    text = read_document("docs/data.md")
     for name in SOURCES:
         assert f"`{name}`" in text
         for argument in signature_schema(SOURCES[name]).model_fields:
@@ -79,34 +155,27 @@ def test_data_document(cli: Cli) -> None:
 
 
 def test_readme_error(cli: Cli) -> None:
-    [experiment] = blocks("README.md", "yaml")
-    Path("mine.yml").write_text(experiment.replace("mixer: cnnf", "mixer: cnf"))
-    [error] = blocks("README.md", "")[:1]
+    Path("mine.yml").write_text(first_experiment().replace("mixer: cnnf", "mixer: cnf"))
+    [error] = [it.content for it in blocks_of(read_document("README.md")) if it.content.startswith("error:")]
     assert cli("run", "mine.yml")[2] == error
 
 
-def test_readme_python(capsys: pytest.CaptureFixture[str]) -> None:
-    [program] = blocks("README.md", "python")
-    exec(compile(program, "README.md", "exec"), {})
-    assert "torch.Size([5, 8])" in capsys.readouterr().out
-
-
 def test_experiment_file_document(tmp_path: Path) -> None:
-    experiment, matrix = blocks("docs/experiment-file.md", "yaml")
+    document = read_document("docs/experiment-file.md")
+    experiment, matrix = (block.content for block in blocks_of(document) if block.language == "yaml")
     (tmp_path / "x.yml").write_text(matrix)
     assert len(read_experiment(tmp_path / "x.yml").runs) == 3 * 2 * 2 * 2 - 4 + 1
     (tmp_path / "x.yml").write_text(experiment)
     assert read_experiment(tmp_path / "x.yml").runs[0].recipe.inputs == 1_000_000
-    text = (ROOT / "docs" / "experiment-file.md").read_text(encoding="utf-8")
     for key in Recipe.model_fields:
-        assert f"`{key}`" in text
+        assert f"`{key}`" in document
     for name in ("mixer", "cnn", "script"):
-        assert f"`type: {name}`" in text
+        assert f"`type: {name}`" in document
 
 
 def test_script_document(cli: Cli) -> None:
-    text = (ROOT / "docs" / "script-language.md").read_text(encoding="utf-8")
-    script, _, error = (block.strip("\n") for block in blocks("docs/script-language.md", ""))
+    text = read_document("docs/script-language.md")
+    script, error = (block.content.strip("\n") for block in blocks_of(text) if not block.language)
     assert create_model("script", image_shape=(3, 96, 96), script=script).latent_shape == (1, 24, 24)
     [shown] = re.findall(r"`mixcoder (models show script .*?)` shows", text)
     assert cli(*shlex.split(shown))[0] == 0
@@ -115,26 +184,24 @@ def test_script_document(cli: Cli) -> None:
     assert cli("run", "x.yml")[2] == f"{error}\n"
 
 
-def test_mixing_layers_document(cli: Cli) -> None:
-    [plugin] = blocks("docs/mixing-layers.md", "python")
-    [experiment] = blocks("README.md", "yaml")
-    Path("shift.py").write_text(plugin)
-    Path("mine.yml").write_text(experiment)
-    ran = [command for block in blocks("docs/mixing-layers.md", "sh") for command in commands(block)]
-    assert len(ran) == 2
-    for command in ran:
-        assert cli(*command)[0] == 0
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    """On GitHub; `test_site` sees to the site."""
+    here = ROOT / document
+    for link in re.findall(r"\]\(([^)]+)\)", here.read_text(encoding="utf-8")):
+        path, _, place = link.partition("#")
+        target = here.parent / path if path else here
+        if not link.startswith("https://"):
+            assert target.exists(), link
+            assert not place or place in map(github_anchor, headings_of(target.read_text())), link
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
-        if not target.startswith("https://"):
-            assert (document.parent / target).exists(), target
+def github_anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def test_make_help_lists_every_command() -> None:
-    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    text = read_document("Makefile")
     phony = re.findall(r"^\.PHONY: (\S+)$", text, flags=re.M)
     assert all(re.search(rf"^{target}:.* ## \S", text, flags=re.M) for target in phony)
 
@@ -145,9 +212,7 @@ def test_the_pins_are_within_the_ranges() -> None:
 
     from packaging.requirements import Requirement
 
-    pins = dict(
-        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
-    )
+    pins = dict(line.split("==") for line in read_document("constraints.txt").splitlines() if "==" in line)
     core = [Requirement(text) for text in requires("mixcoder") or [] if "extra ==" not in text]
     assert len(core) >= 10
     for requirement in core:

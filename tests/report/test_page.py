@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,13 +31,6 @@ matrix:
   seed: [0]
 """
 HOSTILE = "narrow </script><img src=x onerror=alert(1)>"
-
-
-def browser_path() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    pytest.skip("needs a Chromium browser on the PATH")
 
 
 def embedded(page: str) -> dict[str, list[dict[str, object]]]:
@@ -104,17 +95,6 @@ def test_before_anything_is_trained(cli: Cli) -> None:
     Path("x.yml").write_text(SWEEP)
     assert cli("report", "x.yml", "-o", "p.html")[:2] == (0, "p.html\n")
     assert [run["state"] for run in embedded(Path("p.html").read_text())["runs"]] == ["open"] * 4
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    from playwright.sync_api import sync_playwright
-
-    path = browser_path()
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])
