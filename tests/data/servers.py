@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -11,7 +12,8 @@ from threading import Thread
 class FileServer:
     """Serves `files` by path; `faults` maps a path to a list of faults for its next requests.
 
-    A fault is an HTTP status, or "cut" for a body that ends early, or "redirect:ADDRESS".
+    A fault is an HTTP status, or "cut" for a body that ends early, or "drip" for one that comes a byte at a
+    time, or "redirect:ADDRESS".
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
@@ -37,7 +39,16 @@ class FileServer:
             handler.send_response(200)
             handler.send_header("Content-Length", str(len(body)))
             handler.end_headers()
-            handler.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
+            if fault == "drip":
+                self.drip(handler, body)
+            else:
+                handler.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
+
+    def drip(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        with suppress(OSError):  # whoever asked has left
+            for at in range(len(body)):
+                handler.wfile.write(body[at : at + 1])
+                time.sleep(0.01)
 
 
 @contextmanager
@@ -53,7 +64,7 @@ def serving(files: dict[str, bytes]) -> Iterator[FileServer]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     state.address = f"http://127.0.0.1:{server.server_port}"
     try:

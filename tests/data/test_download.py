@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import stamina
 
+from mixcoder.data import http
 from mixcoder.data.download import download
 from mixcoder.errors import DataError
 from tests.data.servers import serving
@@ -81,6 +82,38 @@ def test_a_wrong_file_does_not_replace_a_good_one(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_bytes() == b"good"
 
 
+def test_an_answer_that_says_it_is_too_long_is_not_read(tmp_path: Path) -> None:
+    told: list[int] = []
+    with serving({"/f": BODY}) as server, pytest.raises(DataError, match="longer than the 102,399 bytes"):
+        download(
+            [f"{server.address}/f"],
+            tmp_path / "f",
+            checksum=None,
+            max_bytes=len(BODY) - 1,
+            progress=lambda so_far, in_all: told.append(so_far),
+        )
+    assert told == []
+
+
+def test_a_server_that_only_drips_is_left_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "PATIENCE", 0.2)
+    with serving({"/slow": BODY, "/f": BODY}) as server:
+        server.faults["/slow"] = ["drip"] * 4
+        with pytest.raises(DataError, match=r"sent \d+ bytes in 0 seconds"):
+            fetch([f"{server.address}/slow"], tmp_path / "f")
+        assert server.requests == ["/slow"] * 4
+        server.faults["/slow"] = ["drip"] * 4
+        fetch([f"{server.address}/slow", f"{server.address}/f"], tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == BODY
+
+
+def test_nothing_is_waited_for_without_end() -> None:
+    with http.create_client() as client:
+        assert None not in client.timeout.as_dict().values()
+
+
 def test_an_endless_answer_is_cut(tmp_path: Path) -> None:
     with serving({"/f": BODY}) as server, pytest.raises(DataError, match="longer than the 1,000 bytes"):
         fetch([f"{server.address}/f"], tmp_path / "f", max_bytes=1000)
@@ -109,6 +142,40 @@ def test_a_redirect_to_plain_http_is_refused(tmp_path: Path) -> None:
             fetch([f"{server.address}/f"], tmp_path / "f")
         server.faults["/f"] = [f"redirect:{server.address}/f"]
         fetch([f"{server.address}/f"], tmp_path / "f")
+
+
+@pytest.mark.parametrize(
+    ("address", "refusal"),
+    [
+        ("file:///etc/hostname", "/etc/hostname is not https"),
+        ("ftp://127.0.0.1/f", "ftp://127.0.0.1/f is not https"),
+        ("https://10.0.0.1/f", "redirects to https://10.0.0.1/f, whose address 10.0.0.1 is not public"),
+        ("//192.168.1.1/f", "http://192.168.1.1/f is not https"),
+        ("https://169.254.169.254/latest/meta-data", "169.254.169.254 is not public"),
+        ("https://[fe80::1]/f", "fe80::1 is not public"),
+        ("https://[::ffff:10.0.0.1]/f", "is not public"),
+        ("https://0.0.0.0/f", "0.0.0.0 is not public"),
+        ("https://2130706433/f", "whose address 127.0.0.1 is not public"),  # a name that is looked up
+    ],
+)
+def test_no_server_leads_to_a_file_or_into_the_users_own_network(
+    tmp_path: Path, address: str, refusal: str
+) -> None:
+    with serving({"/f": BODY}) as server:
+        server.faults["/f"] = [f"redirect:{address}"]
+        with pytest.raises(DataError) as caught:
+            fetch([f"{server.address}/f"], tmp_path / "f")
+        assert refusal in str(caught.value)
+        assert server.requests == ["/f"], "asked for again"
+    assert leftovers(tmp_path) == []
+
+
+def test_redirects_come_to_an_end(tmp_path: Path) -> None:
+    with serving({"/f": BODY}) as server:
+        server.faults["/f"] = [f"redirect:{server.address}/f"] * 9
+        with pytest.raises(DataError, match="redirects"):
+            fetch([f"{server.address}/f"], tmp_path / "f")
+        assert len(server.requests) == 6
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

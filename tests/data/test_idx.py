@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,8 @@ def test_damaged_files_are_named(tmp_path: Path, content: bytes, sentence: str) 
 
 def test_damaged_gzip(tmp_path: Path) -> None:
     path = tmp_path / "images.gz"
-    for content in (gzip.compress(SOUND)[:-9], b"not gzip at all", gzip.compress(SOUND)[:-8] + bytes(8)):
+    packed = gzip.compress(SOUND)
+    for content in (packed[:-9], b"not gzip at all", packed[:-8] + bytes(8), packed + b"!", packed * 2):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"images.gz: cannot be read, it may be truncated"):
             read_idx(path, SHAPE)
@@ -59,6 +61,26 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(SOUND + bytes(50_000_000)))
     with pytest.raises(DataError, match="is longer than"):
         read_idx(path, SHAPE)
+
+
+def test_padding_after_the_packed_file_is_none_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(SOUND) + bytes(512))
+    assert read_idx(path, SHAPE).shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    "content",
+    [gzip.compress(b"") * 500_000, gzip.compress(b"")[:3] + b"\x08" + bytes(6) + b"name" * 2_000_000],
+    ids=["half a million empty members", "a name of eight million letters"],
+)
+def test_no_packing_takes_long(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "images.gz"
+    path.write_bytes(content)
+    before = time.process_time()
+    with pytest.raises(DataError, match="cannot be read"):
+        read_idx(path, (60_000, 28, 28))
+    assert time.process_time() - before < 1
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -21,7 +21,14 @@ import httpx2
 import stamina
 from filelock import FileLock
 
-from mixcoder.data.http import REQUEST_ERRORS, WrongContentError, create_client, reason_of, retry_after
+from mixcoder.data.http import (
+    REQUEST_ERRORS,
+    WrongContentError,
+    create_client,
+    reason_of,
+    refuse_dripping,
+    retry_after,
+)
 from mixcoder.data.progress import Progress
 from mixcoder.errors import DataError
 
@@ -151,9 +158,9 @@ def _bounded(response: httpx2.Response, start: int, max_bytes: int, progress: Pr
     length = response.headers.get("Content-Length", "")
     total = start + int(length) if length.isdecimal() else None
     received = start
-    for chunk in response.iter_raw():
+    for chunk in refuse_dripping(response.iter_raw()):
         received += len(chunk)
-        if received > max_bytes:
+        if max(received, total or 0) > max_bytes:
             raise WrongContentError(f"is longer than the {max_bytes:,} bytes to expect")
         progress(received, total)
         yield chunk

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
 import zlib
@@ -15,6 +14,7 @@ from torch import Tensor
 from mixcoder.errors import DataError
 
 _UNSIGNED_BYTES = 0x08
+_LARGEST_GZIP_HEADER = 1 << 16
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
@@ -33,9 +33,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
     header_size = 4 + 4 * len(shape)
     wanted = header_size + math.prod(shape)
     try:
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rb") as file:
-            content: bytes = file.read(wanted + 1)
+        content = _read(path, wanted + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"{path}: cannot be read, it may be truncated ({error}); delete it and fetch it again"
@@ -57,6 +55,25 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
         raise DataError(f"{path}: is longer than the {wanted:,} bytes that it states")
     numbers = np.frombuffer(content, dtype=np.uint8, offset=header_size).copy()
     return torch.from_numpy(numbers).view(shape)
+
+
+def _read(path: Path, most: int) -> bytes:
+    """The first bytes of a file, `most` of them or as many as there are; of one in .gz, those packed in it.
+
+    A packed file is one gzip member, perhaps padded. Python's gzip would go through the members of a file,
+    and through the letters of a name, one by one, however many there are.
+    """
+    with path.open("rb") as file:
+        if path.suffix != ".gz":
+            return file.read(most)
+        packed = file.read(most + most // 256 + _LARGEST_GZIP_HEADER)  # deflate adds less than that
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS + 16)
+    content = unpacker.decompress(packed, most)
+    if not unpacker.eof and len(content) < most:
+        raise EOFError("it ends before its end marker")
+    if unpacker.unused_data.strip(b"\0"):
+        raise EOFError("it goes on after its end marker")
+    return content
 
 
 def _sizes(shape: tuple[int, ...]) -> str:
