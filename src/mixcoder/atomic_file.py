@@ -1,6 +1,6 @@
 """Files that are whole or not there.
 
-    content ─▶ .NAME.<random>.part ─▶ fsync ─▶ replaces NAME ─▶ fsync of the folder
+    .NAME.<random>.part ─▶ filled ─▶ fsync ─▶ replaces NAME ─▶ fsync of the folder
 
 A process that dies on the way leaves the old file and a part, which `remove_parts` clears away.
 """
@@ -21,36 +21,38 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 """What file systems answer that cannot make a folder's entries last."""
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Makes `path` hold `content`; whatever happens on the way, the old file or the new one is there.
+@contextmanager
+def swapped_in(path: Path) -> Iterator[Path]:
+    """A new file, to be filled during the `with` block, that takes the place of `path` at its end.
 
-    When it returns, the new one is, even after a power cut.
+    Whatever happens on the way, the old file or the new one is there. After the block the new one is, even
+    after a power cut.
 
     Raises:
         WriteError: it could not be written, or not for certain.
-    """
-    with swapped_in(path) as part:
-        _write_through(part, content)
-
-
-@contextmanager
-def swapped_in(path: Path) -> Iterator[Path]:
-    """Where to write, and sync, a new file that takes the place of `path` when the `with` block ends well.
-
-    Raises:
-        WriteError: an OSError came up in the block or after it.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
+            _sync(part)
             os.replace(part, path)  # noqa: PTH105 - one module for all calls, so that tests can fail each
         finally:
             part.unlink(missing_ok=True)
         _sync_folder(path.parent)
     except OSError as error:
         raise WriteError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Makes `path` hold `content`, as `swapped_in` does.
+
+    Raises:
+        WriteError: it could not be written, or not for certain.
+    """
+    with swapped_in(path) as part:
+        _write(part, content)
 
 
 def remove_parts(folder: Path) -> None:
@@ -62,13 +64,21 @@ def remove_parts(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _write_through(path: Path, content: bytes) -> None:
-    """Writes a new file, through to the disk."""
+def _write(path: Path, content: bytes) -> None:
+    """Writes a new file."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o644)
     try:
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(handle, rest) :]
+    finally:
+        os.close(handle)
+
+
+def _sync(path: Path) -> None:
+    """Makes what a file holds last."""
+    handle = os.open(path, os.O_RDWR | _BINARY)
+    try:
         os.fsync(handle)
     finally:
         os.close(handle)

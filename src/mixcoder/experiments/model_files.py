@@ -18,19 +18,16 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_tensors
-from torch import Tensor
 
 from mixcoder.atomic_file import write_atomically
-from mixcoder.errors import ArgumentError, RunDirectoryError, first_line, shown
-from mixcoder.json_file import check_plain_file, read_json_object
+from mixcoder.errors import ArgumentError, RunDirectoryError, shown
+from mixcoder.json_file import read_json_object
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.problems import problems_of
+from mixcoder.safetensors_file import read_tensors, write_tensors
 
 MODEL_FORMAT = 1
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
-_FLOAT32 = "F32"
 
 
 def save_model(folder: Path, model: Autoencoder, name: str, arguments: dict[str, Any]) -> None:
@@ -44,14 +41,8 @@ def save_model(folder: Path, model: Autoencoder, name: str, arguments: dict[str,
         "type": name,
         "arguments": {"image_shape": list(model.image_shape), **arguments},
     }
-    write_atomically(folder / WEIGHTS, weights_as_bytes(model))
+    write_tensors(folder / WEIGHTS, model.state_dict(), {})
     write_atomically(folder / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
-
-
-def weights_as_bytes(model: Autoencoder, metadata: dict[str, str] | None = None) -> bytes:
-    """A model's weights as safetensors."""
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    return save_tensors(weights, metadata)
 
 
 def weights_hash(model: Autoencoder) -> str:
@@ -78,13 +69,7 @@ def load_model(folder: Path, weights: Path | None = None) -> Autoencoder:
     description = _read_description(folder / DESCRIPTION)
     with torch.device("meta"):
         expected = _build(folder / DESCRIPTION, description).state_dict()
-    try:
-        check_plain_file(path)
-        with safe_open(path, framework="pt") as file:
-            _check_weights(path, file, expected)
-            tensors = {name: file.get_tensor(name) for name in expected}
-    except (OSError, SafetensorError, MemoryError) as error:
-        raise RunDirectoryError(f"{path}: are not this model's weights ({first_line(error)})") from error
+    tensors = read_tensors(path, expected, "are not this model's weights")
     model = _build(folder / DESCRIPTION, description)
     model.load_state_dict(tensors)
     return model.eval()
@@ -116,24 +101,3 @@ def _build(path: Path, description: _Description) -> Autoencoder:
         return create_model(description.type, **description.arguments)
     except (ArgumentError, TypeError) as error:  # the latter of an argument without a name
         raise RunDirectoryError(f"{path}: {error}") from error
-
-
-def _check_weights(path: Path, file: Any, expected: dict[str, Tensor]) -> None:
-    """Refuses weights that are not those of a model with such a state, before any of them is read.
-
-    Raises:
-        RunDirectoryError: names the first that is missing, surplus, of another shape or another type.
-    """
-    found = set(file.keys())
-    for name in [*expected, *sorted(found - set(expected))]:
-        if name not in found:
-            raise RunDirectoryError(f"{path}: are not this model's weights ({name} is missing)")
-        if name not in expected:
-            raise RunDirectoryError(f"{path}: are not this model's weights (it has no {shown(name)})")
-        entry, shape = file.get_slice(name), tuple(expected[name].shape)
-        if entry.get_dtype() != _FLOAT32:
-            raise RunDirectoryError(f"{path}: {name} is of type {entry.get_dtype()}, not {_FLOAT32}")
-        if tuple(entry.get_shape()) != shape:
-            raise RunDirectoryError(
-                f"{path}: are not this model's weights ({name} is {tuple(entry.get_shape())}, not {shape})"
-            )

@@ -8,6 +8,7 @@ runs/<experiment>/<model>-<data>-<hash>/
   model.safetensors, model.json   the trained model, all that `load` needs
   result.json                     how good, how large, how fast, on what
   log.txt, failure.json           of a sweep's worker: what it said, why it failed
+  tensorboard/                    with `training.log: [tensorboard]`, its event files
   .lock                           held by the process that trains here, and gone with it
 """
 
@@ -27,11 +28,12 @@ from ruamel.yaml import YAML
 
 from mixcoder.atomic_file import remove_parts, write_atomically
 from mixcoder.errors import RunDirectoryError, WriteError
-from mixcoder.experiments.model_files import DESCRIPTION, load_model, save_model, weights_as_bytes
+from mixcoder.experiments.model_files import DESCRIPTION, load_model, save_model
 from mixcoder.experiments.spec import Run, read_experiment
 from mixcoder.json_file import check_plain_file, read_json_object
 from mixcoder.models import Autoencoder
 from mixcoder.problems import problems_of
+from mixcoder.safetensors_file import write_tensors
 
 _LOCK = ".lock"
 LOCK_SECONDS = 10.0
@@ -99,8 +101,8 @@ class RunDirectory:
         write_atomically(self.path / "config.yml", text.getvalue())
 
     def read_run(self) -> Run:
-        """The run that was made here."""
-        return read_experiment(self.path / "config.yml").runs[0]
+        """The run that was made here, without its loggers, which a reader need not have."""
+        return read_experiment(self.path / "config.yml", ["training.log=[]"]).runs[0]
 
     def truncate_metrics(self, last_step: int) -> None:
         """Forgets the metrics after `last_step`, before a run goes on from there."""
@@ -142,7 +144,7 @@ class RunDirectory:
     def write_best(self, model: Autoencoder, row: dict[str, Any]) -> None:
         """Keeps the weights that gave a row of the metrics, which they carry with them."""
         metadata = {"weights": "best", **{key: json.dumps(value) for key, value in row.items()}}
-        write_atomically(self.best, weights_as_bytes(model, metadata))
+        write_tensors(self.best, model.state_dict(), metadata)
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Writes the result; its being there means that the run is done."""

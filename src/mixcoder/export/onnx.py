@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,10 +163,7 @@ def _write(path: Path, converted: onnx.ModelProto, metadata: dict[str, str]) -> 
     onnx.helper.set_model_props(converted, metadata)
     converted.producer_name, converted.producer_version = "mixcoder", __version__
     onnx.checker.check_model(converted, full_check=True)
-    with path.open("xb") as file:
-        file.write(converted.SerializeToString())
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_bytes(converted.SerializeToString())
 
 
 def _compare(path: Path, half: nn.Module, values: Tensor, name: str) -> None:

@@ -10,7 +10,6 @@ by somebody's own program, is taken as well.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,8 +104,6 @@ def write_codes(path: Path, batches: Iterable[tuple[list[str], Tensor]], model: 
         tensors = {"latents": Entry("F32", (len(names), *shape)), "names": Entry("U8", (len(text),))}
         file.seek(0)
         file.write(safetensors_header(tensors, {"format": FORMAT, "model": model}, _HEADER_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
     return len(names)
 
 

@@ -6,6 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+Count = Annotated[int, Field(ge=0, le=10**18)]
+Seconds = Annotated[float, Field(ge=0, le=1e12)]
 
 
 @dataclass
@@ -14,13 +20,14 @@ class TrainingClock:
 
     It runs only inside `measure`, so that validation, checkpoints and reports are left out; the first
     steps of a process, in which kernels are chosen and code is compiled, go to a warm-up account of their
-    own. Its state travels in the checkpoint, so that a resumed run goes on counting.
+    own. Its state travels in the checkpoint, so that a resumed run goes on counting; the bounds are for
+    one that was not written here.
     """
 
-    inputs: int = 0
-    seconds: float = 0.0
-    warmup_inputs: int = 0
-    warmup_seconds: float = 0.0
+    inputs: Count = 0
+    seconds: Seconds = 0.0
+    warmup_inputs: Count = 0
+    warmup_seconds: Seconds = 0.0
 
     @contextmanager
     def measure(self, inputs: int, *, warmup: bool) -> Iterator[None]:

@@ -56,6 +56,11 @@ class FlatParameters:
         for parameter, gradient in zip(self.parameters, self.split(gradients), strict=True):
             parameter.grad = gradient
 
+    def drop_gradients(self) -> None:
+        """Gives the memory of the gradients back."""
+        for parameter in (self.vector, *self.parameters):
+            parameter.grad = None
+
     def split(self, vector: Tensor) -> list[Tensor]:
         """Views of a vector (N,), one for each parameter, in its shape."""
         parts = torch.split(vector, self.lengths)
@@ -63,9 +68,12 @@ class FlatParameters:
 
     def join(self, tensors: Sequence[Tensor]) -> Tensor:
         """The vector (N,) of one tensor for each parameter: `split` the other way."""
+        flat = (tensor.reshape(-1) for tensor in tensors)
         return torch.cat(
             [
-                pad(tensor.reshape(-1), (0, length - tensor.numel()))
-                for tensor, length in zip(tensors, self.lengths, strict=True)
+                part
+                if len(part) == length
+                else pad(part, (0, length - len(part)))  # a pad of none copies too
+                for part, length in zip(flat, self.lengths, strict=True)
             ]
         )

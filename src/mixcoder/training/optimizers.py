@@ -33,7 +33,8 @@ def create_optimizers(parameters: FlatParameters, recipe: Recipe) -> list[torch.
             torch.optim.Muon(matrices, recipe.learning_rate, adjust_lr_fn="match_rms_adamw", **decay)
         )
     if others:
-        optimizers.append(torch.optim.AdamW(others, recipe.learning_rate, fused=True, **decay))
+        has_numbers = not others[0].is_meta  # which the fused one insists on
+        optimizers.append(torch.optim.AdamW(others, recipe.learning_rate, fused=has_numbers, **decay))
     return optimizers
 
 

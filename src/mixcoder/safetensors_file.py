@@ -1,0 +1,128 @@
+"""Safetensors files: ours are written whole or not at all; those read, somebody else may have written.
+
+    path ─▶ a plain file? ─▶ a header of bounded length ─▶ the names, shapes and types expected? ─▶ tensors
+
+No memory is taken for a number before its header says what was expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mixcoder.atomic_file import swapped_in
+from mixcoder.errors import RunDirectoryError, WriteError, first_line, shown
+from mixcoder.json_file import LARGEST_BYTES, check_plain_file
+
+_TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Makes `path` hold `tensors`; those on the CPU are not copied, but where two names share one.
+
+    Raises:
+        WriteError: it could not be written, or not for certain.
+    """
+    with swapped_in(path) as part:
+        try:
+            save_file(_apart(tensors), part, dict(metadata))
+        except SafetensorError as error:
+            raise WriteError(f"cannot write {path}: {first_line(error).lower()}") from error
+
+
+def read_metadata(path: Path, refusal: str) -> dict[str, str]:
+    """What a file says beside its tensors.
+
+    Args:
+        path: the file.
+        refusal: what a file that cannot be read is not, such as "is not a checkpoint".
+
+    Raises:
+        RunDirectoryError: it is missing, no plain file, or damaged.
+    """
+    with _opened(path, refusal) as file:
+        return file.metadata() or {}
+
+
+def read_tensors(
+    path: Path, expected: Mapping[str, Tensor], refusal: str, optional: Set[str] = frozenset()
+) -> dict[str, Tensor]:
+    """The tensors of a file, on the CPU, once their names, shapes and types are those expected.
+
+    Args:
+        path: the file.
+        expected: tensors like those that it must hold; their numbers do not matter.
+        refusal: what a file that holds others is not, such as "is not a checkpoint".
+        optional: names that may be missing there, or surplus.
+
+    Raises:
+        RunDirectoryError: it is missing, no plain file, or damaged, or holds others; names the first.
+    """
+    with _opened(path, refusal) as file:
+        passed_over = set(optional) - (set(file.keys()) & set(expected))
+        wanted = {name: it for name, it in expected.items() if name not in passed_over}
+        difference = _first_difference(file, set(file.keys()) - passed_over, wanted)
+        if difference:
+            raise RunDirectoryError(f"{path}: {refusal} ({difference})")
+        return {name: file.get_tensor(name) for name in wanted}
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the CPU no two of which are in the same place, which the format does not allow."""
+    apart: dict[str, Tensor] = {}
+    places = set()
+    for name, tensor in tensors.items():
+        local = tensor.detach().cpu().contiguous()
+        apart[name] = local.clone() if local.data_ptr() in places else local
+        places.add(local.data_ptr())
+    return apart
+
+
+@contextmanager
+def _opened(path: Path, refusal: str) -> Iterator[Any]:
+    """The file with its header read."""
+    try:
+        check_plain_file(path)
+        with path.open("rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+        if header_bytes > LARGEST_BYTES:
+            raise RunDirectoryError(f"{path}: {refusal} (it states a header of {header_bytes:,} bytes)")
+        with safe_open(path, framework="pt") as opened:
+            yield opened
+    except (OSError, SafetensorError, MemoryError) as error:
+        raise RunDirectoryError(f"{path}: {refusal} ({shown(first_line(error), 200)})") from error
+
+
+def _first_difference(file: Any, found: set[str], wanted: Mapping[str, Tensor]) -> str | None:
+    """What the header says of the first tensor that is missing, surplus, or of another type or shape."""
+    for name in [*wanted, *sorted(found - set(wanted))]:
+        if name not in found:
+            return f"{name} is missing"
+        if name not in wanted:
+            return f"it has no {shown(name)}"
+        entry = file.get_slice(name)
+        type_found, type_wanted = entry.get_dtype(), _TYPES.get(wanted[name].dtype)
+        if type_found != type_wanted:
+            return f"{name} is of type {type_found}, not {type_wanted}"
+        shape_found, shape_wanted = tuple(entry.get_shape()), tuple(wanted[name].shape)
+        if shape_found != shape_wanted:
+            return f"{name} is {shown(str(shape_found))}, not {shape_wanted}"
+    return None
