@@ -85,14 +85,3 @@ def test_a_row_that_cannot_work_is_refused_with_its_reason(cli: Cli) -> None:
     assert (status, out) == (2, "")
     assert "kernel_size: must be odd so that padding keeps the size, got 2" in err
     assert "(with mixer=cnn, ks=2, seed=0)" in err
-
-
-def test_what_the_machine_cannot_hold_is_refused_before_it_is_tried(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plan, "memory_of", lambda device: 10_000_000_000)
-    file = ROOT / "experiments" / "mnist" / "first.yml"
-    status, out, err = cli("plan", file, "training.batch_size=1_000_000", "model.mixer=mlp")
-    assert (status, out) == (2, "")
-    assert "to train it takes" in err
-    assert "try a smaller training.batch_size" in err

@@ -14,17 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixcoder.errors import ArgumentError, shown
-from mixcoder.experiments.matrix import label
+from mixcoder.experiments.memory import fitting_bytes, telling_of_memory
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import Experiment, Run
 from mixcoder.models import Autoencoder
-from mixcoder.models.cost import count_madds, training_bytes
+from mixcoder.models.cost import count_madds
 from mixcoder.models.summary import count_parameters
 from mixcoder.training.execution import choose_execution
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.gradients import eager_gradients
-from mixcoder.training.memory import memory_of, telling_of_memory
 from mixcoder.training.optimizers import create_optimizers
 from mixcoder.training.step import create_step
 
@@ -42,9 +40,11 @@ def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
     Returns:
         Rows with the matrix's axes, `latent_shape`, `compression_ratio`, `params`, `madds` (of one
         image), `memory_bytes`, `minutes` and `done`.
+
+    Raises:
+        ArgumentError: this machine has not the memory for one of them.
     """
     rows = [_counted(run) for run in experiment.runs]
-    _refuse_what_does_not_fit(experiment.runs, rows)
     results = [RunDirectory.of(run, runs).read_result() for run in experiment.runs]
     open_rows = [i for i, result in enumerate(results) if result is None]
     seconds = _calibrated_seconds(experiment.runs, [row["madds"] for row in rows], open_rows)
@@ -52,15 +52,6 @@ def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
         row["minutes"] = (result.get("train_minutes") or 0.0) if result else run.total_steps * seconds[i] / 60
         row["done"] = result is not None
     return rows
-
-
-def _refuse_what_does_not_fit(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> None:
-    available = memory_of(torch.device("cpu"))
-    for run, row in zip(runs, rows, strict=True):
-        if row["memory_bytes"] > available:
-            needed = f"{row['memory_bytes'] / 1e9:,.1f} GB of memory and there are {available / 1e9:,.1f} GB"
-            what = shown(label(run.values) or run.experiment, 200)
-            raise ArgumentError("", f"{what}: to train it takes {needed}; try a smaller training.batch_size")
 
 
 def _counted(run: Run) -> dict[str, Any]:
@@ -72,7 +63,7 @@ def _counted(run: Run) -> dict[str, Any]:
         "compression_ratio": model.compression_ratio,
         "params": count_parameters(model),
         "madds": count_madds(model),
-        "memory_bytes": training_bytes(model, run.recipe.batch_size),
+        "memory_bytes": fitting_bytes(run, torch.device("cpu")),
     }
 
 
@@ -96,7 +87,7 @@ def _measured_seconds(run: Run) -> float:
     with torch.random.fork_rng(devices=[]):
         model = run.create_model()
         images = torch.randint(0, 256, (run.recipe.batch_size, *model.image_shape), dtype=torch.uint8)
-    with telling_of_memory(run.recipe.batch_size):
+    with telling_of_memory(run):
         return _timed_steps(run, model, images)
 
 

@@ -32,6 +32,7 @@ def create_step(
             parameters.set_gradients(gradients)
         for optimizer in optimizers:
             optimizer.step()
+        parameters.drop_gradients()  # before the next come
         return loss
 
     return step

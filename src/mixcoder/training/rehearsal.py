@@ -1,0 +1,115 @@
+"""How much memory training takes, found by rehearsing it with tensors that hold no numbers.
+
+    model, batch without numbers ─▶ a training step ─▶ bytes of all tensors that live at once ─▶ their peak
+
+What is counted is what a step makes in eager mode; a compiled one makes no more.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.training.flat_parameters import FlatParameters
+from mixcoder.training.gradients import eager_gradients
+from mixcoder.training.optimizers import create_optimizers
+from mixcoder.training.recipe import Recipe
+from mixcoder.training.step import create_step
+
+BEYOND_ALL_MACHINES = 2**63
+"""Bytes of what torch cannot even count."""
+
+
+def training_bytes(
+    create_model: Callable[[], Autoencoder], recipe: Recipe, precision: torch.dtype = torch.float32
+) -> int:
+    """Bytes that training holds at once, beside the data: parameters, gradients, optimizer, activations.
+
+    What libraries take for themselves is not counted: a run takes some more.
+
+    Args:
+        create_model: called where its numbers take no memory.
+        recipe: how it is to be trained.
+        precision: of matrix products and convolutions.
+    """
+    try:
+        with _without_numbers(precision), _LiveBytes() as live:
+            return _rehearse(create_model(), recipe, precision, live)
+    except Exception as error:
+        if "overflow" in str(error):
+            return BEYOND_ALL_MACHINES
+        return 0  # a plugin's layer that cannot do without numbers: nothing is known
+
+
+def _without_numbers(precision: torch.dtype) -> AbstractContextManager[object]:
+    """Within it, tensors are shapes alone; meta ones are faster, but mixed precision does not know them."""
+    return torch.device("meta") if precision == torch.float32 else FakeTensorMode()
+
+
+def _rehearse(model: Autoencoder, recipe: Recipe, precision: torch.dtype, live: _LiveBytes) -> int:
+    """The peak of a step when the optimizer's state is there: while gradients come, or while it uses them."""
+    parameters = FlatParameters(model)
+    gradients_of = eager_gradients(model, parameters, recipe.loss, precision)
+    peaks = []
+
+    def observed(images: Tensor) -> tuple[Tensor, Tensor]:
+        result = gradients_of(images)
+        peaks.append(live.take_peak())
+        return result
+
+    step = create_step(observed, parameters, create_optimizers(parameters, recipe))
+    images = torch.zeros(recipe.batch_size, *model.image_shape, dtype=torch.uint8)
+    before = live.now
+    step(images)
+    state = live.now - before
+    return max(peaks[0] + state, live.take_peak())
+
+
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all tensors that come to be within it and are still there.
+
+    Attributes:
+        now: bytes at this moment.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = 0
+        self._peak = 0
+        self._storages: set[int] = set()
+
+    def take_peak(self) -> int:
+        """The most bytes that there were since this was last asked."""
+        peak, self._peak = self._peak, self.now
+        return peak
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._note(tensor.untyped_storage())
+        return result
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._storages:
+            return
+        self._storages.add(key)
+        self.now += size
+        self._peak = max(self._peak, self.now)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._storages.remove(key)
+        self.now -= size
