@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mixcoder.data import SOURCES, Mnist
 from mixcoder.data.images import ImageData, ImageSplit
+from mixcoder.loggers import LOGGERS
 from mixcoder.models import MIXERS, MODELS
 from mixcoder.registry import Registry
 
@@ -46,7 +47,7 @@ def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _own_registries() -> Iterator[None]:
     """What a test registers is gone after it."""
-    registries: tuple[Registry[Any], ...] = (MIXERS, MODELS, SOURCES)
+    registries: tuple[Registry[Any], ...] = (LOGGERS, MIXERS, MODELS, SOURCES)
     kept = [dict(registry._entries) for registry in registries]
     yield
     for registry, entries in zip(registries, kept, strict=True):

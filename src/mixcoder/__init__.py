@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mixcoder.experiments.run_directory import load
     from mixcoder.export.onnx import export_onnx
     from mixcoder.inference import Codes, Score, decode, encode, score, walk
+    from mixcoder.loggers import Logger, register_logger
     from mixcoder.models import Autoencoder, MixingLayer, create_model, register_mixer, register_model
     from mixcoder.report.pictures import reconstruction_grid
     from mixcoder.training.trainer import train
@@ -30,6 +31,7 @@ _HOMES = {
     "DataSource": "mixcoder.data",
     "ImageData": "mixcoder.data",
     "ImageSplit": "mixcoder.data",
+    "Logger": "mixcoder.loggers",
     "MixcoderError": "mixcoder.errors",
     "MixingLayer": "mixcoder.models",
     "Score": "mixcoder.inference",
@@ -40,6 +42,7 @@ _HOMES = {
     "load": "mixcoder.experiments.run_directory",
     "load_data": "mixcoder.data",
     "reconstruction_grid": "mixcoder.report.pictures",
+    "register_logger": "mixcoder.loggers",
     "register_mixer": "mixcoder.models",
     "register_model": "mixcoder.models",
     "register_source": "mixcoder.data",
@@ -54,6 +57,7 @@ __all__ = [
     "DataSource",
     "ImageData",
     "ImageSplit",
+    "Logger",
     "MixcoderError",
     "MixingLayer",
     "Score",
@@ -64,6 +68,7 @@ __all__ = [
     "load",
     "load_data",
     "reconstruction_grid",
+    "register_logger",
     "register_mixer",
     "register_model",
     "register_source",

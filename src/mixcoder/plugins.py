@@ -1,4 +1,7 @@
-"""A user's own mixing layers, models and data sources: Python that he names himself on the command line."""
+"""A user's own mixing layers, models, data sources and loggers.
+
+They are Python that he names himself on the command line.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ class PluginError(MixcoderError):
 def load_plugin(plugin: str) -> None:
     """Imports a Python file (`my_mixer.py`) or an installed module (`my_package.mixers`).
 
-    Its decorators (`register_mixer`, `register_model`, `register_source`) do the rest.
+    Its decorators (`register_mixer`, `register_model`, `register_source`, `register_logger`) do the rest.
 
     Raises:
         PluginError: there is no such file or module, or it fails.

@@ -1,4 +1,4 @@
-"""Things by name: what makes models, mixing layers and data sources open to a user's own."""
+"""Things by name: what makes models, mixing layers, data sources and loggers open to a user's own."""
 
 from __future__ import annotations
 

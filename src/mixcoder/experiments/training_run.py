@@ -1,7 +1,7 @@
 """One run: from what an experiment file states to a run directory with its result.
 
-Run ─▶ seeds ─▶ model, data ─▶ Trainer ─▶ Progress ─▶ metrics.jsonl, checkpoint, observer
-                                         └─ at the end ─▶ model.safetensors, result.json
+Run ─▶ seeds ─▶ model, data ─▶ Trainer ─▶ Progress ─▶ metrics.jsonl, checkpoint, loggers, observer
+                                         └─ at the end ─▶ model.safetensors, loggers, result.json
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ import torch
 
 from mixcoder.device import resolve_device
 from mixcoder.errors import ArgumentError, ExperimentError, TrainingError
+from mixcoder.experiments.memory import fitting_bytes, telling_of_memory
 from mixcoder.experiments.run_directory import RunDirectory
+from mixcoder.experiments.run_logs import RunLogs, check_loggers
 from mixcoder.experiments.spec import Run
 from mixcoder.models.cost import count_madds
 from mixcoder.models.summary import count_parameters
-from mixcoder.training.memory import check_fits, telling_of_memory
 from mixcoder.training.metrics import measure_quality
 from mixcoder.training.trainer import Progress, Trainer
 
@@ -61,24 +62,33 @@ def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") ->
     directory = RunDirectory.of(run, runs)
     if directory.read_result() is not None:
         return directory
+    check_loggers(run)
     started = time.perf_counter()
-    with telling_of_memory(run.recipe.batch_size):
+    with telling_of_memory(run):
         trainer = _create_trainer(run, resolve_device(device))
         with directory.locked():
             if directory.read_result() is not None:  # by the process that we waited for
                 return directory
             directory.write_config(run)
-            _train(trainer, directory, observer)
+            _go_back(trainer, directory)
+            logs = RunLogs(run, directory, trainer.data.validation.device)
+            _train(trainer, directory, logs, observer)
             directory.write_model(trainer.model, *run.model)
-            directory.write_result(_result(run, trainer, directory, time.perf_counter() - started))
+            result = _result(run, trainer, directory, time.perf_counter() - started)
+            logs.finish(result)
+            directory.write_result(result)
     return directory
 
 
-def _train(trainer: Trainer, directory: RunDirectory, observer: Observer) -> None:
-    """Trains to the end from the checkpoint, where there is one, and keeps metrics and checkpoints."""
+def _go_back(trainer: Trainer, directory: RunDirectory) -> None:
+    """Goes back to the checkpoint, or to the start where there is none."""
     if directory.checkpoint.exists():
         trainer.restore(directory.checkpoint)
     directory.truncate_metrics(trainer.step)
+
+
+def _train(trainer: Trainer, directory: RunDirectory, logs: RunLogs, observer: Observer) -> None:
+    """Trains to the end, and keeps metrics and checkpoints."""
     best_loss = min(_validation_losses(directory), default=math.inf)
 
     with _deferred_interrupt() as is_interrupted:
@@ -89,6 +99,9 @@ def _train(trainer: Trainer, directory: RunDirectory, observer: Observer) -> Non
             if progress.validation_loss is not None and progress.validation_loss < best_loss:
                 best_loss = progress.validation_loss
                 directory.write_best(trainer.model, row)
+            logs.log(row)
+            if progress.validation_loss is not None:
+                logs.show(progress.inputs, trainer.model, trainer.data.validation)
             observer(trainer, progress)
             if is_interrupted() or time.perf_counter() > next_save:
                 next_save = _save(trainer, directory)
@@ -112,9 +125,8 @@ def _validation_losses(directory: RunDirectory) -> list[float]:
 
 
 def _create_trainer(run: Run, device: torch.device) -> Trainer:
-    with torch.device("meta"):
-        check_fits(run.create_model(), device)
     data = run.create_source().load().to(device)
+    fitting_bytes(run, device)
     torch.manual_seed(run.recipe.seed)
     model = run.create_model().to(device)
     try:

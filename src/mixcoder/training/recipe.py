@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from mixcoder.errors import ArgumentError
+from mixcoder.loggers import LOGGERS
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Duration = Annotated[int, Field(gt=0, le=10**12)]
@@ -72,6 +75,22 @@ class Recipe(BaseModel):
         default="auto",
         description="of matrix products and convolutions: `auto` takes bfloat16 where it is faster",
     )
+
+    log: list[str] = Field(
+        default=[], description="loggers beside `metrics.jsonl`, such as `tensorboard`; changes no result"
+    )
+
+    @field_validator("log")
+    @classmethod
+    def _known_loggers(cls, names: list[str]) -> list[str]:
+        for name in names:
+            try:
+                _ = LOGGERS[name]
+            except ArgumentError as error:
+                raise ValueError(error.message) from None
+            if names.count(name) > 1:
+                raise ValueError(f"names '{name}' twice")
+        return names
 
     @model_validator(mode="after")
     def _one_duration(self) -> Recipe:

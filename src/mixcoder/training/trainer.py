@@ -10,7 +10,6 @@ log, when to save a checkpoint and when to stop.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,13 +21,18 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from mixcoder.data.images import ImageData, TrainingBatches
-from mixcoder.errors import ArgumentError, RunDirectoryError, TrainingError
+from mixcoder.errors import ArgumentError, TrainingError
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.problems import problems_of
 from mixcoder.training.checkpoint import (
+    CheckpointState,
+    give_state,
     load_checkpoint,
     optimizer_tensors,
+    random_tensors,
+    read_state,
     restore_optimizers,
+    restore_random,
     save_checkpoint,
 )
 from mixcoder.training.clock import TrainingClock
@@ -62,6 +66,8 @@ def train(model: Autoencoder, data: ImageData, **settings: Any) -> Progress:
         for path, message in problems_of(error, Recipe):
             raise ArgumentError(".".join(map(str, path)), message) from None
         raise
+    if recipe.log:
+        raise ArgumentError("log", "needs a run directory, which mixcoder run makes; leave it out here")
     *_, last = Trainer(model, data, recipe).run()
     return last
 
@@ -165,35 +171,21 @@ class Trainer:
         Raises:
             WriteError: the file cannot be written.
         """
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= optimizer_tensors(self.optimizers)
-        tensors["random.cpu"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
-        save_checkpoint(path, tensors, {"step": self.step, "clock": dataclasses.asdict(self.clock)})
+        save_checkpoint(path, self._tensors(), CheckpointState(step=self.step, clock=self.clock))
 
     def restore(self, path: Path) -> None:
         """Goes back to where `save` was called.
 
         Raises:
-            RunDirectoryError: the checkpoint is damaged, or of another model.
+            RunDirectoryError: the checkpoint is damaged, or of another run.
         """
-        tensors, state = load_checkpoint(path)
-        weights = {
-            key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")
-        }
-        try:
-            self.model.load_state_dict(weights)
-            restore_optimizers(self.optimizers, tensors)
-            self.clock = TrainingClock(**state["clock"])
-            self.step = int(state["step"])
-            if not 0 <= self.step <= self.total_steps:
-                raise ValueError(f"step {self.step} of {self.total_steps}")
-            torch.set_rng_state(tensors["random.cpu"])
-            if torch.cuda.is_available() and "random.cuda" in tensors:
-                torch.cuda.set_rng_state(tensors["random.cuda"])
-        except (RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise RunDirectoryError(f"{path}: is not a checkpoint of this run ({error})") from error
+        state = read_state(path, self.total_steps)
+        give_state(self.optimizers, state.step)
+        tensors = load_checkpoint(path, self._tensors())
+        restore_random(path, tensors)  # may still refuse; the rest cannot
+        self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
+        restore_optimizers(self.optimizers, tensors)
+        self.step, self.clock = state.step, state.clock
 
     def create_step(self) -> TrainingStep:
         """The step that `run` takes, compiled now where it is to be; takes images (B, C, H, W) uint8."""
@@ -201,6 +193,11 @@ class Trainer:
             self.execution, self.model, self._parameters, self.recipe.loss, self._batches[self.step]
         )
         return create_step(gradients_of, self._parameters, self.optimizers)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All that a checkpoint holds but step and clock."""
+        weights = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        return {**weights, **optimizer_tensors(self.optimizers), **random_tensors()}
 
     def _train_chunk(self, train_step: TrainingStep, last_step: int) -> Tensor:
         """Trains up to `last_step`; the losses (steps,) of the steps on the way, read once at the end."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
@@ -39,12 +39,17 @@ def validation_loss(model: Autoencoder, split: ImageSplit, loss: str) -> float:
 def evaluating(model: Autoencoder, device: torch.device) -> Iterator[None]:
     """Evaluation mode without gradients; training mode and torch's random state are afterwards as before."""
     was_training = model.training
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.inference_mode():
+    with keeping_random_state(device), torch.inference_mode():
         model.eval()
         try:
             yield
         finally:
             model.train(was_training)
+
+
+def keeping_random_state(device: torch.device) -> AbstractContextManager[None]:
+    """Torch's random state, on the CPU and on `device`, is afterwards as before."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def validation_batches(split: ImageSplit) -> Iterator[Tensor]:
