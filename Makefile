@@ -31,6 +31,10 @@ check: $(VENV)/.check ## lint, format and type checks
 schema: $(VENV)/.core ## write docs/experiment.schema.json and the tables of docs/experiment-file.md anew
 	$(BIN)/python -m tests.generated
 
+.PHONY: pictures
+pictures: $(VENV)/.core ## draw the pictures of docs/mixing-layers.md anew
+	$(BIN)/python -m tests.mixing_pictures
+
 .PHONY: docs
 docs: $(VENV)/.docs ## the documents as a site: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -40,8 +44,11 @@ bench: $(VENV)/.bench ## images/s of training against plain PyTorch and JAX
 	$(BIN)/python -m benchmarks.throughput
 
 .PHONY: faults
-faults: $(VENV)/.test ## kill training runs at random, many times; none may be lost or end otherwise
+faults: $(VENV)/.test ## kill runs and workers, open broken files, run out of memory: nothing may be lost or let in
 	$(BIN)/python -m tests.faults.kills
+	$(BIN)/python -m tests.faults.fuzz
+	$(BIN)/python -m tests.faults.storm
+	$(BIN)/python -m tests.faults.memory
 
 .PHONY: wheel
 wheel: $(VENV)/.test ## build the wheel, install it in an empty environment, follow the README with it alone
@@ -59,7 +66,7 @@ format: $(VENV)/.check ## put the code into shape
 
 .PHONY: clean
 clean: ## remove the virtual environment, the runs, the site and all caches
-	rm -rf $(VENV) runs site demo.png demo.html .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs site fuzz-failures demo.png demo.html .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -24,6 +25,8 @@ class ArgumentError(MixcoderError, ValueError):
         self.message = message
 
 
+_KNOWN_LETTERS = 500
+"""Letters of all known words together that are shown."""
 _SCRIPT_MARGIN = 60
 """Characters of a long script that are shown on each side of the one that is wrong."""
 
@@ -40,8 +43,15 @@ class ScriptError(ArgumentError):
             cut = max(0, column - _SCRIPT_MARGIN)
             line, column = line[cut : column + _SCRIPT_MARGIN], column - cut
         caret = " " * column + "^"
-        super().__init__("script", f"{message}\n  {line}\n  {caret}")
+        super().__init__("script", f"{message}\n  {_visible(line)}\n  {caret}")
         self.position = position
+
+
+def _visible(line: str) -> str:
+    """A line with one character for each of its own, so that a caret below it fits, and none that hides."""
+    return "".join(
+        it if it.isprintable() else " " if it.isspace() else "\N{REPLACEMENT CHARACTER}" for it in line
+    )
 
 
 class ExperimentError(MixcoderError):
@@ -78,6 +88,20 @@ class TrainingError(MixcoderError):
     exit_status = 1
 
 
+_NO_MEMORY = ("alloc", "out of memory", "start new thread", "failed to map segment")
+"""What libraries say, in words of their own: torch, CUDA, Python's threads, the loader of shared objects."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether there was not the memory for something, whoever says so."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    is_said = isinstance(error, RuntimeError | ImportError) and any(
+        words in str(error).lower() for words in _NO_MEMORY
+    )
+    return is_said or isinstance(error, MemoryError)
+
+
 def shown(text: str, limit: int = 60) -> str:
     """A user's text as it may stand in a message: on one line, visible, and not too long."""
     visible = "".join(it if it.isprintable() else it.encode("unicode_escape").decode() for it in text[:limit])
@@ -95,4 +119,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = get_close_matches(word, names, n=1, cutoff=0.6)
     if near:
         return f"; did you mean '{near[0]}'?"
-    return f"; known: {', '.join(names)}" if names else ""
+    return f"; known: {shown(', '.join(names), _KNOWN_LETTERS)}" if names else ""

@@ -70,7 +70,8 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
     kind, value, context = finding["type"], finding["input"], finding.get("ctx", {})
     key = str(finding["loc"][-1]) if finding["loc"] else ""
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"unknown key '{shown(key)}'{did_you_mean(key, schema.model_fields)}"
+        known = did_you_mean(key, schema.model_fields) if len(finding["loc"]) == 1 else ""
+        return f"unknown key '{shown(key)}'{known}"
     if kind in ("missing", "missing_argument"):
         return "is missing"
     if kind in _EXPECTED:
@@ -83,6 +84,8 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
         return f"unknown name '{shown(str(value))}'{did_you_mean(str(value), names)}"
     if kind == "string_pattern_mismatch":
         return f"must be made of letters, digits, '.', '_' and '-', not {kind_of(value)}"
+    if kind == "json_invalid":
+        return f"is not JSON ({context['error']})"
     if kind == "value_error":
         return str(context["error"])
     return f"{finding['msg'][:1].lower()}{finding['msg'][1:]}, not {kind_of(value)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +138,32 @@ def test_a_run_of_a_matrix_is_the_run_stated_by_itself(tmp_path: Path) -> None:
         ("matrix: {mixer: [{a: 1}], ks: [1], seed: [0]}", "model.mixer: must be a text, not a map"),
         ("matrix: {mixer: [cnn], ks: [1], seed: [0], state: [1]}", "matrix.state: is a word that tables use; take another name"),
         ("matrix: {mixer: [cnn], ks: [1], seed: [0], 'a b': [1]}", "matrix.a b: must be a name of letters, digits and '_'"),
+        (f"matrix: {{{', '.join(f'a{i}: [1]' for i in range(51))}}}", "matrix: has 51 axes, more than the 50 allowed"),
+        (f"matrix: {{mixer: {list(range(100))}, ks: {list(range(100))}, exclude: [{'{ks: 3}, ' * 51}]}}", "matrix.exclude: has 51 entries, more than the 50 allowed for 10,000 runs"),
         (f"matrix: {{mixer: [cnn], ks: {list(range(200))}, seed: {list(range(200))}}}", "matrix: makes 40,000 runs, more than the 10,000 allowed"),
     ],
 )  # fmt: skip
 def test_clear_errors(tmp_path: Path, matrix: str, sentence: str) -> None:
     with pytest.raises(ExperimentError) as caught:
         read_experiment(write(tmp_path, matrix + "\n"))
+    assert any(sentence in problem for problem in caught.value.problems), caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("${" * 100_000, "name: string should have at most 100 characters"),
+        ("${" + " " * 200_000, "name: string should have at most 100 characters"),
+        ("${mixer}" * 20_000, "x.yml:1: expands too far"),
+    ],
+)
+def test_no_reference_takes_long_or_much(tmp_path: Path, name: str, sentence: str) -> None:
+    base = BASE.replace("name: mine", f"name: '{name}'")
+    path = write(tmp_path, f"matrix: {{mixer: [{'cnn' * 100}], ks: [1], seed: [0]}}\n", base)
+    before = time.process_time()
+    with pytest.raises(ExperimentError) as caught:
+        read_experiment(path)
+    assert time.process_time() - before < 1
     assert any(sentence in problem for problem in caught.value.problems), caught.value.problems
 
 

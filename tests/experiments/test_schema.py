@@ -22,7 +22,7 @@ from mixcoder.experiments.shipped import shipped_folder, shipped_names
 from mixcoder.experiments.spec import read_experiment
 from mixcoder.models import Autoencoder, register_model
 from tests.conftest import Cli
-from tests.test_broken_files import EXTENDING, MATRIX, SCRIPT, SINGLE
+from tests.faults.broken_experiments import EXTENDING, MATRIX, SCRIPT, SINGLE
 from tests.test_cli import PLUGIN
 
 ROOT = Path(__file__).parents[2]

@@ -54,7 +54,8 @@ def test_plain_values_and_their_lines(tmp_path: Path) -> None:
         ("a: 2026-11-23\n", "x.yml:1: a: '2026-11-23' has a meaning of its own in YAML; put it in quotes"),
         ("1: a\n", "x.yml:1: the key '1' must be a text"),
         ("a: &a [*a]\n", "nested too deeply"),
-        ("a: " + "[" * 3000, "nested too deeply"),
+        ("a: " + "[" * 3000, "x.yml:1: is nested too deeply"),
+        ("a: 1\n" * 10_000, "x.yml:5000: is nested too deeply or expands too far"),
         ("a: " + "[" * 30 + "]" * 30, "nested too deeply or expands too far"),
         (
             "a: &a [x, x, x, x, x, x, x, x, x]\n"
@@ -86,7 +87,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="is not a text file in UTF-8"):
         read_document(tmp_path / "binary.yml")
     (tmp_path / "huge.yml").write_text("a: 1\n" * 300_000)
-    with pytest.raises(ExperimentError, match="is larger than 1,000,000 bytes"):
+    with pytest.raises(ExperimentError, match="is larger than 250,000 bytes"):
         read_document(tmp_path / "huge.yml")
 
 

@@ -30,15 +30,16 @@ from mixcoder.errors import RunDirectoryError
 from mixcoder.experiments import training_run
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import Run, read_experiment
-from mixcoder.training.checkpoint import load_checkpoint
+from mixcoder.training.checkpoint import read_state
 
 MODELS = {
     "mixer": "{type: mixer, patch_size: 4, hidden_channels: [9], latent_dim: 8, mixer_at: [1], mixer: mlp}",
     "cnn": "{type: cnn, channels: [8, 8], kernel_size: 3, latent_dim: 8}",
     "script": '{type: script, script: "ch=8|down2|ch*1|ch=2", kernel_size: 3}',
 }
-TRAINING = "{inputs: 3_200, batch_size: 32, validations: 10, warmup_steps: 10}"
+TRAINING = "{steps: 100, batch_size: 32, validations: 10, warmup_steps: 10}"
 MEASURES = ("validation_loss", "best_validation_loss", "psnr", "ssim", "inputs", "steps")
+STEPS = 100
 MOST_TRIES = 500
 
 
@@ -134,7 +135,8 @@ def _read_checkpoint(directory: RunDirectory, report: Report) -> None:
     """Both files of the checkpoint, where they are there, must be whole at any moment."""
     try:
         if directory.checkpoint.exists():
-            load_checkpoint(directory.checkpoint)
+            read_state(directory.checkpoint, STEPS)
+            load_file(directory.checkpoint)
         if directory.best.exists():
             load_file(directory.best)
     except (RunDirectoryError, SafetensorError) as error:

@@ -179,6 +179,12 @@ def _make_archive(path: Path, columns: str, block: bytes, blocks: int) -> None:
             table.write(block)
 
 
+def limit_memory() -> None:
+    """Lets this process take `MEMORY_TO_SPARE` more than it has, and nothing beyond."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_TO_SPARE,) * 2)
+
+
 def open_all(folder: Path) -> None:
     """Opens each; says on a line what came of it. Runs in a process with little memory."""
     import mixcoder
@@ -190,8 +196,7 @@ def open_all(folder: Path) -> None:
         ".gz": lambda path: read_idx(path, (60_000, 28, 28)),
     }
     mixcoder.create_model("mixer", **MODEL)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_TO_SPARE,) * 2)
+    limit_memory()
     for path in sorted(folder.iterdir()):
         start = time.process_time()
         try:

@@ -106,7 +106,7 @@ def test_a_users_own_layer_works_at_once() -> None:
         ({"kernel_size": 0}, "got 0; 1, 3 or 5 would fit"),
         ({"mixer_at": [3]}, "mixer_at: position 3 is beyond the 2 entries of hidden_channels"),
         ({"mixer_at": [0]}, "positions run from 1 to 2"),
-        ({"mixer_at": [1, 1]}, "mixer_at: names a position twice"),
+        ({"mixer_at": [1, 1]}, "mixer_at: names position 1 twice"),
         ({"patch_size": 5}, "do not tile an image of 8 x 12; these sizes do: 1, 2, 4"),
         ({"patch_size": -4}, "these sizes do: 1, 2, 4"),
         (

@@ -92,3 +92,31 @@ def test_any_text_is_a_script_or_a_clear_error(script: str) -> None:
     else:
         assert stages
         assert min(latent_shape) >= 1
+
+
+@pytest.mark.parametrize("hidden", ["\x1b[2J", "\ud800", "\u202e", "\x00"])
+def test_what_hides_is_shown(hidden: str) -> None:
+    """A terminal is given no command, and no half of a letter."""
+    with pytest.raises(ScriptError) as caught:
+        parse_script(f"ch=8 |\tdown2 | {hidden}")
+    message, shown, caret = str(caught.value).split("\n")
+    assert message.isprintable()
+    assert shown.startswith("  ch=8 | down2 | �")
+    assert shown.isprintable()
+    assert caret == "  " + " " * 15 + "^"
+
+
+def test_digits_are_those_of_the_grammar() -> None:
+    with pytest.raises(ScriptError, match="expected a whole number, found '٣'"):
+        parse_script("ch=٣")
+
+
+def test_an_activation_that_nothing_uses_must_be_one() -> None:
+    with pytest.raises(ArgumentError, match="unknown activation 'gelo'"):
+        create_model("script", image_shape=(1, 4, 4), script="ch=1", activation="gelo")
+
+
+def test_an_endless_image_shape_is_told_in_short() -> None:
+    with pytest.raises(ArgumentError, match="must be three whole numbers") as caught:
+        create_model("script", image_shape=[1] * 100_000, script="ch=1")
+    assert len(str(caught.value)) < 200

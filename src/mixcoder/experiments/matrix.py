@@ -24,9 +24,15 @@ Values = dict[str, Any]
 """One combination: a value for each axis."""
 
 LARGEST_MATRIX = 10_000
+MOST_AXES = 50
+_MOST_COMPARISONS = 500_000
+"""Of combinations with what is to be excluded: what a second is enough for."""
 RESERVED_AXES = {"n", "run", "state", "reason"}
 """What every row of a table has, whatever the matrix."""
-REFERENCE = re.compile(r"\$\{\s*([^}]*?)\s*\}")
+_MOST_LETTERS = 1_000_000
+"""Of all that `${…}` is replaced with in one run."""
+REFERENCE = re.compile(r"\$\{([^}]{0,200})\}")
+"""Without the bound, many "${" would take the square of their number."""
 AXIS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -48,13 +54,13 @@ def expand(document: Document) -> list[Values]:
     exclude, include = matrix.get("exclude", []), matrix.get("include", [])
 
     combinations = [dict(zip(axes, chosen, strict=True)) for chosen in itertools.product(*axes.values())]
-    problems = [
-        document.problem(("matrix", "exclude", i), "leaves nothing out")
-        for i, wanted in enumerate(exclude)
-        if not any(_matches(values, wanted) for values in combinations)
-    ]
-    kept = [values for values in combinations if not any(_matches(values, wanted) for wanted in exclude)]
-    kept += include
+    excluded: set[int] = set()
+    for i, wanted in enumerate(exclude):
+        matching = {k for k, values in enumerate(combinations) if _matches(values, wanted)}
+        excluded |= matching
+        if not matching:
+            problems.append(document.problem(("matrix", "exclude", i), "leaves nothing out"))
+    kept: list[Values] = [values for k, values in enumerate(combinations) if k not in excluded] + include
     first: dict[str, Values] = {}
     for values in kept:
         if first.setdefault(repr(sorted(values.items())), values) is not values:
@@ -73,8 +79,12 @@ def substitute(document: Document, values: Values) -> Document:
     Inside a longer text the value is written into the text.
 
     Raises:
-        ExperimentError: a name that the matrix does not have.
+        ExperimentError: a name that the matrix does not have, or more than an experiment ever holds.
     """
+    body = _body(document)
+    references = sum(len(REFERENCE.findall(text)) for text in _texts(body))
+    if references * len(repr(values)) > _MOST_LETTERS:
+        raise ExperimentError([document.problem((), "expands too far, with long values in many places")])
     problems: list[str] = []
 
     def replaced(node: Any, path: KeyPath) -> Any:
@@ -92,7 +102,7 @@ def substitute(document: Document, values: Values) -> Document:
             problems.append(document.problem(path, str(error.args[0])))
             return node
 
-    data = {key: replaced(value, (key,)) for key, value in document.data.items() if key != "matrix"}
+    data = {key: replaced(value, (key,)) for key, value in body.items()}
     if problems:
         raise ExperimentError(problems)
     return Document(document.source, data, document.places)
@@ -100,21 +110,27 @@ def substitute(document: Document, values: Values) -> Document:
 
 def unused_axes(document: Document) -> list[str]:
     """A problem for each axis that no `${…}` refers to."""
-
-    def texts(node: Any) -> Iterator[str]:
-        if isinstance(node, str):
-            yield node
-        elif isinstance(node, dict | list):
-            for value in node.values() if isinstance(node, dict) else node:
-                yield from texts(value)
-
-    body = [value for key, value in document.data.items() if key != "matrix"]
-    used = {found.partition(".")[0] for text in texts(body) for found in REFERENCE.findall(text)}
+    texts = _texts(_body(document))
+    used = {found.strip().partition(".")[0] for text in texts for found in REFERENCE.findall(text)}
     return [
         document.problem(("matrix", axis), f"is never used; write ${{{axis}}} where it belongs")
         for axis in document.data.get("matrix", {})
         if axis not in used | {"include", "exclude"}
     ]
+
+
+def _body(document: Document) -> dict[str, Any]:
+    """All but the matrix."""
+    return {key: value for key, value in document.data.items() if key != "matrix"}
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """Every text in nested data that is a value."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict | list):
+        for value in node.values() if isinstance(node, dict) else node:
+            yield from _texts(value)
 
 
 def label(values: Values) -> str:
@@ -136,6 +152,9 @@ def _shape_problems(matrix: Any) -> Iterator[tuple[KeyPath, str]]:
     axes = [axis for axis in matrix if axis not in ("include", "exclude")]
     if not axes:
         yield (), "has no axis; add one, such as 'seed: [0, 1, 2]'"
+    if len(axes) > MOST_AXES:
+        yield (), f"has {len(axes):,} axes, more than the {MOST_AXES} allowed"
+        return
     count = 1
     for axis in axes:
         if not AXIS.fullmatch(axis):
@@ -148,6 +167,11 @@ def _shape_problems(matrix: Any) -> Iterator[tuple[KeyPath, str]]:
             count *= len(matrix[axis])
     if count > LARGEST_MATRIX:
         yield (), f"makes {count:,} runs, more than the {LARGEST_MATRIX:,} allowed"
+    exclude = matrix.get("exclude", [])
+    if isinstance(exclude, list) and count * len(exclude) > _MOST_COMPARISONS:
+        most = _MOST_COMPARISONS // count
+        yield ("exclude",), f"has {len(exclude):,} entries, more than the {most:,} allowed for {count:,} runs"
+        return
     for kind in ("exclude", "include"):
         yield from _entry_problems(kind, matrix.get(kind, []), axes)
 
@@ -167,7 +191,7 @@ def _entry_problems(kind: str, entries: Any, axes: list[str]) -> Iterator[tuple[
                 yield (kind, i, axis), f"is no axis of this matrix{did_you_mean(axis, axes)}"
         missing = [axis for axis in axes if axis not in entry]
         if kind == "include" and missing:
-            yield (kind, i), f"needs a value for {' and '.join(missing)} too"
+            yield (kind, i), f"needs a value for {shown(' and '.join(missing), 200)} too"
 
 
 def _matches(value: Any, wanted: Any) -> bool:
@@ -183,6 +207,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _value_of(reference: str, values: Values) -> Any:
+    reference = reference.strip()
     axis, _, keys = reference.partition(".")
     if axis not in values:
         known = did_you_mean(axis, values) if values else "; this file has no matrix"

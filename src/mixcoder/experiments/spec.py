@@ -23,9 +23,10 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
 
 from mixcoder.data import SOURCES, DataSource
-from mixcoder.errors import ArgumentError, ExperimentError, shown
+from mixcoder.errors import ArgumentError, ExperimentError, is_out_of_memory, shown
 from mixcoder.experiments.matrix import Values, expand, label, slug, substitute, unused_axes
 from mixcoder.experiments.yaml_file import Document, parse_assignment, read_document
 from mixcoder.models import MODELS, Autoencoder, create_model
@@ -139,9 +140,9 @@ class Run:
 
 
 def _what_matters(training: dict[str, Any]) -> dict[str, Any]:
-    """A recipe without what changes a result by no more than rounding."""
+    """A recipe without what changes a result by no more than rounding, or not at all."""
     is_automatic = training["precision"] == "auto"
-    left_out = {"compile", "precision"} if is_automatic else {"compile"}
+    left_out = {"log", "compile", "precision"} if is_automatic else {"log", "compile"}
     return {key: value for key, value in training.items() if key not in left_out}
 
 
@@ -189,7 +190,8 @@ def _same_runs(runs: Sequence[Run], document: Document) -> list[str]:
     for run in runs:
         earlier = first.setdefault(run.digest, run)
         if earlier is not run:
-            message = f"the runs with {label(earlier.values)} and {label(run.values)} are the same"
+            both = " and ".join(shown(label(it.values), 200) for it in (earlier, run))
+            message = f"the runs with {both} are the same"
             problems.append(document.problem(("matrix",), message))
     return problems
 
@@ -351,7 +353,10 @@ class _Validator:
             return None
 
     def build(self, model: Choice, image_shape: ImageShape) -> None:
-        """Builds the model without memory for its weights, so that numbers that clash are found."""
+        """Builds the model without memory for its weights, so that numbers that clash are found.
+
+        A plugin's own layers must take images too; what is ours does, once it is built.
+        """
         name, arguments = model
         try:
             with torch.device("meta"):
@@ -359,10 +364,14 @@ class _Validator:
         except ArgumentError as error:
             self.note_argument("model", error)
             return
+        if all(map(_is_ours, built.modules())):
+            return
         images = torch.zeros(2, *image_shape, device="meta")
         try:
             shape = tuple(built(images).shape)
         except Exception as error:  # of a plugin's own layer; ours have been refused above
+            if is_out_of_memory(error):
+                raise
             reason = str(error).partition("\n")[0]
             self.note(("model",), f"cannot run on the images ({type(error).__name__}: {reason})")
             return
@@ -376,6 +385,10 @@ class _Validator:
         problem = self.document.problem(path, message)
         if problem not in self.problems:
             self.problems.append(problem)
+
+
+def _is_ours(module: nn.Module) -> bool:
+    return type(module).__module__.partition(".")[0] in ("mixcoder", "torch")
 
 
 def _plain(value: Any) -> Any:

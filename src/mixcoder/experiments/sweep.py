@@ -24,11 +24,16 @@ import torch
 from mixcoder.errors import TrainingError
 from mixcoder.experiments.matrix import label
 from mixcoder.experiments.run_directory import RunDirectory, metrics_row
+from mixcoder.experiments.run_logs import check_loggers
 from mixcoder.experiments.spec import Experiment, Run
 from mixcoder.experiments.training_run import SWEEP_VARIABLE
 
 POLL_SECONDS = 0.2
 _TAIL_BYTES = 4096
+_OUT_OF_MEMORY = (
+    "; the machine may have been out of memory: try fewer jobs (-j) or a smaller training.batch_size"
+)
+"""How a kernel ends a process that asked for more than there is."""
 
 
 @dataclass
@@ -88,6 +93,7 @@ def run_sweep(
         A state for each run, all of them "done" or "failed".
 
     Raises:
+        ArgumentError: a logger cannot work here.
         TrainingError: the user interrupted; the workers have saved their checkpoints.
     """
     states = [RunState(run, RunDirectory.of(run, runs)) for run in experiment.runs]
@@ -95,6 +101,8 @@ def run_sweep(
         if state.directory.is_done():
             state.state = "done"
     waiting = [state for state in states if state.state == "waiting"]
+    for state in waiting:
+        check_loggers(state.run)
     workers: list[_Worker] = []
     try:
         while waiting or workers:
@@ -136,7 +144,7 @@ def _start(state: RunState, runs: Path, slot: int, jobs: int, device: str, plugi
 
 def _finish(worker: _Worker) -> None:
     state, status = worker.state, worker.process.returncode
-    if status == 0 and state.directory.is_done():
+    if state.directory.is_done():  # however its process ended afterwards
         state.state = "done"
         return
     state.state = "failed"
@@ -155,8 +163,7 @@ def _stop(workers: Sequence[_Worker]) -> None:
 
 def _killed(number: int) -> str:
     name = signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
-    hint = "; the machine may have been out of memory" if number == signal.SIGKILL else ""
-    return f"killed by {name}{hint}"
+    return f"killed by {name}{_OUT_OF_MEMORY}" if number == signal.SIGKILL else f"killed by {name}"
 
 
 def _last_line(path: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLWarning
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -19,10 +20,11 @@ from mixcoder.errors import ExperimentError, shown
 from mixcoder.problems import Path as KeyPath
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-_MAX_BYTES = 1_000_000
-_MAX_NODES = 100_000
+_MAX_BYTES = 250_000
+_MAX_NODES = 10_000
 _MAX_DEPTH = 20
 _MAX_BITS = 64
+_TOO_MUCH = "is nested too deeply or expands too far"
 
 
 @dataclass
@@ -104,14 +106,16 @@ def _parse(text: str, source: str) -> Node | None:
     """The nodes of a YAML text: values still as text, each with its tag and its line."""
     try:
         with warnings.catch_warnings(action="error", category=YAMLWarning):  # an anchor given twice
-            node: Node | None = YAML(typ="safe", pure=True).compose(text)
+            yaml = YAML(typ="safe", pure=True)
+            yaml.Composer = _BoundedComposer
+            node: Node | None = yaml.compose(text)
+    except _BeyondBoundsError as error:
+        raise ExperimentError([f"{source}:{error.line}: {_TOO_MUCH}"]) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}" if mark else source
-        problem = " ".join(str(error.problem or error.context or "unreadable").split())
+        problem = shown(" ".join(str(error.problem or error.context or "unreadable").split()), 200)
         raise ExperimentError([f"{place}: is not valid YAML: {problem}"]) from None
-    except RecursionError:
-        raise ExperimentError([f"{source}: is nested too deeply"]) from None
     except YAMLWarning as warning:
         reason = shown(" ".join(str(warning).split()), 120)
         raise ExperimentError([f"{source}: is not valid YAML: {reason}"]) from None
@@ -119,6 +123,31 @@ def _parse(text: str, source: str) -> Node | None:
         reason = " ".join(str(error).split())[:120]
         raise ExperimentError([f"{source}: is not valid YAML: {reason}"]) from None
     return node
+
+
+class _BeyondBoundsError(Exception):
+    """A text states more than an experiment ever does, from `line` on."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
+
+
+class _BoundedComposer(Composer):
+    """Stops at more or deeper nodes than an experiment has: their number decides how long a text takes."""
+
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader)
+        self.nodes = self.levels = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.nodes += 1
+        self.levels += 1
+        if self.nodes > _MAX_NODES or self.levels > _MAX_DEPTH + 1:
+            raise _BeyondBoundsError(self.parser.peek_event().start_mark.line + 1)
+        node = super().compose_node(parent, index)
+        self.levels -= 1
+        return node
 
 
 class _Plain:
@@ -132,7 +161,7 @@ class _Plain:
     def convert(self, node: Node | None, path: KeyPath) -> Any:
         self.count += 1
         if self.count > _MAX_NODES or len(path) > _MAX_DEPTH:
-            raise ExperimentError([self.document.problem((), "is nested too deeply or expands too far")])
+            raise ExperimentError([self.document.problem((), _TOO_MUCH)])
         if node is None:
             return None
         kind = str(node.tag).removeprefix("tag:yaml.org,2002:")

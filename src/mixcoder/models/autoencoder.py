@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from mixcoder.errors import ArgumentError
+from mixcoder.errors import ArgumentError, shown
 
 ImageShape = tuple[int, int, int]
 LARGEST_SIDE = 65_536
@@ -27,11 +27,13 @@ class Autoencoder(nn.Module, ABC):
         image_shape: (C, H, W) of the images it is made for.
         latent_shape: shape of one image's latent.
         example: arguments that build a typical one, for `mixcoder models show`.
+        sized_by: the arguments to make smaller where there is not the memory for it.
     """
 
     image_shape: ImageShape
     latent_shape: tuple[int, ...]
     example: ClassVar[Mapping[str, Any]] = {}
+    sized_by: ClassVar[Sequence[str]] = ()
 
     @abstractmethod
     def _encode(self, images: Tensor) -> Tensor:
@@ -101,7 +103,7 @@ def checked_image_shape(image_shape: object) -> ImageShape:
         raise ArgumentError(
             "image_shape",
             f"must be three whole numbers (channels, height, width) from 1 to {LARGEST_SIDE:,}, "
-            f"got {image_shape}",
+            f"got {shown(str(image_shape))}",
         )
     channels, height, width = image_shape
     return channels, height, width

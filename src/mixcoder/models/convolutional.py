@@ -50,6 +50,7 @@ class ConvAutoencoder(Autoencoder):
         "kernel_size": 5,
         "latent_dim": 16,
     }
+    sized_by = ("channels", "latent_dim")
 
     def __init__(
         self,

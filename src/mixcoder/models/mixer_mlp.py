@@ -118,6 +118,7 @@ class MixerMLP(Autoencoder):
         "latent_dim": 16,
         "mixer_at": [2, 3, 4],
     }
+    sized_by = ("hidden_channels", "latent_dim")
 
     def __init__(
         self,
@@ -188,5 +189,5 @@ def _check_mixer_at(mixer_at: Sequence[int], layers: int) -> None:
                 f"position {position} is beyond the {layers} entries of hidden_channels; "
                 f"positions run from 1 to {layers}",
             )
-    if len(set(mixer_at)) < len(mixer_at):
-        raise ArgumentError("mixer_at", f"names a position twice: {list(mixer_at)}")
+        if mixer_at.count(position) > 1:
+            raise ArgumentError("mixer_at", f"names position {position} twice")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mixcoder.errors import ArgumentError, MixcoderError, first_line
+from mixcoder.errors import ArgumentError, MixcoderError, first_line, is_out_of_memory
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.registry import Registry
 from mixcoder.signatures import checked_arguments
@@ -31,6 +31,8 @@ def create_model(name: str, /, **arguments: Any) -> Autoencoder:
     except MixcoderError:
         raise
     except Exception as error:  # torch's own words for numbers beyond it, or a plugin's mistake
+        if is_out_of_memory(error):
+            raise
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise ArgumentError("", f"model '{name}' cannot be built with these numbers ({reason})") from error
 

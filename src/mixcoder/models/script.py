@@ -27,14 +27,14 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from mixcoder.errors import ArgumentError, ScriptError
+from mixcoder.errors import ArgumentError, ScriptError, shown
 from mixcoder.models.activations import ActivationName, create_activation
 from mixcoder.models.autoencoder import Autoencoder, ImageShape, checked_image_shape
 from mixcoder.models.patch_convolutions import same_padding
 from mixcoder.models.registry import register_model
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<word>[A-Za-z]+)|(?P<number>\d+)|(?P<sign>[=*/|])|(?P<end>$)|(?P<other>.))", re.S
+    r"\s*(?:(?P<word>[A-Za-z]+)|(?P<number>[0-9]+)|(?P<sign>[=*/|])|(?P<end>$)|(?P<other>.))", re.S
 )
 _MAX_NUMBER = 65_536
 _MAX_SKIP_LAYERS = 64
@@ -121,7 +121,7 @@ class _Parser:
         return taken
 
     def fail(self, expected: str) -> None:
-        found = f"'{self.token.text[:20]}'" if self.token.text else "the end"
+        found = f"'{shown(self.token.text, 20)}'" if self.token.text else "the end"
         raise ScriptError(f"expected {expected}, found {found}", self.script, self.token.position)
 
 
@@ -267,6 +267,7 @@ class ScriptAutoencoder(Autoencoder):
         "image_shape": (3, 96, 96),
         "script": "ch=32|down4|ch/2|ch/2|ch/2|ch*1|ch*1|ch=1",
     }
+    sized_by = ("script",)
 
     def __init__(
         self,
