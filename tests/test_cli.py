@@ -180,6 +180,17 @@ def test_version_and_help(cli: Cli) -> None:
     assert "reconstruct" in cli("--help")[1]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    ("place", "status", "said"), [(">/dev/full", 1, "error: no space left on device\n"), (">&-", 0, "")]
+)
+def test_output_that_nobody_can_take(place: str, status: int, said: str) -> None:
+    """A full disk is told in a sentence; closed output is what the user asked for."""
+    command = f"'{sys.executable}' -m mixcoder experiments ls --format json {place}"
+    ended = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (status, said)
+
+
 def test_help_is_instant_because_torch_stays_out() -> None:
     """The ratio to an empty interpreter in one run, so that a slow machine slows both."""
     program = "import sys; from mixcoder.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"

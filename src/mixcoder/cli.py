@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -23,7 +24,7 @@ from mixcoder.commands.options import (
     WhereOption,
 )
 from mixcoder.commands.printing import print_rows
-from mixcoder.errors import DataError, MixcoderError, TrainingError
+from mixcoder.errors import DataError, MixcoderError, TrainingError, is_out_of_memory
 
 if TYPE_CHECKING:
     from mixcoder.data import DataSource
@@ -89,19 +90,19 @@ def _print_version(wanted: bool) -> None:
 def main_options(
     plugin: Annotated[
         list[str] | None,
-        typer.Option(help="Python file or module with your own mixing layers, models or data sources"),
+        typer.Option(help="Python file or module with your own mixing layers, models, data sources, loggers"),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
     ] = False,
 ) -> None:
     """Options of every command."""
+    _plugins[:] = plugin or []
     if plugin:
         from mixcoder.plugins import load_plugin
 
         for name in plugin:
             load_plugin(name)
-        _plugins[:] = plugin
 
 
 @app.command()
@@ -370,6 +371,7 @@ def data_verify(
 def main(arguments: Sequence[str] | None = None) -> None:
     """The `mixcoder` command. Exits with 0 when done, 1 when a run failed, 2 when the input was wrong."""
     logging.getLogger("stamina").setLevel(logging.ERROR)  # a retry is no news; a failure is an error
+    _open_closed_streams()
     try:
         app(args=arguments, prog_name="mixcoder")
     except MixcoderError as error:
@@ -381,6 +383,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except Exception as error:
+        message = _said_by_the_machine(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _said_by_the_machine(error: Exception) -> str | None:
+    """The sentence for what a machine could not do; None for what is a mistake of ours."""
+    if is_out_of_memory(error):
+        return "out of memory; this process must be allowed more of it"
+    if isinstance(error, OSError):  # of the terminal, or the file that it is sent to
+        place = f" ({error.filename})" if error.filename else ""
+        return (error.strerror or str(error)).lower() + place
+    return None
+
+
+def _open_closed_streams() -> None:
+    """Gives a process that was started without a place for its output one that takes it all."""
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def _prepare_data(experiment: Experiment, runs: Path) -> None:
