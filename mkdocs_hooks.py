@@ -48,7 +48,7 @@ def _as_mathml(formula: re.Match[str]) -> str:
     tag, latex = formula.groups()
     is_block = tag == "div"
     mathml = _MATHML.convert_with_local_state(unescape(latex).strip(), displaystyle=is_block)
-    return f'<div style="overflow-x: auto">{mathml}</div>' if is_block else mathml
+    return f'<div style="overflow-x: auto; padding: 0.5em 0">{mathml}</div>' if is_block else mathml
 
 
 def _on_site(link: str, folder: str) -> str:

@@ -28,6 +28,7 @@ from typer.core import TyperGroup
 from mixcoder.cli import app
 from mixcoder.data import create_source
 from mixcoder.experiments.spec import read_experiment
+from mixcoder.experiments.training_run import train_run
 from mixcoder.experiments.yaml_file import parse_assignment
 from tests.conftest import Cli
 
@@ -175,12 +176,21 @@ def _perform(command: str, cli: Cli) -> str:
     if program != "mixcoder":
         return subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout
     words, target = (words[:-2], words[-1]) if ">" in words[-2:-1] else (words, "")
+    if words[0] == "run":
+        _train_all_but_one(parsed(words).params)
     status, out, err = cli(*words)
     assert status == 0, f"{command}\n{err}"
     if target:
         Path(target).write_text(out)
         return err
     return err + out
+
+
+def _train_all_but_one(parameters: dict[str, Any]) -> None:
+    """Trains in this process what a sweep would; it is left one run, as a worker takes seconds to start."""
+    experiment = read_experiment(Path(parameters["file"]), parameters["overrides"] or [])
+    for run in experiment.runs[1:]:
+        train_run(run, Path(parameters["runs"]), lambda trainer, progress: None)
 
 
 def _execute(program: str, names: dict[str, Any]) -> str:

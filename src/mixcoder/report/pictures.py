@@ -40,17 +40,26 @@ def reconstruction_grid(model: Autoencoder, images: Tensor, scale: int | None = 
             about 64 pixels high.
     """
     with torch.inference_mode():
-        reconstructions = model(images).clamp(0, 1)
-    scale = scale or _readable_scale(images.shape[2])
-    originals, copies = (_to_bytes(batch) for batch in (images, reconstructions))
+        copies = model(images).clamp(0, 1)
+    return paired_grid(images, copies, scale)
 
-    _, height, width, _ = originals.shape
+
+def paired_grid(originals: Tensor, copies: Tensor, scale: int | None = None) -> Image.Image:
+    """A picture of images, each with its copy below it, eight a row.
+
+    Args:
+        originals: (N, C, H, W) float in [0, 1], C being 1 or 3.
+        copies: likewise.
+        scale: as for `reconstruction_grid`.
+    """
+    _, _, height, width = originals.shape
+    scale = scale or _readable_scale(height)
     rows = -(-len(originals) // COLUMNS)
     columns = min(COLUMNS, len(originals))
     row_height = 2 * (height * scale + _GAP) - _GAP + _ROW_GAP
     size = (columns * (width * scale + _GAP) + _GAP, rows * row_height - _ROW_GAP + 2 * _GAP)
     grid = Image.new("RGB", size, (_WHITE, _WHITE, _WHITE))
-    for i, (original, copy) in enumerate(zip(originals, copies, strict=True)):
+    for i, (original, copy) in enumerate(zip(_to_bytes(originals), _to_bytes(copies), strict=True)):
         left = _GAP + i % COLUMNS * (width * scale + _GAP)
         top = _GAP + i // COLUMNS * row_height
         grid.paste(_picture(original, scale), (left, top))

@@ -1,0 +1,147 @@
+"""Draws docs/images/mixing-NAME.svg: what one number of a mixing layer's result hears, and how strongly.
+
+layer with small whole weights ─▶ its steps ─▶ Jacobian of one number, of another ─▶ two panels a step ─▶ SVG
+
+Whole weights make whole derivatives, so that the pictures are the same to the byte wherever they are drawn.
+They are written as they are, as a plotting library would take ten times the room for so many squares.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import torch
+from torch import Tensor
+
+from mixcoder.models import MIXERS, MixingLayer
+from mixcoder.models.mixing import create_mixing_layer
+
+LAYERS = tuple(MIXERS)
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+GRID = (5, 5)
+SIDE = 4
+"""Each patch is drawn as a square of so many rows and columns of numbers."""
+KERNEL = 3
+
+Place = tuple[int, int]
+"""(patch, number) of a result (P, C)."""
+Step = Callable[[Tensor], Tensor]
+"""(B, P, C) → (B, P, C), linear."""
+
+FIRST: Place = (12, 5)
+SECONDS: dict[str, Place] = {"another number": (12, 10), "another patch": (18, 5)}
+"""All far enough from the edges that a kernel has its full size."""
+
+_LARGEST = 4
+_CELL, _GAP, _HEAD, _BETWEEN = 9, 5, 26, 34
+_PATCH = SIDE * _CELL + _GAP
+_PANEL = GRID[0] * _PATCH
+_TEXT, _MARK, _UNHEARD = "#808080", "#12a150", "#808080"
+_POSITIVE, _NEGATIVE = "#e8590c", "#1c7ed6"
+
+
+def create_layer(mixer: str) -> MixingLayer:
+    """A layer whose weights are whole numbers from -4 to 4, but not 0, as no training leaves them."""
+    layer = create_mixing_layer(mixer, GRID, SIDE**2, KERNEL, "gelu", "none")
+    random = Random(mixer)
+    values = [value for value in range(-_LARGEST, _LARGEST + 1) if value]
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            chosen = random.choices(values, k=parameter.numel())
+            parameter.copy_(torch.tensor(chosen).view(parameter.shape))
+    return layer
+
+
+def steps_of(layer: MixingLayer) -> list[Step]:
+    """What the layer does one after the other, where it does several things."""
+    modules = [module for module in layer.children() if any(True for _ in module.parameters())]
+    return list(modules) if len(modules) > 1 else [layer.mix]
+
+
+def heard(step: Step, place: Place) -> Tensor:
+    """The derivative of one number of the step's result by all that goes in, (P, C)."""
+    x = torch.zeros(1, math.prod(GRID), SIDE**2, requires_grad=True)
+    [derivative] = torch.autograd.grad(step(x)[0][place], x)
+    return derivative[0]
+
+
+def sharing(step: Step) -> tuple[str, Place]:
+    """Who hears with the same weights as the first number, in words, and where that one is."""
+    weights = _weights(heard(step, FIRST))
+    for who, place in SECONDS.items():
+        if _weights(heard(step, place)) == weights:
+            return f"{who}: the same weights", place
+    return "another number: weights of its own", SECONDS["another patch"]
+
+
+def draw(mixer: str) -> str:
+    """The picture as SVG, for light and dark pages."""
+    steps = steps_of(create_layer(mixer))
+    width, height = 2 * _PANEL + _BETWEEN, len(steps) * (_PANEL + _HEAD)
+    rows = [_row(step, i * (_PANEL + _HEAD), _opening(i, len(steps))) for i, step in enumerate(steps)]
+    opening = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" font-family="sans-serif" font-size="10.5" fill="{_TEXT}">'
+    )
+    return "\n".join([opening, *rows, "</svg>"]) + "\n"
+
+
+def _weights(derivative: Tensor) -> list[float]:
+    """Those that are not 0, in the order of patches and numbers."""
+    values: list[float] = derivative[derivative != 0].tolist()
+    return values
+
+
+def _opening(i: int, count: int) -> str:
+    return "" if count == 1 else f"step {i + 1}: "
+
+
+def _row(step: Step, top: int, opening: str) -> str:
+    caption, second = sharing(step)
+    left = _panel(step, FIRST, f"{opening}one number hears")
+    right = _panel(step, second, caption)
+    shift = _PANEL + _BETWEEN
+    return (
+        f'<g transform="translate(0 {top})">\n{left}\n<g transform="translate({shift})">\n{right}\n</g>\n</g>'
+    )
+
+
+def _panel(step: Step, place: Place, caption: str) -> str:
+    """All numbers that go in, coloured by their weight; the place of the one that comes out is framed."""
+    derivative = heard(step, place)
+    squares: dict[int, list[str]] = {}
+    for patch in range(len(derivative)):
+        for number in range(SIDE**2):
+            x, y = _corner((patch, number))
+            path = f"M{x} {y}h{_CELL - 1}v{_CELL - 1}h-{_CELL - 1}z"
+            squares.setdefault(int(derivative[patch, number]), []).append(path)
+    paths = [f'<path {_look(weight)} d="{"".join(squares[weight])}"/>' for weight in sorted(squares)]
+    x, y = _corner(place)
+    frame = (
+        f'<rect x="{x - 1}" y="{y - 1}" width="{_CELL + 1}" height="{_CELL + 1}" fill="none" '
+        f'stroke="{_MARK}" stroke-width="2"/>'
+    )
+    return "\n".join([f'<text x="1" y="14">{caption}</text>', *paths, frame])
+
+
+def _corner(place: Place) -> tuple[int, int]:
+    """x and y of a number's square within its panel."""
+    (patch_row, patch_column), (row, column) = divmod(place[0], GRID[1]), divmod(place[1], SIDE)
+    return patch_column * _PATCH + column * _CELL + 1, patch_row * _PATCH + row * _CELL + _HEAD - 4
+
+
+def _look(weight: int) -> str:
+    if weight == 0:
+        return f'fill="{_UNHEARD}" fill-opacity=".16"'
+    colour = _POSITIVE if weight > 0 else _NEGATIVE
+    return f'fill="{colour}" fill-opacity="{0.28 + 0.72 * (abs(weight) - 1) / (_LARGEST - 1):.2f}"'
+
+
+if __name__ == "__main__":
+    for name in LAYERS:
+        path = IMAGES / f"mixing-{name}.svg"
+        path.write_text(draw(name), encoding="utf-8")
+        print(path)
