@@ -113,7 +113,7 @@ def test_photos_are_asked_for_in_the_size_they_are_stored_in(
         ("later:-5", ""),
         ("later:3600", "HTTP 503 Service Unavailable"),
         ("moved:http://192.0.2.1/photo", "http://192.0.2.1/photo is not https"),
-        ("moved:file:///etc/passwd", "Request URL has an unsupported protocol 'file://'."),
+        ("moved:file:///etc/passwd", "file://127.0.0.1/etc/passwd is not https"),
         ("moved:https://a_b.xn--p1ai/", "Codepoint U+005F at position 2 of 'a_b' not allowed"),
     ],
 )
