@@ -24,6 +24,18 @@ def test_digits_are_real_and_split_as_stated() -> None:
     assert data.content_hash() == load_data("digits").content_hash()
 
 
+def test_digits_are_those_that_scikit_learn_gives() -> None:
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+
+    given, data = load_digits(), load_data("digits")
+    images = torch.cat([training_images(data), data.validation.images])
+    assert torch.equal(images, torch.from_numpy(given.images * 255 / 16).round().to(torch.uint8)[:, None])
+    assert data.train.labels is not None
+    assert data.validation.labels is not None
+    labels = torch.cat([data.train.labels, data.validation.labels])
+    assert labels.tolist() == given.target.tolist()
+
+
 def test_content_hash_tells_data_apart(tiny_data: ImageData) -> None:
     changed = training_images(tiny_data).clone()
     changed[-1, 0, 0, 0] ^= 1

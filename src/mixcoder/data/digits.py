@@ -6,6 +6,10 @@ Repository, 1998.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
 import torch
 
 from mixcoder.data.images import ImageData, ImageSplit
@@ -23,14 +27,20 @@ class Digits(DataSource):
     classes = 10
 
     def load(self) -> ImageData:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
-
-        bunch = load_digits()
-        grey = torch.from_numpy(bunch.images)[:, None]  # (1797, 1, 8, 8), whole numbers 0 … 16
+        table = torch.from_numpy(np.loadtxt(_path(), delimiter=","))  # 64 whole numbers 0 … 16, and the digit
+        grey = table[:, :-1].view(-1, *self.image_shape)  # (1797, 1, 8, 8)
         images = (grey * 255 / 16).round().to(torch.uint8)
-        labels = torch.from_numpy(bunch.target).long()
+        labels = table[:, -1].long()
         return ImageData(
             "digits",
             ImageSplit(images[:TRAINING_IMAGES], labels[:TRAINING_IMAGES]),
             ImageSplit(images[TRAINING_IMAGES:], labels[TRAINING_IMAGES:]),
         )
+
+
+def _path() -> Path:
+    """The file in scikit-learn's folder; to import scikit-learn for it takes longer than a short training."""
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
