@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -91,6 +91,11 @@ def split_gradients(
         CompileError: there is no compiler, the model does what none can take, or it is one whose loss over a
             batch is not the mean of its losses over the parts.
     """
+    eager = eager_gradients(model, parameters, loss, torch.float32)
+    with torch.random.fork_rng([]):
+        whole = eager(images)
+        if not _are_close(_mean([eager(part) for part in images.chunk(parts)]), whole):
+            raise CompileError("the images of a batch depend on each other")
     vector = parameters.vector.detach()
     with _as_compile_error(), one_thread():
         package = _compile(model, parameters, loss, torch.float32, images[: len(images) // parts])
@@ -101,16 +106,18 @@ def split_gradients(
         mine, *theirs = images.chunk(parts)
         with torch.no_grad():
             pending = [others.submit(graph, vector, part) for part in theirs]
-            results = [graph(vector, mine), *(part.result() for part in pending)]
-            gradients, values = zip(*results, strict=True)
-            return sum(gradients) / parts, sum(values) / parts
+            return _mean([graph(vector, mine), *(part.result() for part in pending)])
 
-    whole = eager_gradients(model, parameters, loss, torch.float32)(images)
-    with one_thread():
-        parts_mean = gradients_of(images)
-    if not all(map(_are_close, parts_mean, whole)):
-        raise CompileError("the images of a batch depend on each other")
+    with _as_compile_error(), one_thread():
+        if not _are_close(gradients_of(images), whole):
+            raise CompileError("the compiled graph computes something else")
     return gradients_of
+
+
+def _mean(results: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The gradients and the loss of a batch, from those of its equal parts."""
+    gradients, values = zip(*results, strict=True)
+    return sum(gradients) / len(results), sum(values) / len(results)
 
 
 def _compile(
@@ -153,9 +160,10 @@ def _as_compile_error() -> Iterator[None]:
         raise CompileError(first_line(error)) from error
 
 
-def _are_close(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors differ by no more than rounding."""
-    return bool((one - other).norm() <= 1e-3 * other.norm())
+def _are_close(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    """Whether tensors differ by no more than rounding."""
+    pairs = zip(ones, others, strict=True)
+    return all(bool((one - other).norm() <= 1e-3 * other.norm()) for one, other in pairs)
 
 
 def _decompositions(precision: torch.dtype, device: torch.device) -> dict[OpOverload, Callable[..., Tensor]]:
