@@ -116,7 +116,7 @@ def serving_hub(name: str, files: dict[str, bytes]) -> Iterator[HubService]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     service.address = f"http://127.0.0.1:{server.server_port}"
     try:

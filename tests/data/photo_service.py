@@ -173,7 +173,7 @@ def serving_photos(originals: list[Path], count: int) -> Iterator[PhotoService]:
             pass
 
     server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     service.address = f"http://127.0.0.1:{server.server_port}"
     try:

@@ -155,7 +155,7 @@ def test_killed_at_any_moment_it_never_fetches_a_finished_photo_twice(
         finished = fetched(empty_cache)
         before = {identity: len(service.asked.get(identity, [])) for identity in finished}
         process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-        goal = len(service.times) + moments.randint(20, 70)
+        goal = len(service.times) + moments.randint(40, 90)
         while len(service.times) < goal and process.poll() is None:
             time.sleep(0.01)
         kills += process.poll() is None
@@ -182,7 +182,7 @@ def test_a_run_uses_what_is_there_and_says_how_much_is_not(
     by_hand.write_bytes(service.archive("data/photos.csv000", ","))
     Path("x.yml").write_text(
         "name: x\ndata: {source: unsplash, horizontal_flips: true}\n"
-        "model: {type: script, script: 'ch=4|down4|ch=1'}\n"
+        "model: {type: script, script: 'ch=4|down4|ch=1', kernel_size: 1}\n"
         "training: {batch_size: 4, learning_rate: 0.001, epochs: 1}\n"
     )
     status, out, err = cli("run", "x.yml", "--format", "json")

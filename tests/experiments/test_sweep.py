@@ -119,12 +119,12 @@ def test_killed_as_a_group_and_started_again_it_ends_the_same(cli: Cli, tmp_path
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "mixcoder", "run", "x.yml", "-j", "2", "--runs", "stormy"]
     chance = random.Random(5)
-    for _ in range(3):
+    for _ in range(2):
         process = subprocess.Popen(
             command, cwd=tmp_path, env=environment, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        time.sleep(chance.uniform(1, 6))
+        time.sleep(chance.uniform(1, 5))
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

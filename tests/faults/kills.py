@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # which torch imports for its optimizers: once here, not in every fork
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 

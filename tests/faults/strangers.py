@@ -161,17 +161,15 @@ def _make_archives(folder: Path) -> None:
     _make_archive(folder / "explodes in lines.zip", columns, b"x\thttps://a.b/c\n" * 65_536, 64)
     (folder / "no archive.zip").write_bytes(b"PK\x03\x04" + bytes(100))
     shape = struct.pack(">IIII", 0x0803, 60_000, 28, 28)
-    with gzip.open(folder / "explodes.idx3.gz", "wb") as file:
-        file.write(shape)
-        for _ in range(2_048):
-            file.write(bytes(1 << 20))
+    two_gigabytes = gzip.compress(bytes(1 << 26)) * 32  # members one after the other are one stream
+    (folder / "explodes.idx3.gz").write_bytes(gzip.compress(shape) + two_gigabytes)
     with gzip.open(folder / "claims too much.idx3.gz", "wb") as file:
         file.write(struct.pack(">IIII", 0x0803, 2**32 - 1, 2**32 - 1, 2**32 - 1))
 
 
 def _make_archive(path: Path, columns: str, block: bytes, blocks: int) -> None:
     with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
         archive.open("photos.tsv", "w", force_zip64=True) as table,
     ):
         table.write(columns.encode())
