@@ -103,6 +103,19 @@ def test_parts_of_a_batch_side_by_side_give_the_gradients_of_the_whole(cache: Pa
     assert torch.get_num_threads() == threads
 
 
+def test_parts_compute_products_in_bfloat16_where_asked(cache: Path) -> None:
+    model, batch = mixer(mixer="cnnf", kernel_size=3), images(24)
+    flat = FlatParameters(model)
+    split = Execution(is_compiled=True, precision=torch.bfloat16, parts=3)
+    gradients_of, execution = create_gradients(split, model, flat, "mse", batch)
+    assert execution == split
+    with execution.threads():
+        rough, _ = gradients_of(batch)
+    exact, _ = eager_gradients(model, flat, "mse", torch.float32)(batch)
+    assert not torch.allclose(rough, exact, rtol=1e-5)
+    assert torch.cosine_similarity(rough, exact, dim=0) > 0.99
+
+
 class Contrast(Autoencoder):
     """Tells images apart by how they differ from the batch's mean."""
 
@@ -142,7 +155,7 @@ def test_parts_are_equal_and_not_too_small(
         return choose_execution(mixer(), Recipe(steps=1, batch_size=batch_size, **settings), 1, CPU)
 
     assert chosen(compile="on").parts == parts
-    assert chosen(compile="on", precision="bfloat16").parts == 1
+    assert chosen(compile="on", precision="bfloat16").parts == parts
     assert chosen(compile="off").parts == 1
 
 

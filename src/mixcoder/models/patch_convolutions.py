@@ -7,6 +7,8 @@ They hold the parameters of torch's Conv1d and Conv2d and give their results, bu
 
 * a kernel of one tap is one matrix product over all images, for which x need not be moved where it is
   `patch_major`;
+* a Conv1d of a few taps over the patches is one product with copies of x side by side, shifted by a tap
+  each;
 * taps so far from a kernel's middle that they only ever meet padding are left out: of 13 x 13 taps over a
   grid of 4 x 4 patches, 7 x 7 are used.
 """
@@ -15,11 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError
 from mixcoder.models.patches import patch_major
+
+_MOST_TAPS_AS_PRODUCT = 7
+"""Taps over the patches, above which copying x for each takes more than it saves; in 2-D it always does."""
 
 Size1d = tuple[int]
 Size2d = tuple[int, int]
@@ -111,7 +117,18 @@ def _over_patches(conv: _Conv, x: Tensor) -> Tensor:
     """`conv` with the breadths of x (B, P, C) as channels."""
     if _has_one_tap(conv):
         return linear_in_patches(x, conv.weight.flatten(1), conv.bias)
+    if len(conv.size) == 1 and conv.kernel_size[0] <= _MOST_TAPS_AS_PRODUCT:
+        weight = conv.weight.transpose(1, 2).flatten(1)  # (C, taps·C)
+        return linear_in_patches(_shifted(x, conv.kernel_size[0]), weight, conv.bias)
     return patch_major(_convolved(conv, x.transpose(1, 2)).transpose(1, 2))  # (B, P, C)
+
+
+def _shifted(x: Tensor, taps: int) -> Tensor:
+    """For each of `taps`, the patch of x (B, P, C) that it meets, or zeros: (B, P, taps·C)."""
+    patches, margin = x.shape[1], taps // 2
+    padded = F.pad(x.transpose(0, 1), (0, 0, 0, 0, margin, margin))  # (P + taps - 1, B, C)
+    copies = [padded.narrow(0, tap, patches) for tap in range(taps)]  # each (P, B, C)
+    return torch.cat(copies, dim=2).transpose(0, 1)  # (B, P, taps·C)
 
 
 def _has_one_tap(conv: _Conv) -> bool:

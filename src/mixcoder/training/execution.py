@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.cost import count_madds
+from mixcoder.models.summary import count_parameters
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.gradients import (
     CompileError,
@@ -29,8 +30,10 @@ _COMPILE_PAYS_FROM = 4e11
 """Multiply-adds of a whole training run, from which compiling saves more time than it takes."""
 _BFLOAT16_PAYS_FROM = 1e6
 """Multiply-adds of an image, below which converting numbers takes more time than it saves."""
-_SPLIT_PAYS_BELOW = 1e6
+_SPLIT_PAYS_BELOW = 4e6
 """Multiply-adds of an image, above which threads that share an operation are faster than parts of a batch."""
+_SPLIT_PAYS_BELOW_PARAMETERS = 5e5
+"""Parameters, above which reading them for each part, and adding up gradients, takes more than that saves."""
 _SMALLEST_PART = 16
 """Images, below which a thread's part of a batch is too small to pay."""
 
@@ -73,7 +76,8 @@ def choose_execution(model: Autoencoder, recipe: Recipe, inputs: int, device: to
     is_long = madds * inputs >= _COMPILE_PAYS_FROM
     if recipe.compile == "off" or (recipe.compile == "auto" and not is_long):
         return Execution(is_compiled=False, precision=precision)
-    can_split = device.type == "cpu" and precision == torch.float32 and madds < _SPLIT_PAYS_BELOW
+    is_small = madds < _SPLIT_PAYS_BELOW and count_parameters(model) < _SPLIT_PAYS_BELOW_PARAMETERS
+    can_split = device.type == "cpu" and is_small
     return Execution(True, precision, _parts(recipe.batch_size) if can_split else 1)
 
 
@@ -104,7 +108,8 @@ def create_gradients(
     """
     if execution.parts > 1:
         try:
-            return split_gradients(model, parameters, loss, images, execution.parts), execution
+            gradients = split_gradients(model, parameters, loss, execution.precision, images, execution.parts)
+            return gradients, execution
         except CompileError:  # one graph for the whole batch may be possible still, and else says why not
             execution = replace(execution, parts=1)
     if execution.is_compiled:

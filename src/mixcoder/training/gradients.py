@@ -37,6 +37,10 @@ Gradients = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Takes images (B, C, H, W) uint8; returns gradients (N,) and loss ()."""
 
 
+_ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+"""By how much of their norm gradients of equal computations may differ."""
+
+
 class CompileError(Exception):
     """A training step cannot be compiled here."""
 
@@ -79,9 +83,14 @@ def compiled_gradients(
 
 
 def split_gradients(
-    model: Autoencoder, parameters: FlatParameters, loss: str, images: Tensor, parts: int
+    model: Autoencoder,
+    parameters: FlatParameters,
+    loss: str,
+    precision: torch.dtype,
+    images: Tensor,
+    parts: int,
 ) -> Gradients:
-    """Loss and gradients in float32, by one compiled graph on `parts` of a batch like `images` side by side.
+    """Loss and gradients by one compiled graph on `parts` of a batch like `images` side by side.
 
     A part has a thread to itself: small models gain more by that than by threads that share each operation.
     Whoever calls this stays within `one_thread` from step to step: threads that share an operation wait for
@@ -94,11 +103,11 @@ def split_gradients(
     eager = eager_gradients(model, parameters, loss, torch.float32)
     with torch.random.fork_rng([]):
         whole = eager(images)
-        if not _are_close(_mean([eager(part) for part in images.chunk(parts)]), whole):
+        if not _are_close(_mean([eager(part) for part in images.chunk(parts)]), whole, torch.float32):
             raise CompileError("the images of a batch depend on each other")
     vector = parameters.vector.detach()
     with _as_compile_error(), one_thread():
-        package = _compile(model, parameters, loss, torch.float32, images[: len(images) // parts])
+        package = _compile(model, parameters, loss, precision, images[: len(images) // parts])
         graph = NativeGraph(package, parts)
     others = ThreadPoolExecutor(parts - 1, initializer=torch.set_num_threads, initargs=(1,))
 
@@ -109,7 +118,7 @@ def split_gradients(
             return _mean([graph(vector, mine), *(part.result() for part in pending)])
 
     with _as_compile_error(), one_thread():
-        if not _are_close(gradients_of(images), whole):
+        if not _are_close(gradients_of(images), whole, precision):
             raise CompileError("the compiled graph computes something else")
     return gradients_of
 
@@ -141,7 +150,7 @@ def _compile(
         raise CompileError("the model has buffers")
     examples = parameters.vector.detach(), images
     devices = [images.device] if images.device.type == "cuda" else []
-    decompositions = _decompositions(precision, images.device)
+    decompositions = _decompositions(images.device)
     with torch.random.fork_rng(devices), torch.no_grad():
         graph = make_fx(joint, decomposition_table=decompositions)(*examples)
         graph.graph = fx_graph_cse(graph.graph)
@@ -160,15 +169,15 @@ def _as_compile_error() -> Iterator[None]:
         raise CompileError(first_line(error)) from error
 
 
-def _are_close(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    """Whether tensors differ by no more than rounding."""
+def _are_close(ones: Sequence[Tensor], others: Sequence[Tensor], precision: torch.dtype) -> bool:
+    """Whether tensors differ by no more than the rounding of a whole model in `precision`."""
     pairs = zip(ones, others, strict=True)
-    return all(bool((one - other).norm() <= 1e-3 * other.norm()) for one, other in pairs)
+    return all(bool((one - other).norm() <= _ROUNDING[precision] * other.norm()) for one, other in pairs)
 
 
-def _decompositions(precision: torch.dtype, device: torch.device) -> dict[OpOverload, Callable[..., Tensor]]:
+def _decompositions(device: torch.device) -> dict[OpOverload, Callable[..., Tensor]]:
     """Operations that the compiler is better given in parts, where they were measured to win."""
-    return SHARED_GELU if (precision, device.type) == (torch.float32, "cpu") else {}
+    return SHARED_GELU if device.type == "cpu" else {}
 
 
 def _products_in(precision: torch.dtype, device: torch.device) -> AbstractContextManager[object]:

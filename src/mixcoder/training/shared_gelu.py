@@ -25,7 +25,8 @@ _AS_TORCH_DOES = cast(Tensor, NotImplemented)  # what a tracer takes for "not de
 
 
 def _derivative_and_density(x: Tensor) -> tuple[Tensor, Tensor]:
-    """gelu'(x) and x φ(x), φ and Φ being the normal density and its integral."""
+    """gelu'(x) and x φ(x) in float32, φ and Φ being the normal density and its integral."""
+    x = x.float()
     exponential = torch.exp(-0.5 * x * x)
     t = 1 / (1 + _P * x.abs())
     polynomial = t * _COEFFICIENTS[0]
@@ -44,14 +45,14 @@ def _gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
     integral = (
         derivative - density
     )  # by way of the derivative: what has two readers is kept, not computed again
-    return x * integral
+    return (x * integral).to(x.dtype)
 
 
 def _gelu_backward(gradient: Tensor, x: Tensor, *, approximate: str = "none") -> Tensor:
     if approximate != "none":
         return _AS_TORCH_DOES
     derivative, _ = _derivative_and_density(x)
-    return gradient * derivative
+    return (gradient * derivative).to(x.dtype)
 
 
 SHARED_GELU: dict[OpOverload, Callable[..., Tensor]] = {
