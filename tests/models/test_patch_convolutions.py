@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mixcoder.models import patch_convolutions
 from mixcoder.models.patch_convolutions import (
     ConvAcrossPatches,
     ConvAcrossPatches2d,
@@ -48,7 +49,11 @@ def over_2d(conv: nn.Conv2d, x: Tensor) -> Tensor:
     ],
 )
 @pytest.mark.parametrize("layout", [torch.Tensor.contiguous, patch_major])
-def test_values_and_gradients_are_those_of_torch(kernel: int, layer, reference, layout) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("connections", [0, patch_convolutions._MOST_CONNECTIONS])
+def test_values_and_gradients_are_those_of_torch(  # type: ignore[no-untyped-def]
+    kernel: int, layer, reference, layout, connections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patch_convolutions, "_MOST_CONNECTIONS", connections)
     torch.manual_seed(kernel)
     conv = layer(kernel).double()
     x = torch.randn(BATCH, PATCHES, BREADTH, dtype=torch.float64)

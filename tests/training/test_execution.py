@@ -16,13 +16,16 @@ from mixcoder.data import ImageData
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.training.execution import Execution, choose_execution, create_gradients
 from mixcoder.training.flat_parameters import FlatParameters
-from mixcoder.training.gradients import eager_gradients
+from mixcoder.training.gradients import CompileError, eager_gradients, split_gradients
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Trainer
 from tests.documents import assert_shown, faq_sentences
 
 CPU = torch.device("cpu")
 COMPILED = Execution(is_compiled=True, precision=torch.float32)
+
+compiling = pytest.mark.xdist_group("compiling")
+"""One worker takes all of these: in two, one would wait for what the other compiles."""
 
 
 def mixer(**arguments: Any) -> Autoencoder:
@@ -63,6 +66,7 @@ def test_eager_gradients_are_those_of_backward(loss: str) -> None:
         torch.testing.assert_close(gradient, parameter.grad)
 
 
+@compiling
 def test_compiled_gradients_are_the_eager_ones_and_compiled_once(cache: Path) -> None:
     model, batch = mixer(mixer="cnnf", kernel_size=3), images()
     flat = FlatParameters(model)
@@ -87,6 +91,7 @@ def test_compiled_gradients_are_the_eager_ones_and_compiled_once(cache: Path) ->
     assert packages(cache).items() >= made.items()
 
 
+@compiling
 def test_parts_of_a_batch_side_by_side_give_the_gradients_of_the_whole(cache: Path) -> None:
     model, batch = mixer(mixer="cnnf", kernel_size=3), images(24)
     flat = FlatParameters(model)
@@ -103,8 +108,9 @@ def test_parts_of_a_batch_side_by_side_give_the_gradients_of_the_whole(cache: Pa
     assert torch.get_num_threads() == threads
 
 
+@compiling
 def test_parts_compute_products_in_bfloat16_where_asked(cache: Path) -> None:
-    model, batch = mixer(mixer="cnnf", kernel_size=3), images(24)
+    model, batch = mixer(mixer_at=[]), images(24)
     flat = FlatParameters(model)
     split = Execution(is_compiled=True, precision=torch.bfloat16, parts=3)
     gradients_of, execution = create_gradients(split, model, flat, "mse", batch)
@@ -125,6 +131,7 @@ class Contrast(Autoencoder):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(24, 24)
+        self.register_buffer("count", torch.zeros(()))  # so that it is not compiled whole either
 
     def _encode(self, images: Tensor) -> Tensor:
         flat = images.flatten(1)
@@ -135,11 +142,14 @@ class Contrast(Autoencoder):
         return latents.view(-1, *self.image_shape)
 
 
-def test_a_batch_whose_images_depend_on_each_other_stays_whole(cache: Path) -> None:
+def test_a_batch_whose_images_depend_on_each_other_stays_whole() -> None:
     split = Execution(is_compiled=True, precision=torch.float32, parts=2)
     model = Contrast()
-    _, execution = create_gradients(split, model, FlatParameters(model), "mse", images())
-    assert execution == Execution(is_compiled=True, precision=torch.float32, parts=1)
+    with pytest.raises(CompileError, match="the images of a batch depend on each other"):
+        split_gradients(model, FlatParameters(model), "mse", torch.float32, images(), 2)
+    gradients_of, execution = create_gradients(split, model, FlatParameters(model), "mse", images())
+    assert (execution.is_compiled, execution.parts) == (False, 1)
+    assert gradients_of(images())[1].isfinite()
 
 
 @pytest.mark.parametrize(
@@ -159,6 +169,7 @@ def test_parts_are_equal_and_not_too_small(
     assert chosen(compile="off").parts == 1
 
 
+@compiling
 def test_compiled_runs_repeat_and_go_on_to_the_bit(cache: Path, tmp_path: Path, tiny_data: ImageData) -> None:
     def trainer() -> Trainer:
         model = mixer(mixer="cnnf", kernel_size=3)

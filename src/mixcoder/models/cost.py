@@ -15,11 +15,14 @@ def count_madds(model: Autoencoder) -> int:
     """Multiply-adds of one image through encoder and decoder: those of matrix products and convolutions.
 
     Args:
-        model: on any device; its weights are neither read nor copied.
+        model: on any device; its weights are neither read nor copied. How it is computed in training, where
+            that is otherwise, does not count.
     """
-    device = next(model.parameters()).device
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
     with _only_shapes(device), FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(torch.zeros(1, *model.image_shape, device=device))
+    model.train(was_training)
     return int(counter.get_total_flops()) // 2  # a multiply-add is two operations
 
 

@@ -9,12 +9,17 @@ They hold the parameters of torch's Conv1d and Conv2d and give their results, bu
   `patch_major`;
 * a Conv1d of a few taps over the patches is one product with copies of x side by side, shifted by a tap
   each;
+* in training, a convolution over no more patches than it has taps is one product with the matrix that leads
+  from all patches to all patches: it holds each tap once for every pair of patches that the tap connects, and
+  a convolution would multiply by padding for most of its time. Outside of training, that matrix would have to
+  be made for too few images;
 * taps so far from a kernel's middle that they only ever meet padding are left out: of 13 x 13 taps over a
   grid of 4 x 4 patches, 7 x 7 are used.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -26,6 +31,9 @@ from mixcoder.models.patches import patch_major
 
 _MOST_TAPS_AS_PRODUCT = 7
 """Taps over the patches, above which copying x for each takes more than it saves; in 2-D it always does."""
+
+_MOST_CONNECTIONS = 2**22
+"""Numbers in a matrix from all patches to all patches, above which it takes too much memory."""
 
 Size1d = tuple[int]
 Size2d = tuple[int, int]
@@ -120,7 +128,35 @@ def _over_patches(conv: _Conv, x: Tensor) -> Tensor:
     if len(conv.size) == 1 and conv.kernel_size[0] <= _MOST_TAPS_AS_PRODUCT:
         weight = conv.weight.transpose(1, 2).flatten(1)  # (C, taps·C)
         return linear_in_patches(_shifted(x, conv.kernel_size[0]), weight, conv.bias)
+    if conv.training and _has_few_places(conv):
+        return _plus(_connected(conv, x), conv.bias)
     return patch_major(_convolved(conv, x.transpose(1, 2)).transpose(1, 2))  # (B, P, C)
+
+
+def _has_few_places(conv: _Conv) -> bool:
+    """Whether a matrix from all places of the field to all is less work than the taps, and small enough."""
+    places = math.prod(conv.size)
+    return places <= math.prod(conv.kernel_size) and (places * conv.in_channels) ** 2 <= _MOST_CONNECTIONS
+
+
+def _connected(conv: _Conv, x: Tensor) -> Tensor:
+    """`conv` without its bias over the patches of x (B, P, C), as one matrix: (B, P, C)."""
+    mixed = x.flatten(1) @ _connections(conv.weight, conv.size).t()  # (B, P·C)
+    return patch_major(mixed.view(x.shape))  # (B, P, C)
+
+
+def _connections(weight: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The matrix (F·out, F·in) of a convolution over a field of F = prod(size) places.
+
+    Between places y' and y stands tap y - y' from the middle, or zeros where the kernel has no such tap.
+    """
+    axes = tuple(range(len(size)))
+    taps = _taps_for_all(weight, size).movedim((0, 1), (-2, -1)).contiguous()  # (*2·size-1, out, in)
+    for axis in axes:
+        taps = taps.unfold(axis, size[axis], 1)  # from (…, 2·size-1, …) to (…, size, …, size)
+    taps = taps.flip(axes).movedim(len(axes) + 1, -1)  # (*size, out, *size, in)
+    places = math.prod(size)
+    return taps.reshape(places * weight.shape[0], places * weight.shape[1])  # (F·out, F·in)
 
 
 def _shifted(x: Tensor, taps: int) -> Tensor:
@@ -144,6 +180,13 @@ def _convolved(conv: _Conv, x: Tensor) -> Tensor:
 
 def _plus(x: Tensor, bias: Tensor | None) -> Tensor:
     return x if bias is None else x + bias
+
+
+def _taps_for_all(weight: Tensor, size: tuple[int, ...]) -> Tensor:
+    """`weight` (out, in, *kernel) with just the taps that some two places of a field of `size` need."""
+    taps = _reached_taps(weight, size)
+    missing = [(2 * length - 1 - taps.shape[axis]) // 2 for axis, length in enumerate(size, start=2)]
+    return F.pad(taps, [each for margin in reversed(missing) for each in (margin, margin)])
 
 
 def _reached_taps(weight: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -28,7 +28,7 @@ from mixcoder.training.threads import one_thread
 
 _COMPILE_PAYS_FROM = 4e11
 """Multiply-adds of a whole training run, from which compiling saves more time than it takes."""
-_BFLOAT16_PAYS_FROM = 1e6
+_BFLOAT16_PAYS_FROM = 2e6
 """Multiply-adds of an image, below which converting numbers takes more time than it saves."""
 _SPLIT_PAYS_BELOW = 4e6
 """Multiply-adds of an image, above which threads that share an operation are faster than parts of a batch."""

@@ -18,19 +18,22 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch._functorch.compile_utils import fx_graph_cse
 from torch._ops import OpOverload
 from torch.func import functional_call, grad_and_value
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.passes.dialect.common.cse_pass import CSEPass
 
 from mixcoder.data.images import to_float
 from mixcoder.errors import first_line
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.training.compiled_graph import compile_graph, load_graph
+from mixcoder.training.decompositions import Decompositions
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.losses import LOSSES
 from mixcoder.training.native_graph import NativeGraph
 from mixcoder.training.shared_gelu import SHARED_GELU
+from mixcoder.training.sliding_windows import SLIDING_WINDOWS
 from mixcoder.training.threads import one_thread
 
 Gradients = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -153,9 +156,17 @@ def _compile(
     decompositions = _decompositions(images.device)
     with torch.random.fork_rng(devices), torch.no_grad():
         graph = make_fx(joint, decomposition_table=decompositions)(*examples)
-        graph.graph = fx_graph_cse(graph.graph)
-        graph.recompile()
-        return compile_graph(graph, examples)
+        return compile_graph(_without_repetitions(graph), examples)
+
+
+def _without_repetitions(graph: GraphModule) -> GraphModule:
+    """The graph with each of several equal operations done once; as it is, where one changes its inputs."""
+    operations = [node.target for node in graph.graph.nodes if isinstance(node.target, OpOverload)]
+    if any(it._schema.is_mutable for it in operations):
+        return graph
+    random = {it.overloadpacket for it in operations if torch.Tag.nondeterministic_seeded in it.tags}
+    merged = CSEPass(random)(graph)
+    return merged.graph_module if merged else graph
 
 
 @contextmanager
@@ -175,9 +186,9 @@ def _are_close(ones: Sequence[Tensor], others: Sequence[Tensor], precision: torc
     return all(bool((one - other).norm() <= _ROUNDING[precision] * other.norm()) for one, other in pairs)
 
 
-def _decompositions(device: torch.device) -> dict[OpOverload, Callable[..., Tensor]]:
+def _decompositions(device: torch.device) -> Decompositions:
     """Operations that the compiler is better given in parts, where they were measured to win."""
-    return SHARED_GELU if device.type == "cpu" else {}
+    return {**SHARED_GELU, **SLIDING_WINDOWS} if device.type == "cpu" else {}
 
 
 def _products_in(precision: torch.dtype, device: torch.device) -> AbstractContextManager[object]:

@@ -10,18 +10,15 @@ the article's smallest Mixer, that is an eighth of a step on a processor.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
+
+from mixcoder.training.decompositions import AS_TORCH_DOES, Decompositions
 
 # Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: erf to 1.5e-7, as in torch's vector code.
 _P = 0.3275911 / math.sqrt(2)
 _COEFFICIENTS = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
-
-_AS_TORCH_DOES = cast(Tensor, NotImplemented)  # what a tracer takes for "not decomposed"
 
 
 def _derivative_and_density(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,7 +37,7 @@ def _derivative_and_density(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
     if approximate != "none":
-        return _AS_TORCH_DOES
+        return AS_TORCH_DOES
     derivative, density = _derivative_and_density(x)
     integral = (
         derivative - density
@@ -50,13 +47,13 @@ def _gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
 
 def _gelu_backward(gradient: Tensor, x: Tensor, *, approximate: str = "none") -> Tensor:
     if approximate != "none":
-        return _AS_TORCH_DOES
+        return AS_TORCH_DOES
     derivative, _ = _derivative_and_density(x)
     return (gradient * derivative).to(x.dtype)
 
 
-SHARED_GELU: dict[OpOverload, Callable[..., Tensor]] = {
+SHARED_GELU: Decompositions = {
     torch.ops.aten.gelu.default: _gelu,
     torch.ops.aten.gelu_backward.default: _gelu_backward,
 }
-"""For `make_fx(..., decomposition_table=)`; equal expressions are to be merged after it."""
+"""Equal expressions are to be merged after it."""

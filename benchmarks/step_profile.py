@@ -1,0 +1,110 @@
+"""Where the time of a compiled training step goes, on one thread.
+
+    python -m benchmarks.step_profile [--models "cnn k1,cnnf k3"] [--steps 50]
+
+    forward and backward of 64 images, as a sweep's worker computes them
+      ├─ products       matrix products of the library
+      ├─ convolutions   of the library, forward and backward
+      ├─ passes         what the compiler made of all between them: activations, sums, moving numbers
+      └─ other          memory, calls
+
+To note when each begins takes a little itself; a step without these notes is timed beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from unittest import mock
+
+import torch
+import torch._inductor.config
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.throughput import BATCH, MODELS, create_network
+from mixcoder.training.execution import choose_execution
+from mixcoder.training.flat_parameters import FlatParameters
+from mixcoder.training.gradients import Gradients, compiled_gradients
+from mixcoder.training.recipe import Recipe
+
+WARMUP_STEPS = 10
+KINDS: dict[str, tuple[str, ...]] = {
+    "products": ("mm_out", "aten::mm", "aten::addmm", "aten::bmm"),
+    "convolutions": ("convolution",),
+    "passes": ("graph_",),
+}
+"""Parts of the names by which the profiler knows what belongs to a kind."""
+
+
+def noted_gradients(model: str) -> tuple[Gradients, Gradients, str]:
+    """Gradients whose parts the profiler sees, the same without that, and their precision."""
+    network = create_network(model).train()
+    parameters = FlatParameters(network)
+    device = torch.device("cpu")
+    precision = choose_execution(network, Recipe(inputs=1, batch_size=BATCH), 1, device).precision
+
+    def compiled() -> Gradients:
+        return compiled_gradients(network, parameters, "mse", precision, batch())
+
+    plain = compiled()
+    with (
+        torch._inductor.config.patch({"cpp.enable_kernel_profile": True}),
+        tempfile.TemporaryDirectory() as own,
+        mock.patch.dict(os.environ, XDG_CACHE_HOME=own),  # the cache does not know these two apart
+    ):
+        noted = compiled()
+    return noted, plain, str(precision).removeprefix("torch.")
+
+
+def batch() -> Tensor:
+    """Images (B, 1, 28, 28) uint8 of noise."""
+    return torch.randint(0, 256, (BATCH, 1, 28, 28), dtype=torch.uint8)
+
+
+def seconds(step: Callable[[], object], steps: int) -> float:
+    """The mean time of a step."""
+    for _ in range(WARMUP_STEPS):
+        step()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return (time.perf_counter() - start) / steps
+
+
+def shares(step: Callable[[], object], steps: int) -> Counter[str]:
+    """Seconds of a step by kind."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        for _ in range(steps):
+            step()
+    found: Counter[str] = Counter()
+    for event in profiler.key_averages():
+        kinds = (kind for kind, parts in KINDS.items() if any(part in event.key for part in parts))
+        found[next(kinds, "other")] += event.self_cpu_time_total / 1e6 / steps
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--steps", type=int, default=50)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print("| model | precision | step (ms) | products | convolutions | passes | other |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for model in options.models.split(","):
+        noted, plain, precision = noted_gradients(model)
+        images = batch()
+        whole = seconds(partial(plain, images), options.steps)
+        found = shares(partial(noted, images), options.steps)
+        parts = " | ".join(f"{found[kind] / found.total():.0%}" for kind in (*KINDS, "other"))
+        print(f"| {model} | {precision} | {whole * 1e3:.2f} | {parts} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
