@@ -90,14 +90,18 @@ class TrainingError(MixcoderError):
 
 _NO_MEMORY = ("alloc", "out of memory", "start new thread", "failed to map segment")
 """What libraries say, in words of their own: torch, CUDA, Python's threads, the loader of shared objects."""
+_NO_MEMORY_FOR_CODE = "could not create a primitive"
+"""What oneDNN says, and no more, where it has no memory for the code that it makes; of what it cannot compute
+it says "could not create a primitive descriptor"."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether there was not the memory for something, whoever says so."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    is_said = isinstance(error, RuntimeError | ImportError) and any(
-        words in str(error).lower() for words in _NO_MEMORY
+    said = str(error).lower()
+    is_said = isinstance(error, RuntimeError | ImportError) and (
+        said == _NO_MEMORY_FOR_CODE or any(words in said for words in _NO_MEMORY)
     )
     return is_said or isinstance(error, MemoryError)
 

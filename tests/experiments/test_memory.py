@@ -94,6 +94,7 @@ def test_a_run_refuses_it_too_and_leaves_nothing(cli: Cli) -> None:
         MemoryError(),
         OSError(12, "Cannot allocate memory"),
         RuntimeError("can't start new thread"),
+        RuntimeError("could not create a primitive"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -107,6 +108,9 @@ def test_running_out_names_the_model_and_the_settings(cli: Cli, error: Exception
     )
 
 
-def test_other_errors_are_left_alone(cli: Cli) -> None:
-    with pytest.raises(ValueError, match="mine"), telling_of_memory(run_with()):
-        raise ValueError("mine")
+@pytest.mark.parametrize(
+    "error", [ValueError("mine"), RuntimeError("could not create a primitive descriptor for a matmul")]
+)
+def test_other_errors_are_left_alone(cli: Cli, error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)), telling_of_memory(run_with()):
+        raise error
