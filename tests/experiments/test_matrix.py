@@ -158,6 +158,7 @@ def test_clear_errors(tmp_path: Path, matrix: str, sentence: str) -> None:
     ],
 )
 def test_no_reference_takes_long_or_much(tmp_path: Path, name: str, sentence: str) -> None:
+    read_experiment(write(tmp_path, "matrix: {mixer: [cnn], ks: [1], seed: [0]}\n"))  # imports what it needs
     base = BASE.replace("name: mine", f"name: '{name}'")
     path = write(tmp_path, f"matrix: {{mixer: [{'cnn' * 100}], ks: [1], seed: [0]}}\n", base)
     before = time.process_time()

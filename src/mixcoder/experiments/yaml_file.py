@@ -21,7 +21,7 @@ from mixcoder.problems import Path as KeyPath
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _MAX_BYTES = 250_000
-_MAX_NODES = 10_000
+_MAX_NODES = 7_000
 _MAX_DEPTH = 20
 _MAX_BITS = 64
 _TOO_MUCH = "is nested too deeply or expands too far"
