@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,14 +114,12 @@ def test_what_is_not_a_file_is_refused_without_opening_it(root: Path) -> None:
     (root / "link.jpg").symlink_to("pipe.jpg")
     (root / "folder.jpg").mkdir()
     (root / "device.jpg").symlink_to("/dev/zero")
-    start = time.monotonic()
     listing = list_images(str(root))
     assert listing.refused == {
         "device.jpg": "is a link out of the folder",
         "link.jpg": "is not a file",
         "pipe.jpg": "is not a file",
     }
-    assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 import stamina
 import torch
 from PIL import Image
 
-from mixcoder.data import Unsplash, load_data
+from mixcoder.data import Unsplash, load_data, photo_fetch
 from mixcoder.data.crops import CropSplit
 from mixcoder.data.photo_list import Photo, read_archive
 from mixcoder.errors import DataError
@@ -50,8 +51,9 @@ def fetched(folder: Path) -> set[str]:
 
 
 def test_all_that_can_be_brought_is_brought_and_the_rest_named(
-    cli: Cli, service: PhotoService, empty_cache: Path
+    cli: Cli, service: PhotoService, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(photo_fetch, "TIMEOUT", httpx2.Timeout(4.0))
     dead = {
         "photo-0007": "HTTP 404 Not Found",
         "photo-0031": "is not an image of a known format",
@@ -69,10 +71,9 @@ def test_all_that_can_be_brought_is_brought_and_the_rest_named(
     }
     service.addresses = {"photo-0111": ""}
     service.delay = 0.1
-    start = time.monotonic()
     status, out, err = cli("data", "fetch", "unsplash", "--from", f"{service.address}/archive.zip")
     assert status == 0, err
-    assert time.monotonic() - start < 28  # the stalled photo was asked for again, not waited for
+    assert len(service.asked["photo-0008"]) >= 2  # not waited for, asked for again
     assert fetched(empty_cache) == set(service.ids) - set(dead)
     assert left_out(empty_cache) == dead
     listing = empty_cache / "unsplash" / "left-out.csv"
@@ -183,7 +184,7 @@ def test_a_run_uses_what_is_there_and_says_how_much_is_not(
     Path("x.yml").write_text(
         "name: x\ndata: {source: unsplash, horizontal_flips: true}\n"
         "model: {type: script, script: 'ch=4|down4|ch=1', kernel_size: 1}\n"
-        "training: {batch_size: 4, learning_rate: 0.001, epochs: 1}\n"
+        "training: {batch_size: 4, learning_rate: 0.001, epochs: 1, compile: 'off'}\n"
     )
     status, out, err = cli("run", "x.yml", "--format", "json")
     assert status == 0, err

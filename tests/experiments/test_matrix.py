@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from mixcoder.errors import ExperimentError
 from mixcoder.experiments.matrix import expand, label, slug, substitute
 from mixcoder.experiments.spec import read_experiment
 from mixcoder.experiments.yaml_file import Document
+from tests.pace import at_most
 
 BASE = """\
 name: mine
@@ -152,7 +152,7 @@ def test_clear_errors(tmp_path: Path, matrix: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("${" * 100_000, "name: string should have at most 100 characters"),
+        ("${" * 100_000, "x.yml:1: expands too far"),
         ("${" + " " * 200_000, "name: string should have at most 100 characters"),
         ("${mixer}" * 20_000, "x.yml:1: expands too far"),
     ],
@@ -161,10 +161,8 @@ def test_no_reference_takes_long_or_much(tmp_path: Path, name: str, sentence: st
     read_experiment(write(tmp_path, "matrix: {mixer: [cnn], ks: [1], seed: [0]}\n"))  # imports what it needs
     base = BASE.replace("name: mine", f"name: '{name}'")
     path = write(tmp_path, f"matrix: {{mixer: [{'cnn' * 100}], ks: [1], seed: [0]}}\n", base)
-    before = time.process_time()
-    with pytest.raises(ExperimentError) as caught:
+    with pytest.raises(ExperimentError) as caught, at_most(yardsticks=10):
         read_experiment(path)
-    assert time.process_time() - before < 1
     assert any(sentence in problem for problem in caught.value.problems), caught.value.problems
 
 

@@ -78,17 +78,24 @@ class Stuck(BaseException):
     """A case is cut off. No handler of errors takes it."""
 
 
-def fuzz(cases: int, seed: int, kept: Path) -> dict[str, Tally]:
+def fuzz(cases: int, seed: int, kept: Path, most_seconds: float = MOST_SECONDS) -> dict[str, Tally]:
     """What comes of so many cases, opened in the current folder; those that fail are kept in `kept`."""
-    return {name: _fuzz_kind(name, round(cases * share), seed, kept) for name, (_, share) in KINDS.items()}
+    return {
+        name: _fuzz_kind(name, round(cases * share), seed, kept, most_seconds)
+        for name, (_, share) in KINDS.items()
+    }
 
 
-def _fuzz_kind(name: str, cases: int, seed: int, kept: Path) -> Tally:
+def _fuzz_kind(name: str, cases: int, seed: int, kept: Path, most_seconds: float) -> Tally:
     tally = Tally()
     for number in range(cases):
         case = KINDS[name][0].draw(Random(f"{name} {seed} {number}"))
         try:
-            _count(tally, *open_case(name, case))
+            is_sound, seconds = open_case(name, case)
+            tally.slowest = max(tally.slowest, seconds)
+            assert seconds <= most_seconds, f"took {seconds:.1f} s"
+            tally.sound += is_sound
+            tally.refused += not is_sound
         except (Exception, Stuck) as error:
             path = kept / f"{name}-{seed}-{number}.json"
             kept.mkdir(exist_ok=True)
@@ -120,15 +127,6 @@ def open_case(name: str, case: dict[str, Any]) -> tuple[bool, float]:
     return refusal is None, seconds
 
 
-def _count(tally: Tally, is_sound: bool, seconds: float) -> None:
-    tally.slowest = max(tally.slowest, seconds)
-    assert seconds <= MOST_SECONDS, f"took {seconds:.1f} s"
-    if is_sound:
-        tally.sound += 1
-    else:
-        tally.refused += 1
-
-
 @contextmanager
 def _cut_off() -> Iterator[None]:
     """Ends the `with` block when it does not end by itself."""
@@ -156,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=MOST_SECONDS, help="what a case may take")
     parser.add_argument("--repeat", type=Path, help="a file that a failed case was kept in")
     options = parser.parse_args()
     kept, repeated = KEPT.absolute(), options.repeat and options.repeat.absolute()
@@ -166,7 +165,7 @@ def main() -> None:
         for kind, _ in KINDS.values():
             kind.prepare()
         limit_memory()
-        tallies = fuzz(options.cases, options.seed, kept)
+        tallies = fuzz(options.cases, options.seed, kept, options.seconds)
     for name, tally in tallies.items():
         print(
             f"{tally.cases:6} {name}: {tally.sound} sound, {tally.refused} refused, "

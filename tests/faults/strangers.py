@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from tests.pace import yardstick
+
 MODEL = {"image_shape": [1, 8, 8], "patch_size": 4, "hidden_channels": [4], "latent_dim": 3}
 DESCRIPTION = {"format": 1, "type": "mixer", "arguments": MODEL}
 MEMORY_TO_SPARE = 1 << 30
@@ -195,6 +197,7 @@ def open_all(folder: Path) -> None:
     }
     mixcoder.create_model("mixer", **MODEL)
     limit_memory()
+    measure = yardstick()
     for path in sorted(folder.iterdir()):
         start = time.process_time()
         try:
@@ -202,9 +205,10 @@ def open_all(folder: Path) -> None:
             kind, message = "opened", ""
         except Exception as error:
             kind, message = type(error).__name__, str(error)
-        seconds = time.process_time() - start
+        yardsticks = (time.process_time() - start) / measure
         print(
-            json.dumps({"name": path.name, "kind": kind, "message": message, "seconds": seconds}), flush=True
+            json.dumps({"name": path.name, "kind": kind, "message": message, "yardsticks": yardsticks}),
+            flush=True,
         )
 
 

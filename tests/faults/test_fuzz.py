@@ -15,6 +15,7 @@ import pytest
 
 from mixcoder.errors import MixcoderError
 from tests.faults import fuzz
+from tests.pace import yardstick
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +23,14 @@ ROOT = Path(__file__).parents[2]
 def test_nothing_broken_is_a_traceback_or_takes_long() -> None:
     """In a process of its own, whose memory is bounded. `make faults` opens more."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.faults.fuzz", "--cases", "500", "--seed", "7"],
+        [
+            sys.executable,
+            "-m",
+            "tests.faults.fuzz",
+            "--cases=500",
+            "--seed=7",
+            f"--seconds={10 * yardstick()}",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -69,8 +77,7 @@ class Faulty:
 def test_what_fails_is_counted_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error not ours, a wrong value, words that say nothing, too much time: each can be repeated."""
     monkeypatch.setattr(fuzz, "KINDS", {"faulty": (Faulty(), 1.0)})
-    monkeypatch.setattr(fuzz, "MOST_SECONDS", 0.05)
-    tally = fuzz.fuzz(6, 3, tmp_path / "kept")["faulty"]
+    tally = fuzz.fuzz(6, 3, tmp_path / "kept", most_seconds=0.05)["faulty"]
     assert (tally.cases, tally.sound, tally.refused) == (6, 1, 1)
     assert ["ZeroDivisionError" in tally.failures[0], "took 0.1 s" in tally.failures[3]] == [True, True]
     kept = sorted((tmp_path / "kept").iterdir())

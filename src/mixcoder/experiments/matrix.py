@@ -30,8 +30,9 @@ _MOST_COMPARISONS = 500_000
 RESERVED_AXES = {"n", "run", "state", "reason"}
 """What every row of a table has, whatever the matrix."""
 _MOST_LETTERS = 1_000_000
-"""Of all that `${…}` is replaced with in one run."""
-REFERENCE = re.compile(r"\$\{([^}]{0,200})\}")
+"""Of all that is read as `${…}` and put in its place in one run."""
+_LONGEST_NAME = 200
+REFERENCE = re.compile(rf"\$\{{([^}}]{{0,{_LONGEST_NAME}}})\}}")
 """Without the bound, many "${" would take the square of their number."""
 AXIS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -82,8 +83,8 @@ def substitute(document: Document, values: Values) -> Document:
         ExperimentError: a name that the matrix does not have, or more than an experiment ever holds.
     """
     body = _body(document)
-    references = sum(len(REFERENCE.findall(text)) for text in _texts(body))
-    if references * len(repr(values)) > _MOST_LETTERS:
+    references = sum(text.count("${") for text in _texts(body))
+    if references * (_LONGEST_NAME + len(repr(values))) > _MOST_LETTERS:
         raise ExperimentError([document.problem((), "expands too far, with long values in many places")])
     problems: list[str] = []
 
