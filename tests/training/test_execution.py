@@ -92,6 +92,25 @@ def test_compiled_gradients_are_the_eager_ones_and_compiled_once(cache: Path) ->
 
 
 @compiling
+def test_what_was_compiled_before_needs_neither_tracer_nor_compiler(cache: Path) -> None:
+    """They take two seconds to import: most of what a run takes to start."""
+    model, batch = mixer(mixer="cnnf", kernel_size=3), images()
+    create_gradients(COMPILED, model, FlatParameters(model), "mse", batch)
+    code = """
+import sys, torch
+torch.set_num_threads(1)
+from mixcoder.training.flat_parameters import FlatParameters
+from mixcoder.training.execution import create_gradients
+from tests.training.test_execution import COMPILED, images, mixer
+model = mixer(mixer="cnnf", kernel_size=3)
+_, execution = create_gradients(COMPILED, model, FlatParameters(model), "mse", images())
+print(execution == COMPILED, sorted({"torch._dynamo", "torch._inductor", "sympy"} & {*sys.modules}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True []\n"
+
+
+@compiling
 def test_parts_of_a_batch_side_by_side_give_the_gradients_of_the_whole(cache: Path) -> None:
     model, batch = mixer(mixer="cnnf", kernel_size=3), images(24)
     flat = FlatParameters(model)

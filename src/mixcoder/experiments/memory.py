@@ -17,10 +17,24 @@ from mixcoder.experiments.spec import Run
 from mixcoder.memory import room_on
 from mixcoder.models.summary import count_parameters
 from mixcoder.training.execution import choose_execution
-from mixcoder.training.rehearsal import training_bytes
+from mixcoder.training.rehearsal import most_training_bytes, training_bytes
 
+_SMALL = 20_000_000
+"""Parameters of a model that may be made just to see what a step takes: 0.3 GB with what goes with them."""
 _SPARE = 2
 """A batch size is only advised where there is so many times the memory, as libraries take some too."""
+
+
+def refuse_unfit(run: Run, device: torch.device) -> None:
+    """Refuses a run that cannot fit, as `fitting_bytes` does, and sooner where it clearly can.
+
+    Raises:
+        ArgumentError: says how much it takes, how much there is, and which setting to change.
+    """
+    with torch.device("meta"):
+        is_small = count_parameters(run.create_model()) < _SMALL
+    if not is_small or most_training_bytes(run.create_model, run.recipe) > room_on(device).bytes:
+        fitting_bytes(run, device)
 
 
 def fitting_bytes(run: Run, device: torch.device) -> int:

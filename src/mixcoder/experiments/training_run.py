@@ -23,7 +23,7 @@ import torch
 
 from mixcoder.device import resolve_device
 from mixcoder.errors import ArgumentError, ExperimentError, TrainingError
-from mixcoder.experiments.memory import fitting_bytes, telling_of_memory
+from mixcoder.experiments.memory import refuse_unfit, telling_of_memory
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.run_logs import RunLogs, check_loggers
 from mixcoder.experiments.spec import Run
@@ -126,7 +126,7 @@ def _validation_losses(directory: RunDirectory) -> list[float]:
 
 def _create_trainer(run: Run, device: torch.device) -> Trainer:
     data = run.create_source().load().to(device)
-    fitting_bytes(run, device)
+    refuse_unfit(run, device)
     torch.manual_seed(run.recipe.seed)
     model = run.create_model().to(device)
     try:

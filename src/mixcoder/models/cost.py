@@ -1,13 +1,13 @@
-"""What a model costs to compute, counted on tensors without data: nothing is computed but shapes."""
+"""What a model costs to compute, counted in one forward of a single image."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
+from mixcoder.dispatch import Watching
 from mixcoder.models.autoencoder import Autoencoder
 
 
@@ -15,17 +15,33 @@ def count_madds(model: Autoencoder) -> int:
     """Multiply-adds of one image through encoder and decoder: those of matrix products and convolutions.
 
     Args:
-        model: on any device; its weights are neither read nor copied. How it is computed in training, where
-            that is otherwise, does not count.
+        model: on any device; on the meta device nothing is computed but shapes. How it is computed in
+            training, where that is otherwise, does not count.
     """
     device, was_training = next(model.parameters()).device, model.training
+    counting = _Counting()
     model.eval()
-    with _only_shapes(device), FlopCounterMode(display=False) as counter, torch.inference_mode():
+    with torch.no_grad(), counting:
         model(torch.zeros(1, *model.image_shape, device=device))
     model.train(was_training)
-    return int(counter.get_total_flops()) // 2  # a multiply-add is two operations
+    return counting.operations // 2  # a multiply-add is two operations
 
 
-def _only_shapes(device: torch.device) -> AbstractContextManager[object]:
-    """Within it, tensors on `device` have no numbers; those on the meta device have none anyway."""
-    return nullcontext() if device.type == "meta" else FakeTensorMode(allow_non_fake_inputs=True)
+class _Counting(Watching):
+    """Counts operations as torch's own formulas have them.
+
+    Attributes:
+        operations: floating point ones, so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func.overloadpacket):
+            self.operations += formula(*args, **(kwargs or {}), out_val=result)
+        return result

@@ -1,10 +1,12 @@
 """Graphs of tensor operations as machine code, compiled once for all runs on this machine.
 
-    graph ─▶ its text, its constants, this torch, this processor ─▶ key ─▶ <user's cache>/compiled/<key>.pt2
-                                                                             └─ not there: compiled now
+    what is computed, as a text ─▶ <user's cache>/compiled/<digest>.traced, a link ──────┐
+                  └─ not there: traced now                                                 ▼
+    graph ─▶ its text, its constants, this torch, this processor ─▶ <user's cache>/compiled/<digest>.pt2
+                                                                       └─ not there: compiled now
 
-What is in the cache was made on this machine by this user, and is loaded without any tracing: a process
-that finds its graph there starts at once, as do the runs of a sweep that share a model.
+What is in the cache was made on this machine by this user. A process that finds its link there loads neither
+tracer nor compiler and starts at once, as do the runs of a sweep that share a model.
 """
 
 from __future__ import annotations
@@ -14,16 +16,42 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock
 from platformdirs import user_cache_path
 from torch import Tensor
-from torch.fx import GraphModule
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
 
 CompiledGraph = Callable[..., Sequence[Tensor]]
 """Takes the tensors that the graph takes, of the very shapes that it was compiled for."""
+
+
+def compiled_once(told: str | None, trace: Callable[[], GraphModule], examples: Sequence[Tensor]) -> Path:
+    """The package with the machine code of a graph, traced and compiled now where the cache has none.
+
+    Args:
+        told: all that the graph follows from, beside the examples; None where only the graph itself tells.
+        trace: makes the graph, of torch's own operations alone.
+        examples: tensors such as it takes.
+
+    Raises:
+        Exception: whatever tracer, export and compiler raise.
+    """
+    if told is None:
+        return compile_graph(trace(), examples)
+    link = _folder() / f"{_digest(told, examples)}.traced"
+    if link.exists():
+        return link.resolve()
+    package = compile_graph(trace(), examples)
+    with tempfile.TemporaryDirectory(dir=link.parent) as folder:
+        new = Path(folder) / link.name
+        new.symlink_to(package)
+        new.replace(link)
+    return package
 
 
 def compile_graph(graph: GraphModule, examples: Sequence[Tensor]) -> Path:
@@ -36,8 +64,7 @@ def compile_graph(graph: GraphModule, examples: Sequence[Tensor]) -> Path:
     Raises:
         Exception: whatever export and compiler raise.
     """
-    path = user_cache_path("mixcoder") / "compiled" / f"{_key(graph, examples)}.pt2"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _folder() / f"{_digest(_text(graph), examples)}.pt2"
     with FileLock(path.with_suffix(".lock")):  # workers that need the same graph wait for the first of them
         if not path.exists():
             _compile(graph, examples, path)
@@ -50,8 +77,18 @@ def load_graph(package: Path) -> CompiledGraph:
     Raises:
         Exception: whatever the loader raises.
     """
-    loaded: CompiledGraph = torch._inductor.aoti_load_package(str(package))
-    return loaded
+    loader = torch._C._aoti.AOTIModelPackageLoader(str(package), "model", False, 1, -1)
+
+    def run(*tensors: Tensor) -> Sequence[Tensor]:
+        return loader.run(list(tensors))
+
+    return run
+
+
+def _folder() -> Path:
+    folder = user_cache_path("mixcoder") / "compiled"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _compile(graph: GraphModule, examples: Sequence[Tensor], path: Path) -> None:
@@ -71,9 +108,8 @@ def _compile(graph: GraphModule, examples: Sequence[Tensor], path: Path) -> None
         package.replace(path)
 
 
-def _key(graph: GraphModule, examples: Sequence[Tensor]) -> str:
-    """A name that is the same for what compiles to the same."""
-    digest = hashlib.sha256(graph.code.encode())
+def _digest(text: str, examples: Sequence[Tensor]) -> str:
+    """A name that is the same for what compiles to the same, of what the text says and for such tensors."""
     surroundings: list[Any] = [
         torch.__version__,
         torch.backends.cpu.get_cpu_capability(),
@@ -81,8 +117,13 @@ def _key(graph: GraphModule, examples: Sequence[Tensor]) -> str:
         torch.get_num_threads(),
         [(str(it.dtype), str(it.device), tuple(it.shape), it.stride()) for it in examples],
     ]
-    digest.update(repr(surroundings).encode())
+    return hashlib.sha256(f"{surroundings} {text}".encode()).hexdigest()[:20]
+
+
+def _text(graph: GraphModule) -> str:
+    """All that a graph computes."""
+    constants = hashlib.sha256()
     for name, constant in sorted(graph.state_dict().items()):
-        digest.update(f"{name} {constant.dtype} {tuple(constant.shape)}".encode())
-        digest.update(constant.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:20]
+        constants.update(f"{name} {constant.dtype} {tuple(constant.shape)}".encode())
+        constants.update(constant.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return f"{graph.code} {constants.hexdigest()}"

@@ -15,26 +15,27 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
 from torch.func import functional_call, grad_and_value
-from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.passes.dialect.common.cse_pass import CSEPass
 
 from mixcoder.data.images import to_float
 from mixcoder.errors import first_line
 from mixcoder.models.autoencoder import Autoencoder
-from mixcoder.training.compiled_graph import compile_graph, load_graph
+from mixcoder.training.compiled_graph import compiled_once, load_graph
 from mixcoder.training.decompositions import Decompositions
+from mixcoder.training.fingerprint import code_version, fingerprint
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.losses import LOSSES
 from mixcoder.training.native_graph import NativeGraph
 from mixcoder.training.shared_gelu import SHARED_GELU
 from mixcoder.training.sliding_windows import SLIDING_WINDOWS
 from mixcoder.training.threads import one_thread
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
 
 Gradients = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Takes images (B, C, H, W) uint8; returns gradients (N,) and loss ()."""
@@ -153,20 +154,16 @@ def _compile(
         raise CompileError("the model has buffers")
     examples = parameters.vector.detach(), images
     devices = [images.device] if images.device.type == "cuda" else []
-    decompositions = _decompositions(images.device)
+
+    def trace() -> GraphModule:
+        from mixcoder.training.tracing import traced
+
+        return traced(joint, examples, _decompositions(images.device))
+
+    model_told = fingerprint(model)
+    told = model_told and f"{code_version()} {loss} {precision} {parameters.names} {model_told}"
     with torch.random.fork_rng(devices), torch.no_grad():
-        graph = make_fx(joint, decomposition_table=decompositions)(*examples)
-        return compile_graph(_without_repetitions(graph), examples)
-
-
-def _without_repetitions(graph: GraphModule) -> GraphModule:
-    """The graph with each of several equal operations done once; as it is, where one changes its inputs."""
-    operations = [node.target for node in graph.graph.nodes if isinstance(node.target, OpOverload)]
-    if any(it._schema.is_mutable for it in operations):
-        return graph
-    random = {it.overloadpacket for it in operations if torch.Tag.nondeterministic_seeded in it.tags}
-    merged = CSEPass(random)(graph)
-    return merged.graph_module if merged else graph
+        return compiled_once(told, trace, examples)
 
 
 @contextmanager

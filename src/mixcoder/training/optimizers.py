@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,12 @@ class VectorAdamW(torch.optim.AdamW):
 
     For a small model that sorting takes longer than the arithmetic. State and results are AdamW's.
     """
+
+    # As torch wrote them, without the wrapper that imports its compiler at the first call: 2 s of a start.
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.AdamW.load_state_dict)
 
     def __init__(self, vector: nn.Parameter, learning_rate: float, decay: dict[str, Any]) -> None:
         super().__init__([vector], learning_rate, fused=True, **decay)
