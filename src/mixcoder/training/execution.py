@@ -21,6 +21,7 @@ from mixcoder.training.gradients import (
     Gradients,
     compiled_gradients,
     eager_gradients,
+    native_gradients,
     split_gradients,
 )
 from mixcoder.training.recipe import Recipe
@@ -46,12 +47,14 @@ class Execution:
         is_compiled: as one compiled graph, not operation by operation.
         precision: of matrix products and convolutions; all else is float32.
         parts: of a batch, computed side by side.
+        is_native: by operations of our own, not by a compiler's.
         note: why it is not compiled, where it was to be.
     """
 
     is_compiled: bool
     precision: torch.dtype
     parts: int = 1
+    is_native: bool = False
     note: str = ""
 
     def threads(self) -> AbstractContextManager[None]:
@@ -59,7 +62,7 @@ class Execution:
         return one_thread() if self.parts > 1 else nullcontext()
 
     def __str__(self) -> str:
-        way = "compiled" if self.is_compiled else "eager"
+        way = "native" if self.is_native else "compiled" if self.is_compiled else "eager"
         parts = f", batches in {self.parts} parts side by side" if self.parts > 1 else ""
         precision = str(self.precision).removeprefix("torch.")
         return f"{way} steps, products in {precision}{parts}{self.note and f' ({self.note})'}"
@@ -94,6 +97,13 @@ def computes_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
+def _may_be_native(execution: Execution, device: torch.device) -> bool:
+    """Whether each part of a batch has one thread on the CPU and float32 numbers, as our operations have."""
+    has_one_thread = execution.parts > 1 or torch.get_num_threads() == 1
+    is_float = execution.precision == torch.float32
+    return execution.is_compiled and has_one_thread and is_float and device.type == "cpu"
+
+
 def create_gradients(
     execution: Execution, model: Autoencoder, parameters: FlatParameters, loss: str, images: Tensor
 ) -> tuple[Gradients, Execution]:
@@ -106,6 +116,12 @@ def create_gradients(
         loss: "mse", "l1" or "huber".
         images: a batch (B, C, H, W) uint8 such as will come.
     """
+    if _may_be_native(execution, images.device):
+        try:
+            gradients = native_gradients(model, parameters, loss, images, execution.parts)
+            return gradients, replace(execution, is_native=True)
+        except CompileError:  # a compiler may take it still
+            pass
     if execution.parts > 1:
         try:
             gradients = split_gradients(model, parameters, loss, execution.precision, images, execution.parts)

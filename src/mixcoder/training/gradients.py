@@ -1,4 +1,4 @@
-"""The loss of a batch and its gradients, in one of three equal ways.
+"""The loss of a batch and its gradients, in one of four equal ways.
 
     images (B, C, H, W) uint8 ─▶ float in [0, 1] ─▶ model ─▶ loss ()
                               └─ backward ─▶ gradients (N,), as `FlatParameters` lays them
@@ -6,7 +6,8 @@
 * eager: operation by operation, as torch does by itself;
 * compiled: forward and backward traced once, for images of one shape, into one graph that becomes machine
   code;
-* split: such a graph for a part of the batch, and a thread for each part.
+* split: such a graph for a part of the batch, and a thread for each part;
+* native: a list of operations of our own for each part, where the model is made of layers that have them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,7 @@ from mixcoder.training.decompositions import Decompositions
 from mixcoder.training.fingerprint import code_version, fingerprint
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.losses import LOSSES
+from mixcoder.training.native.step import NativeStep
 from mixcoder.training.native_graph import NativeGraph
 from mixcoder.training.shared_gelu import SHARED_GELU
 from mixcoder.training.sliding_windows import SLIDING_WINDOWS
@@ -112,18 +115,42 @@ def split_gradients(
     vector = parameters.vector.detach()
     with _as_compile_error(), one_thread():
         package = _compile(model, parameters, loss, precision, images[: len(images) // parts])
-        graph = NativeGraph(package, parts)
-    others = ThreadPoolExecutor(parts - 1, initializer=torch.set_num_threads, initargs=(1,))
-
-    def gradients_of(images: Tensor) -> tuple[Tensor, Tensor]:
-        mine, *theirs = images.chunk(parts)
-        with torch.no_grad():
-            pending = [others.submit(graph, vector, part) for part in theirs]
-            return _mean([graph(vector, mine), *(part.result() for part in pending)])
-
-    with _as_compile_error(), one_thread():
+        graph = partial(NativeGraph(package, parts), vector)
+        gradients_of = _side_by_side([graph] * parts)
         if not _are_close(gradients_of(images), whole, precision):
             raise CompileError("the compiled graph computes something else")
+    return gradients_of
+
+
+def native_gradients(
+    model: Autoencoder, parameters: FlatParameters, loss: str, images: Tensor, parts: int
+) -> Gradients:
+    """Loss and gradients by operations of our own on `parts` of a batch like `images` side by side.
+
+    Whoever calls this stays within `one_thread` from step to step, as with `split_gradients`.
+
+    Raises:
+        CompileError: the model has a layer without such operations, or they cannot be compiled here.
+    """
+    with _as_compile_error(), one_thread():
+        steps = [NativeStep(model, parameters, loss, len(images) // parts) for _ in range(parts)]
+        gradients_of = _side_by_side(steps)
+        whole = eager_gradients(model, parameters, loss, torch.float32)(images)
+        if not _are_close(gradients_of(images), whole, torch.float32):
+            raise CompileError("the operations compute something else")
+    return gradients_of
+
+
+def _side_by_side(ways: Sequence[Gradients]) -> Gradients:
+    """Each way computes an equal part of the batch, in a thread of its own."""
+    others = ThreadPoolExecutor(len(ways), initializer=torch.set_num_threads, initargs=(1,))
+
+    def gradients_of(images: Tensor) -> tuple[Tensor, Tensor]:
+        mine, *theirs = images.chunk(len(ways))
+        with torch.no_grad():
+            pending = [others.submit(way, part) for way, part in zip(ways[1:], theirs, strict=True)]
+            return _mean([ways[0](mine), *(part.result() for part in pending)])
+
     return gradients_of
 
 

@@ -1,0 +1,90 @@
+"""Loss and gradients of a Mixer by `kernels.cpp`.
+
+layers ─▶ operations forward ─▶ loss ─▶ operations back     written once
+images (B, C, H, W) uint8 ─▶ run ─▶ gradients (N,), loss ()  at every step, without Python's lock
+"""
+
+from __future__ import annotations
+
+import ctypes
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from mixcoder.models.mixer_mlp import MixerMLP
+from mixcoder.training.flat_parameters import FlatParameters
+from mixcoder.training.native.layers import Back, Network, UnsupportedError, write_layer
+from mixcoder.training.native.library import load_kernels
+from mixcoder.training.native.tape import Tape
+
+_LOSSES = ("mse", "l1", "huber")
+"""In the order of `Loss` in `kernels.cpp`."""
+
+
+class NativeStep:
+    """Takes images (B, C, H, W) uint8 on the CPU; returns gradients (N,) and loss (), till it is called again.
+
+    Threads may each run one, side by side.
+
+    Args:
+        model: whose layers all have operations.
+        parameters: all of the model, none of them shared or frozen.
+        loss: "mse", "l1" or "huber".
+        batch_size: B.
+
+    Raises:
+        UnsupportedError: the model is another.
+        Exception: the kernels cannot be compiled here.
+    """
+
+    def __init__(self, model: nn.Module, parameters: FlatParameters, loss: str, batch_size: int) -> None:
+        self._gradients = torch.zeros_like(parameters.vector.detach())
+        self._loss = torch.zeros(())
+        self._tape = Tape()
+        self._write(_as_mixer(model, parameters), parameters, loss, batch_size)
+        self._operations = self._tape.operations()
+        self._run = load_kernels().mixcoder_run
+        self._shape = (batch_size, *model.image_shape)
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        assert images.shape == self._shape
+        images = images.contiguous()
+        self._gradients.zero_()
+        self._loss.zero_()
+        operations = ctypes.c_void_p(self._operations.ctypes.data)
+        self._run(operations, len(self._operations), ctypes.c_void_p(images.data_ptr()))
+        return self._gradients, self._loss
+
+    def _write(self, model: MixerMLP, parameters: FlatParameters, loss: str, batch: int) -> None:
+        channels, height, width = model.image_shape
+        pixels = channels * height * width
+        numbers = torch.arange(pixels, dtype=torch.float64).view(1, channels, height, width)
+        index = model.patchify(numbers).to(torch.int32).contiguous()  # (1, P, C·p·p): which pixel is where
+        _, patches, breadth = index.shape
+
+        tape = self._tape
+        images = tape.buffer(batch * pixels)
+        tape.do("input", [batch, pixels, patches, breadth], [tape.keep(index), images])
+        to_gradients = self._gradients.data_ptr() - parameters.vector.data_ptr()
+        net = Network(tape, batch, patches, breadth, images, to_gradients)
+        x, ways_back = images, list[Back]()
+        for layer in chain(model.encoder.children(), model.decoder.children()):
+            x, back = write_layer(net, layer, x)
+            ways_back.append(back)
+        mean = 1 / (batch * pixels)
+        tape.do("loss", [batch * pixels, _LOSSES.index(loss)], [x, images, self._loss.data_ptr()], mean)
+        gradient = x  # which the loss puts in place of the outputs
+        for back in reversed(ways_back):
+            gradient = back(gradient)
+
+
+def _as_mixer(model: nn.Module, parameters: FlatParameters) -> MixerMLP:
+    """The model, where it is one that has operations but for its layers, which are looked at one by one."""
+    if type(model) is not MixerMLP:
+        raise UnsupportedError(f"no operations for {type(model).__name__}")
+    if len(parameters.parameters) != len(list(model.named_parameters(remove_duplicate=False))):
+        raise UnsupportedError("parameters are shared or frozen")
+    if any(hooks for it in model.modules() for name, hooks in vars(it).items() if name.endswith("_hooks")):
+        raise UnsupportedError("a layer has a hook")
+    return model
