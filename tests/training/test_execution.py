@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_eager_gradients_are_those_of_backward(loss: str) -> None:
 
 @compiling
 def test_compiled_gradients_are_the_eager_ones_and_compiled_once(cache: Path) -> None:
-    model, batch = mixer(mixer="cnnf", kernel_size=3), images()
+    model, batch = mixer(mixer="cnn2df", kernel_size=3), images()
     flat = FlatParameters(model)
     state = torch.get_rng_state()
     gradients_of, execution = create_gradients(COMPILED, model, flat, "mse", batch)
@@ -86,7 +87,7 @@ def test_compiled_gradients_are_the_eager_ones_and_compiled_once(cache: Path) ->
     )
     made = packages(cache)
     assert made
-    other = mixer(mixer="cnnf", kernel_size=3)
+    other = mixer(mixer="cnn2df", kernel_size=3)
     create_gradients(COMPILED, other, FlatParameters(other), "mse", batch)
     assert packages(cache).items() >= made.items()
 
@@ -94,7 +95,7 @@ def test_compiled_gradients_are_the_eager_ones_and_compiled_once(cache: Path) ->
 @compiling
 def test_what_was_compiled_before_needs_neither_tracer_nor_compiler(cache: Path) -> None:
     """They take two seconds to import: most of what a run takes to start."""
-    model, batch = mixer(mixer="cnnf", kernel_size=3), images()
+    model, batch = mixer(mixer="cnn2df", kernel_size=3), images()
     create_gradients(COMPILED, model, FlatParameters(model), "mse", batch)
     code = """
 import sys, torch
@@ -102,7 +103,7 @@ torch.set_num_threads(1)
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.execution import create_gradients
 from tests.training.test_execution import COMPILED, images, mixer
-model = mixer(mixer="cnnf", kernel_size=3)
+model = mixer(mixer="cnn2df", kernel_size=3)
 _, execution = create_gradients(COMPILED, model, FlatParameters(model), "mse", images())
 print(execution == COMPILED, sorted({"torch._dynamo", "torch._inductor", "sympy"} & {*sys.modules}))
 """
@@ -112,7 +113,7 @@ print(execution == COMPILED, sorted({"torch._dynamo", "torch._inductor", "sympy"
 
 @compiling
 def test_parts_of_a_batch_side_by_side_give_the_gradients_of_the_whole(cache: Path) -> None:
-    model, batch = mixer(mixer="cnnf", kernel_size=3), images(24)
+    model, batch = mixer(mixer="cnn2df", kernel_size=3), images(24)
     flat = FlatParameters(model)
     split = Execution(is_compiled=True, precision=torch.float32, parts=3)
     gradients_of, execution = create_gradients(split, model, flat, "mse", batch)
@@ -189,14 +190,17 @@ def test_parts_are_equal_and_not_too_small(
 
 
 @compiling
-def test_compiled_runs_repeat_and_go_on_to_the_bit(cache: Path, tmp_path: Path, tiny_data: ImageData) -> None:
+@pytest.mark.parametrize(("name", "is_native"), [("cnnf", True), ("cnn2df", False)])
+def test_runs_repeat_and_go_on_to_the_bit(
+    cache: Path, tmp_path: Path, tiny_data: ImageData, name: str, is_native: bool
+) -> None:
     def trainer() -> Trainer:
-        model = mixer(mixer="cnnf", kernel_size=3)
+        model = mixer(mixer=name, kernel_size=3)
         return Trainer(model, tiny_data, Recipe(steps=40, batch_size=8, compile="on", validations=2))
 
     whole = trainer()
     list(whole.run())
-    assert whole.execution.is_compiled
+    assert (whole.execution.is_compiled, whole.execution.is_native) == (True, is_native)
     first = trainer()
     for row in first.run():
         if row.step == 20:
@@ -231,7 +235,7 @@ def test_without_a_compiler_steps_are_eager_and_say_why(tmp_path: Path) -> None:
 
 
 def test_a_model_with_buffers_is_not_compiled() -> None:
-    model = mixer()
+    model = mixer(mixer="cnn2df", kernel_size=3)
     model.register_buffer("count", torch.zeros(()))
     _, execution = create_gradients(COMPILED, model, FlatParameters(model), "mse", images())
     assert str(execution).endswith("(they could not be compiled: the model has buffers)")
@@ -261,3 +265,26 @@ def test_the_choice_follows_cost_and_recipe() -> None:
     assert str(chosen(1, compile="on")) == "compiled steps, products in float32"
     halves = Execution(is_compiled=True, precision=torch.float32, parts=2)
     assert str(halves) == "compiled steps, products in float32, batches in 2 parts side by side"
+    native = replace(COMPILED, is_native=True)
+    assert str(native) == "native steps, products in float32"
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_layers_with_operations_of_our_own_use_them(cache: Path, parts: int) -> None:
+    model, batch = mixer(mixer="cnnf", kernel_size=3), images(24)
+    flat = FlatParameters(model)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    gradients_of, execution = create_gradients(replace(COMPILED, parts=parts), model, flat, "l1", batch)
+    assert execution == replace(COMPILED, parts=parts, is_native=True)
+    assert torch.equal(torch.get_rng_state(), state)
+    for batch in (images(24), images(24)):
+        with execution.threads():
+            gradients, loss = gradients_of(batch)
+        expected, expected_loss = eager_gradients(model, flat, "l1", torch.float32)(batch)
+        torch.testing.assert_close(gradients, expected)
+        torch.testing.assert_close(loss, expected_loss)
+    with torch.no_grad():  # they read the weights anew at every step
+        flat.vector.mul_(0.5)
+    expected_loss = eager_gradients(model, flat, "l1", torch.float32)(batch)[1]
+    torch.testing.assert_close(gradients_of(batch)[1], expected_loss)
+    assert torch.get_num_threads() == threads

@@ -23,7 +23,7 @@ _LOSSES = ("mse", "l1", "huber")
 
 
 class NativeStep:
-    """Takes images (B, C, H, W) uint8 on the CPU; returns gradients (N,) and loss (), till it is called again.
+    """Takes images (B, C, H, W) uint8 on the CPU; gives gradients (N,) and loss (), till the next call.
 
     Threads may each run one, side by side.
 
@@ -42,10 +42,11 @@ class NativeStep:
         self._gradients = torch.zeros_like(parameters.vector.detach())
         self._loss = torch.zeros(())
         self._tape = Tape()
-        self._write(_as_mixer(model, parameters), parameters, loss, batch_size)
+        mixer = _as_mixer(model, parameters)
+        self._write(mixer, parameters, loss, batch_size)
         self._operations = self._tape.operations()
         self._run = load_kernels().mixcoder_run
-        self._shape = (batch_size, *model.image_shape)
+        self._shape = (batch_size, *mixer.image_shape)
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         assert images.shape == self._shape

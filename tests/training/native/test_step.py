@@ -1,0 +1,163 @@
+"""Our own operations give the loss and gradients that torch gives in double precision, or refuse a model."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from mixcoder.models import Autoencoder, create_model
+from mixcoder.models.activations import ACTIVATIONS
+from mixcoder.training.flat_parameters import FlatParameters
+from mixcoder.training.losses import LOSSES
+from mixcoder.training.native.layers import UnsupportedError
+from mixcoder.training.native.step import NativeStep
+
+
+def mixer(**arguments: Any) -> Autoencoder:
+    """Residual layers and others, patches and breadths that no vector of 16 numbers fits."""
+    given = {"patch_size": 4, "hidden_channels": [9, 9, 25], "latent_dim": 5, "mixer_at": [1, 3], **arguments}
+    return create_model("mixer", **{"image_shape": (3, 12, 8), **given})
+
+
+def assert_exact(model: Autoencoder, loss: str = "mse", batch_size: int = 7) -> None:
+    """Loss and every gradient, as near to those in double precision as float32 allows."""
+    images = torch.randint(0, 256, (batch_size, *model.image_shape), dtype=torch.uint8)
+    exact = copy.deepcopy(model).double()
+    inputs = images.double() / 255
+    value = LOSSES[loss](exact(inputs), inputs)
+    value.backward()  # type: ignore[no-untyped-call]
+    flat = FlatParameters(model)
+    step = NativeStep(model, flat, loss, batch_size)
+    step(images.flip(0))  # what one call leaves behind must not show in the next
+    gradients, total = step(images)
+    torch.testing.assert_close(total.double(), value.detach(), rtol=1e-6, atol=0)
+    for name, gradient, parameter in zip(flat.names, flat.split(gradients), exact.parameters(), strict=True):
+        assert parameter.grad is not None
+        error = (gradient.double() - parameter.grad).abs().max() / (parameter.grad.abs().max() + 1e-30)
+        assert error < 1e-5, name
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.parametrize(
+    ("name", "kernel_size"),
+    [("cnn", 1), ("cnn", 3), ("cnn", 13), ("cnnf", 1), ("cnnf", 7), ("cnn2d", 1), ("cnn2df", 1)],
+)
+def test_every_mixing_layer(name: str, kernel_size: int, loss: str) -> None:
+    torch.manual_seed(0)
+    assert_exact(mixer(mixer=name, kernel_size=kernel_size), loss)
+
+
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+def test_every_activation(activation: str) -> None:
+    """With weights so large that it is met in all its parts."""
+    torch.manual_seed(0)
+    model = mixer(activation=activation, mixer="cnnf", kernel_size=3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    assert_exact(model)
+
+
+def test_gelu_far_out() -> None:
+    """Where its slope and value are almost 0, almost 1, or almost z."""
+    torch.manual_seed(0)
+    model = mixer(hidden_channels=[16], mixer_at=[])
+    with torch.no_grad():
+        model.encoder[0].module.bias.copy_(torch.linspace(-40, 40, 16))  # type: ignore[union-attr, index]
+    assert_exact(model)
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_any_sizes(data: st.DataObject) -> None:
+    def draw(low: int, high: int) -> int:
+        return data.draw(st.integers(low, high))
+
+    rows, columns, patch_size, layers = draw(1, 4), draw(1, 5), draw(1, 4), draw(1, 3)
+    torch.manual_seed(0)
+    model = create_model(
+        "mixer",
+        image_shape=(draw(1, 3), rows * patch_size, columns * patch_size),
+        patch_size=patch_size,
+        hidden_channels=[draw(1, 70) for _ in range(layers)],
+        latent_dim=draw(1, 20),
+        mixer_at=sorted(data.draw(st.sets(st.integers(1, layers)))),
+        mixer=data.draw(st.sampled_from(["cnn", "cnnf"])),
+        kernel_size=data.draw(st.sampled_from([1, 3, 5])),
+    )
+    assert_exact(model, batch_size=draw(1, 9))
+
+
+def test_the_article_s_model() -> None:
+    torch.manual_seed(0)
+    article = {"patch_size": 7, "hidden_channels": [64, 64, 64, 16], "latent_dim": 16, "mixer_at": [2, 3, 4]}
+    assert_exact(create_model("mixer", image_shape=(1, 28, 28), mixer="cnn", **article), batch_size=32)
+
+
+class Doubled(nn.Identity):
+    def forward(self, values: Tensor) -> Tensor:
+        return values * 2
+
+
+def other_models() -> dict[str, Autoencoder]:
+    """What there are no operations for."""
+    shared, frozen, hooked, foreign, softer, unbiased, normed = (mixer() for _ in range(7))
+    layers = [it for it in shared.modules() if isinstance(it, nn.Linear) and it.weight.shape == (9, 9)]
+    layers[1].weight = layers[0].weight
+    next(frozen.parameters()).requires_grad_(False)
+    hooked.encoder[1].register_forward_hook(lambda module, inputs, output: output * 2)  # type: ignore[index, union-attr]
+    foreign.encoder[0].act = Doubled()  # type: ignore[index, union-attr]
+    softer.encoder[0].act = nn.GELU("tanh")  # type: ignore[index, union-attr]
+    unbiased.encoder[0].module.bias = None  # type: ignore[index, union-attr]
+    weight_norm(normed.encoder[0].module)  # type: ignore[index, union-attr]
+    return {
+        "shared": shared,
+        "frozen": frozen,
+        "hooked": hooked,
+        "foreign": foreign,
+        "softer": softer,
+        "unbiased": unbiased,
+        "parametrized": normed,
+        "norm": mixer(norm="rms"),
+        "mlp": mixer(mixer="mlp"),
+        "cnn2d": mixer(mixer="cnn2d", kernel_size=3),
+        "script": create_model("script", image_shape=(3, 8, 8), script="ch=8|down2|ch=2", kernel_size=3),
+    }
+
+
+@pytest.mark.parametrize("name", list(other_models()))
+def test_the_rest_is_refused(name: str) -> None:
+    model = other_models()[name]
+    with pytest.raises(UnsupportedError):
+        NativeStep(model, FlatParameters(model), "mse", 4)
+
+
+def test_saturated_activations_take_no_longer() -> None:
+    """Their slopes are numbers so small that a processor computes with them a hundred times as slowly."""
+
+    def seconds(bias: float) -> float:
+        torch.manual_seed(0)
+        model = mixer(hidden_channels=[64, 64, 64], mixer_at=[])
+        flat = FlatParameters(model)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith("bias"):
+                    parameter.fill_(bias)
+        step = NativeStep(model, flat, "mse", 64)
+        images = torch.zeros(64, *model.image_shape, dtype=torch.uint8)
+        times = []
+        for _ in range(20):
+            start = time.perf_counter()
+            step(images)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert seconds(-13.15) < 5 * seconds(0.0)
