@@ -1,14 +1,15 @@
-"""Where the time of a compiled training step goes, on one thread.
+"""Where the time of a training step goes, on one thread.
 
     python -m benchmarks.step_profile [--models "cnn k1,cnnf k3"] [--steps 50]
 
     forward and backward of 64 images, as a sweep's worker computes them
       ├─ products       matrix products of the library
-      ├─ convolutions   of the library, forward and backward
-      ├─ passes         what the compiler made of all between them: activations, sums, moving numbers
+      ├─ convolutions   of the library, or of our own kernels, forward and backward
+      ├─ passes         all between them: activations, sums, moving numbers
       └─ other          memory, calls
 
-To note when each begins takes a little itself; a step without these notes is timed beside it.
+To note when each begins takes a little itself; a step without these notes is timed beside it. A native step
+is a list of operations: each is timed by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import argparse
 import os
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from unittest import mock
@@ -31,6 +31,8 @@ from benchmarks.throughput import BATCH, MODELS, create_network
 from mixcoder.training.execution import choose_execution
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.gradients import Gradients, compiled_gradients
+from mixcoder.training.native.layers import UnsupportedError
+from mixcoder.training.native.step import NativeStep
 from mixcoder.training.recipe import Recipe
 
 WARMUP_STEPS = 10
@@ -40,6 +42,28 @@ KINDS: dict[str, tuple[str, ...]] = {
     "passes": ("graph_",),
 }
 """Parts of the names by which the profiler knows what belongs to a kind."""
+NATIVE_KINDS = {"product": "products", "convolve": "convolutions", "correlate": "convolutions"}
+"""Of the operations that are more than a pass."""
+
+
+def native_step(model: str) -> NativeStep | None:
+    """The step by operations of our own, for a model whose layers have them."""
+    network = create_network(model).train()
+    chosen = choose_execution(network, Recipe(inputs=1, batch_size=BATCH), 1, torch.device("cpu"))
+    try:
+        step = NativeStep(network, FlatParameters(network), "mse", BATCH)
+    except UnsupportedError:
+        return None
+    return step if chosen.precision == torch.float32 else None
+
+
+def native_shares(step: NativeStep, images: Tensor, steps: int) -> dict[str, float]:
+    """Seconds of a native step by kind."""
+    found = dict.fromkeys((*KINDS, "other"), 0.0)
+    for _ in range(steps):
+        for name, taken in step.timed(images):
+            found[NATIVE_KINDS.get(name, "passes")] += taken / steps
+    return found
 
 
 def noted_gradients(model: str) -> tuple[Gradients, Gradients, str]:
@@ -77,12 +101,12 @@ def seconds(step: Callable[[], object], steps: int) -> float:
     return (time.perf_counter() - start) / steps
 
 
-def shares(step: Callable[[], object], steps: int) -> Counter[str]:
+def shares(step: Callable[[], object], steps: int) -> dict[str, float]:
     """Seconds of a step by kind."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in range(steps):
             step()
-    found: Counter[str] = Counter()
+    found = dict.fromkeys((*KINDS, "other"), 0.0)
     for event in profiler.key_averages():
         kinds = (kind for kind, parts in KINDS.items() if any(part in event.key for part in parts))
         found[next(kinds, "other")] += event.self_cpu_time_total / 1e6 / steps
@@ -95,15 +119,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("| model | precision | step (ms) | products | convolutions | passes | other |")
+    print("| model | steps | step (ms) | products | convolutions | passes | other |")
     print("|---|---|---:|---:|---:|---:|---:|")
+    images = batch()
     for model in options.models.split(","):
-        noted, plain, precision = noted_gradients(model)
-        images = batch()
-        whole = seconds(partial(plain, images), options.steps)
-        found = shares(partial(noted, images), options.steps)
-        parts = " | ".join(f"{found[kind] / found.total():.0%}" for kind in (*KINDS, "other"))
-        print(f"| {model} | {precision} | {whole * 1e3:.2f} | {parts} |", flush=True)
+        if native := native_step(model):
+            way, whole = "native, float32", seconds(partial(native, images), options.steps)
+            found = native_shares(native, images, options.steps)
+        else:
+            noted, plain, precision = noted_gradients(model)
+            way, whole = f"compiled, {precision}", seconds(partial(plain, images), options.steps)
+            found = shares(partial(noted, images), options.steps)
+        parts = " | ".join(f"{found[kind] / sum(found.values()):.0%}" for kind in (*KINDS, "other"))
+        print(f"| {model} | {way} | {whole * 1e3:.2f} | {parts} |", flush=True)
 
 
 if __name__ == "__main__":

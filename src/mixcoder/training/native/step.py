@@ -7,6 +7,8 @@ images (B, C, H, W) uint8 ─▶ run ─▶ gradients (N,), loss ()  at every st
 from __future__ import annotations
 
 import ctypes
+import time
+from collections.abc import Iterator
 from itertools import chain
 
 import torch
@@ -16,7 +18,7 @@ from mixcoder.models.mixer_mlp import MixerMLP
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.native.layers import Back, Network, UnsupportedError, write_layer
 from mixcoder.training.native.library import load_kernels
-from mixcoder.training.native.tape import Tape
+from mixcoder.training.native.tape import CODES, Tape
 
 _LOSSES = ("mse", "l1", "huber")
 """In the order of `Loss` in `kernels.cpp`."""
@@ -50,12 +52,21 @@ class NativeStep:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         assert images.shape == self._shape
-        images = images.contiguous()
         self._gradients.zero_()
         self._loss.zero_()
-        operations = ctypes.c_void_p(self._operations.ctypes.data)
-        self._run(operations, len(self._operations), ctypes.c_void_p(images.data_ptr()))
+        self._run_part(0, len(self._operations), images.contiguous())
         return self._gradients, self._loss
+
+    def timed(self, images: Tensor) -> Iterator[tuple[str, float]]:
+        """The same one by one: each operation's name and the seconds that it takes."""
+        for i, operation in enumerate(self._operations):
+            start = time.perf_counter()
+            self._run_part(i, 1, images)
+            yield CODES[operation["code"]], time.perf_counter() - start
+
+    def _run_part(self, first: int, count: int, images: Tensor) -> None:
+        operations = self._operations.ctypes.data + first * self._operations.itemsize
+        self._run(ctypes.c_void_p(operations), count, ctypes.c_void_p(images.data_ptr()))
 
     def _write(self, model: MixerMLP, parameters: FlatParameters, loss: str, batch: int) -> None:
         channels, height, width = model.image_shape
