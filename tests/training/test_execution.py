@@ -18,12 +18,16 @@ from mixcoder.models import Autoencoder, create_model
 from mixcoder.training.execution import Execution, choose_execution, create_gradients
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.gradients import CompileError, eager_gradients, split_gradients
+from mixcoder.training.native import step as native_step
+from mixcoder.training.native.library import load_kernels
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Trainer
 from tests.documents import assert_shown, faq_sentences
 
 CPU = torch.device("cpu")
 COMPILED = Execution(is_compiled=True, precision=torch.float32)
+
+NATIVE = replace(COMPILED, is_native=True)
 
 compiling = pytest.mark.xdist_group("compiling")
 """One worker takes all of these: in two, one would wait for what the other compiles."""
@@ -252,7 +256,7 @@ def test_bfloat16_products_are_close() -> None:
 
 
 def test_the_choice_follows_cost_and_recipe() -> None:
-    model = mixer()
+    model = mixer(mixer="cnn2df", kernel_size=3)
 
     def chosen(inputs: int, **settings: Any) -> Execution:
         return choose_execution(model, Recipe(steps=1, **settings), inputs, CPU)
@@ -265,8 +269,38 @@ def test_the_choice_follows_cost_and_recipe() -> None:
     assert str(chosen(1, compile="on")) == "compiled steps, products in float32"
     halves = Execution(is_compiled=True, precision=torch.float32, parts=2)
     assert str(halves) == "compiled steps, products in float32, batches in 2 parts side by side"
-    native = replace(COMPILED, is_native=True)
-    assert str(native) == "native steps, products in float32"
+    assert str(NATIVE) == "native steps, products in float32"
+
+
+def test_our_own_operations_pay_sooner() -> None:
+    model = mixer()
+    pays_from = 10**8
+
+    def chosen(inputs: int, **settings: Any) -> Execution:
+        return choose_execution(model, Recipe(steps=1, **settings), inputs, CPU)
+
+    assert not chosen(pays_from // 100).is_native
+    assert chosen(pays_from) == Execution(is_compiled=False, precision=torch.float32, is_native=True)
+    assert chosen(1, compile="on") == NATIVE
+    assert not chosen(pays_from, compile="off").is_native
+    assert not chosen(pays_from, precision="bfloat16").is_native
+
+
+def test_where_our_own_operations_cannot_be_compiled_steps_are_eager(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", "/nowhere/c++")
+    monkeypatch.setattr(native_step, "load_kernels", load_kernels.__wrapped__)  # not those loaded already
+    wanted = Execution(is_compiled=False, precision=torch.float32, parts=2, is_native=True)
+    model, batch = mixer(), images(32)
+    gradients_of, execution = create_gradients(wanted, model, FlatParameters(model), "mse", batch)
+    assert (execution.is_native, execution.is_compiled, execution.parts) == (False, False, 1)
+    assert str(execution) == (
+        "eager steps, products in float32 (our own operations could not be compiled: "
+        "[Errno 2] No such file or directory: '/nowhere/c++')"
+    )
+    assert gradients_of(batch)[1].isfinite()
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -274,8 +308,8 @@ def test_layers_with_operations_of_our_own_use_them(cache: Path, parts: int) -> 
     model, batch = mixer(mixer="cnnf", kernel_size=3), images(24)
     flat = FlatParameters(model)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    gradients_of, execution = create_gradients(replace(COMPILED, parts=parts), model, flat, "l1", batch)
-    assert execution == replace(COMPILED, parts=parts, is_native=True)
+    gradients_of, execution = create_gradients(replace(NATIVE, parts=parts), model, flat, "l1", batch)
+    assert execution == replace(NATIVE, parts=parts)
     assert torch.equal(torch.get_rng_state(), state)
     for batch in (images(24), images(24)):
         with execution.threads():

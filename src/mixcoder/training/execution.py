@@ -1,4 +1,4 @@
-"""How the steps of a run are computed: compiled or not, and in which precision.
+"""How the steps of a run are computed: by what, and in which precision.
 
 recipe, model, device ─▶ Execution ─▶ Gradients
                             └─ a sentence that says what was chosen, and why not what was hoped for
@@ -24,11 +24,14 @@ from mixcoder.training.gradients import (
     native_gradients,
     split_gradients,
 )
+from mixcoder.training.native.step import has_operations
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.threads import one_thread
 
 _COMPILE_PAYS_FROM = 4e11
 """Multiply-adds of a whole training run, from which compiling saves more time than it takes."""
+_NATIVE_PAYS_FROM = 2e10
+"""The same for our own operations, which a machine compiles but once."""
 _BFLOAT16_PAYS_FROM = 2e6
 """Multiply-adds of an image, below which converting numbers takes more time than it saves."""
 _SPLIT_PAYS_BELOW = 4e6
@@ -44,10 +47,10 @@ class Execution:
     """How steps are computed.
 
     Attributes:
-        is_compiled: as one compiled graph, not operation by operation.
+        is_compiled: as one compiled graph, not operation by operation, where they are not native.
         precision: of matrix products and convolutions; all else is float32.
         parts: of a batch, computed side by side.
-        is_native: by operations of our own, not by a compiler's.
+        is_native: by operations of our own.
         note: why it is not compiled, where it was to be.
     """
 
@@ -76,12 +79,16 @@ def choose_execution(model: Autoencoder, recipe: Recipe, inputs: int, device: to
         precision = torch.bfloat16 if is_worth_it else torch.float32
     else:
         precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[recipe.precision]
-    is_long = madds * inputs >= _COMPILE_PAYS_FROM
-    if recipe.compile == "off" or (recipe.compile == "auto" and not is_long):
-        return Execution(is_compiled=False, precision=precision)
     is_small = madds < _SPLIT_PAYS_BELOW and count_parameters(model) < _SPLIT_PAYS_BELOW_PARAMETERS
-    can_split = device.type == "cpu" and is_small
-    return Execution(True, precision, _parts(recipe.batch_size) if can_split else 1)
+    parts = _parts(recipe.batch_size) if device.type == "cpu" and is_small else 1
+    is_asked = recipe.compile == "on"
+    may_be_native = device.type == "cpu" and precision == torch.float32 and has_operations(model)
+    has_one_thread = parts > 1 or torch.get_num_threads() == 1
+    is_compiled = is_asked or madds * inputs >= _COMPILE_PAYS_FROM
+    is_native = may_be_native and has_one_thread and (is_asked or madds * inputs >= _NATIVE_PAYS_FROM)
+    if recipe.compile == "off" or not (is_compiled or is_native):
+        return Execution(is_compiled=False, precision=precision)
+    return Execution(is_compiled, precision, parts, is_native)
 
 
 def _parts(batch_size: int) -> int:
@@ -97,13 +104,6 @@ def computes_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def _may_be_native(execution: Execution, device: torch.device) -> bool:
-    """Whether each part of a batch has one thread on the CPU and float32 numbers, as our operations have."""
-    has_one_thread = execution.parts > 1 or torch.get_num_threads() == 1
-    is_float = execution.precision == torch.float32
-    return execution.is_compiled and has_one_thread and is_float and device.type == "cpu"
-
-
 def create_gradients(
     execution: Execution, model: Autoencoder, parameters: FlatParameters, loss: str, images: Tensor
 ) -> tuple[Gradients, Execution]:
@@ -116,13 +116,13 @@ def create_gradients(
         loss: "mse", "l1" or "huber".
         images: a batch (B, C, H, W) uint8 such as will come.
     """
-    if _may_be_native(execution, images.device):
+    if execution.is_native:
         try:
-            gradients = native_gradients(model, parameters, loss, images, execution.parts)
-            return gradients, replace(execution, is_native=True)
-        except CompileError:  # a compiler may take it still
-            pass
-    if execution.parts > 1:
+            return native_gradients(model, parameters, loss, images, execution.parts), execution
+        except CompileError as error:  # a compiler may take it still
+            note = "" if execution.is_compiled else f"our own operations could not be compiled: {error}"
+            execution = replace(execution, is_native=False, note=note)
+    if execution.is_compiled and execution.parts > 1:
         try:
             gradients = split_gradients(model, parameters, loss, execution.precision, images, execution.parts)
             return gradients, execution
@@ -133,4 +133,5 @@ def create_gradients(
             return compiled_gradients(model, parameters, loss, execution.precision, images), execution
         except CompileError as error:
             execution = replace(execution, is_compiled=False, note=f"they could not be compiled: {error}")
-    return eager_gradients(model, parameters, loss, execution.precision), execution
+    eager = eager_gradients(model, parameters, loss, execution.precision)
+    return eager, replace(execution, parts=1)

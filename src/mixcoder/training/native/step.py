@@ -44,8 +44,9 @@ class NativeStep:
         self._gradients = torch.zeros_like(parameters.vector.detach())
         self._loss = torch.zeros(())
         self._tape = Tape()
-        mixer = _as_mixer(model, parameters)
-        self._write(mixer, parameters, loss, batch_size)
+        mixer = _as_mixer(model)
+        to_gradients = self._gradients.data_ptr() - parameters.vector.data_ptr()
+        _write(self._tape, mixer, loss, batch_size, self._loss, to_gradients)
         self._operations = self._tape.operations()
         self._run = load_kernels().mixcoder_run
         self._shape = (batch_size, *mixer.image_shape)
@@ -68,34 +69,44 @@ class NativeStep:
         operations = self._operations.ctypes.data + first * self._operations.itemsize
         self._run(ctypes.c_void_p(operations), count, ctypes.c_void_p(images.data_ptr()))
 
-    def _write(self, model: MixerMLP, parameters: FlatParameters, loss: str, batch: int) -> None:
-        channels, height, width = model.image_shape
-        pixels = channels * height * width
-        numbers = torch.arange(pixels, dtype=torch.float64).view(1, channels, height, width)
-        index = model.patchify(numbers).to(torch.int32).contiguous()  # (1, P, C·p·p): which pixel is where
-        _, patches, breadth = index.shape
 
-        tape = self._tape
-        images = tape.buffer(batch * pixels)
-        tape.do("input", [batch, pixels, patches, breadth], [tape.keep(index), images])
-        to_gradients = self._gradients.data_ptr() - parameters.vector.data_ptr()
-        net = Network(tape, batch, patches, breadth, images, to_gradients)
-        x, ways_back = images, list[Back]()
-        for layer in chain(model.encoder.children(), model.decoder.children()):
-            x, back = write_layer(net, layer, x)
-            ways_back.append(back)
-        mean = 1 / (batch * pixels)
-        tape.do("loss", [batch * pixels, _LOSSES.index(loss)], [x, images, self._loss.data_ptr()], mean)
-        gradient = x  # which the loss puts in place of the outputs
-        for back in reversed(ways_back):
-            gradient = back(gradient)
+def has_operations(model: nn.Module) -> bool:
+    """Whether `NativeStep` can do a model, but for what the machine may lack."""
+    try:
+        _write(Tape(), _as_mixer(model), _LOSSES[0], 1, torch.zeros(()), 0)
+    except UnsupportedError:
+        return False
+    return True
 
 
-def _as_mixer(model: nn.Module, parameters: FlatParameters) -> MixerMLP:
+def _write(tape: Tape, model: MixerMLP, loss: str, batch: int, total: Tensor, to_gradients: int) -> None:
+    """Writes the step of a batch, which adds its loss to `total`, gradients to what is so many bytes on."""
+    channels, height, width = model.image_shape
+    pixels = channels * height * width
+    numbers = torch.arange(pixels, dtype=torch.float64).view(1, channels, height, width)
+    index = model.patchify(numbers).to(torch.int32).contiguous()  # (1, P, C·p·p): which pixel is where
+    _, patches, breadth = index.shape
+
+    images = tape.buffer(batch * pixels)
+    tape.do("input", [batch, pixels, patches, breadth], [tape.keep(index), images])
+    net = Network(tape, batch, patches, breadth, images, to_gradients)
+    x, ways_back = images, list[Back]()
+    for layer in chain(model.encoder.children(), model.decoder.children()):
+        x, back = write_layer(net, layer, x)
+        ways_back.append(back)
+    mean = 1 / (batch * pixels)
+    tape.do("loss", [batch * pixels, _LOSSES.index(loss)], [x, images, total.data_ptr()], mean)
+    gradient = x  # which the loss puts in place of the outputs
+    for back in reversed(ways_back):
+        gradient = back(gradient)
+
+
+def _as_mixer(model: nn.Module) -> MixerMLP:
     """The model, where it is one that has operations but for its layers, which are looked at one by one."""
     if type(model) is not MixerMLP:
         raise UnsupportedError(f"no operations for {type(model).__name__}")
-    if len(parameters.parameters) != len(list(model.named_parameters(remove_duplicate=False))):
+    parameters = [it for _, it in model.named_parameters(remove_duplicate=False)]
+    if len({*parameters}) < len(parameters) or not all(it.requires_grad for it in parameters):
         raise UnsupportedError("parameters are shared or frozen")
     if any(hooks for it in model.modules() for name, hooks in vars(it).items() if name.endswith("_hooks")):
         raise UnsupportedError("a layer has a hook")
