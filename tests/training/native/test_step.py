@@ -96,6 +96,13 @@ def test_any_sizes(data: st.DataObject) -> None:
     assert_exact(model, batch_size=draw(1, 9), rounding=1e-3)  # of few numbers that cancel out
 
 
+def test_a_residual_layer_without_activation_is_last() -> None:
+    """What it was given and what it passes on must not lie in one place: small products show it."""
+    torch.manual_seed(0)
+    model = create_model("mixer", image_shape=(3, 1, 1), patch_size=1, hidden_channels=[3], latent_dim=1)
+    assert_exact(model, batch_size=1)
+
+
 def test_the_article_s_model() -> None:
     torch.manual_seed(0)
     article = {"patch_size": 7, "hidden_channels": [64, 64, 64, 16], "latent_dim": 16, "mixer_at": [2, 3, 4]}

@@ -227,8 +227,9 @@ def _activation(
         slopes = z if kind else 0  # which become the gradients of z; without, they are those given
         tape.do("activate_back", sizes, [gradient, slopes, weights.bias_gradient])
         if residual and not kind:  # those given will be added to: the gradients of z are a copy
-            tape.do("swap", [1, 1, numbers], [gradient, z])
-            return z
+            dz = tape.buffer(numbers)
+            tape.do("swap", [1, 1, numbers], [gradient, dz])
+            return dz
         return slopes or gradient
 
     return out, back
