@@ -15,13 +15,14 @@ import hashlib
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from filelock import FileLock
-from platformdirs import user_cache_path
 from torch import Tensor
+
+from mixcoder.training.machine_code import compiled_folder, made_once
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -43,7 +44,7 @@ def compiled_once(told: str | None, trace: Callable[[], GraphModule], examples: 
     """
     if told is None:
         return compile_graph(trace(), examples)
-    link = _folder() / f"{_digest(told, examples)}.traced"
+    link = compiled_folder() / f"{_digest(told, examples)}.traced"
     if link.exists():
         return link.resolve()
     package = compile_graph(trace(), examples)
@@ -64,11 +65,7 @@ def compile_graph(graph: GraphModule, examples: Sequence[Tensor]) -> Path:
     Raises:
         Exception: whatever export and compiler raise.
     """
-    path = _folder() / f"{_digest(_text(graph), examples)}.pt2"
-    with FileLock(path.with_suffix(".lock")):  # workers that need the same graph wait for the first of them
-        if not path.exists():
-            _compile(graph, examples, path)
-    return path
+    return made_once(f"{_digest(_text(graph), examples)}.pt2", partial(_compile, graph, examples))
 
 
 def load_graph(package: Path) -> CompiledGraph:
@@ -85,27 +82,17 @@ def load_graph(package: Path) -> CompiledGraph:
     return run
 
 
-def _folder() -> Path:
-    folder = user_cache_path("mixcoder") / "compiled"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _compile(graph: GraphModule, examples: Sequence[Tensor], path: Path) -> None:
-    """Writes the package whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder, warnings.catch_warnings():
+    """Writes the package."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about itself
-        package = Path(folder) / "graph.pt2"
         settings = {
             "cpp.vec_isa_ok": True,  # the processor was asked already; seven trial compilations were more
             "aot_inductor.precompile_headers": False,  # takes longer than it saves before the third graph
             "cpp.threads": torch.get_num_threads(),
         }
         exported = torch.export.export(graph, tuple(examples))
-        torch._inductor.aoti_compile_and_package(
-            exported, package_path=str(package), inductor_configs=settings
-        )
-        package.replace(path)
+        torch._inductor.aoti_compile_and_package(exported, package_path=str(path), inductor_configs=settings)
 
 
 def _digest(text: str, examples: Sequence[Tensor]) -> str:

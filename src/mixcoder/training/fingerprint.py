@@ -51,10 +51,14 @@ def code_version() -> str:
     return digest.hexdigest()
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something is called before or after the module itself that may change what it computes."""
+    return any(value for name, value in vars(module).items() if name.endswith("_hooks"))
+
+
 def _is_plain(module: nn.Module) -> bool:
-    has_hooks = any(value for name, value in vars(module).items() if name.endswith("_hooks"))
     ours = type(module).__module__.startswith(_OURS)
-    return ours and not has_hooks and not module._buffers and _is_value(_attributes(module))
+    return ours and not has_hooks(module) and not module._buffers and _is_value(_attributes(module))
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:

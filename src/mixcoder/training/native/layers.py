@@ -276,9 +276,7 @@ def _over(net: Network, conv: _ConvOver, x: int) -> tuple[int, Back]:
     parts = tape.buffer(taps * size)  # (taps, C, C)
     tape.do("split_taps", [size, taps], [weights.weight, parts])
     z = tape.buffer(rows * breadth)
-    shifts = sorted(
-        range(-(taps // 2), taps // 2 + 1), key=abs
-    )  # that of none meets all rows, and comes first
+    shifts = sorted(range(-(taps // 2), taps // 2 + 1), key=abs)  # the shift by none meets all: it is first
     shifts = [it for it in shifts if abs(it) < net.patches]
     skip = {it: NUMBER * net.row * max(it, 0) for it in shifts}  # bytes of x that meet nothing
     skip_out = {it: NUMBER * net.row * max(-it, 0) for it in shifts}

@@ -7,13 +7,12 @@ import hashlib
 import os
 import shlex
 import subprocess
-import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
-from filelock import FileLock
-from platformdirs import user_cache_path
+
+from mixcoder.training.machine_code import made_once
 
 _FLAGS = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC"]
 _SOURCE = Path(__file__).with_name("kernels.cpp")
@@ -29,12 +28,7 @@ def load_kernels() -> ctypes.CDLL:
     command = [*shlex.split(os.environ.get("CXX", "g++")), *_FLAGS]
     processor = torch.backends.cpu.get_cpu_capability(), torch.cpu.get_capabilities()
     text = f"{command} {processor} {_SOURCE.read_text(encoding='utf-8')}"
-    folder = user_cache_path("mixcoder") / "compiled"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.so"
-    with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            _compile(command, path)
+    path = made_once(f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.so", partial(_compile, command))
     kernels = ctypes.CDLL(str(path))
     torch_library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
     kernels.mixcoder_set_blas(ctypes.cast(ctypes.CDLL(str(torch_library)).sgemm_, ctypes.c_void_p))
@@ -42,12 +36,9 @@ def load_kernels() -> ctypes.CDLL:
 
 
 def _compile(command: list[str], path: Path) -> None:
-    """Writes the library whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        new = Path(folder) / "kernels.so"
-        ended = subprocess.run(  # noqa: S603 - the user's own compiler
-            [*command, "-o", str(new), str(_SOURCE)], capture_output=True, text=True, check=False
-        )
-        if ended.returncode:
-            raise RuntimeError(f"{command[0]} does not compile the kernels: {ended.stderr.strip()[:500]}")
-        new.replace(path)
+    """Writes the library."""
+    ended = subprocess.run(  # noqa: S603 - the user's own compiler
+        [*command, "-o", str(path), str(_SOURCE)], capture_output=True, text=True, check=False
+    )
+    if ended.returncode:
+        raise RuntimeError(f"{command[0]} does not compile the kernels: {ended.stderr.strip()[:500]}")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mixcoder.models.mixer_mlp import MixerMLP
+from mixcoder.training.fingerprint import has_hooks
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.native.layers import Back, Network, UnsupportedError, write_layer
 from mixcoder.training.native.library import load_kernels
@@ -108,6 +109,6 @@ def _as_mixer(model: nn.Module) -> MixerMLP:
     parameters = [it for _, it in model.named_parameters(remove_duplicate=False)]
     if len({*parameters}) < len(parameters) or not all(it.requires_grad for it in parameters):
         raise UnsupportedError("parameters are shared or frozen")
-    if any(hooks for it in model.modules() for name, hooks in vars(it).items() if name.endswith("_hooks")):
+    if any(map(has_hooks, model.modules())):
         raise UnsupportedError("a layer has a hook")
     return model
