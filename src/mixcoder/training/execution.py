@@ -79,16 +79,22 @@ def choose_execution(model: Autoencoder, recipe: Recipe, inputs: int, device: to
         precision = torch.bfloat16 if is_worth_it else torch.float32
     else:
         precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[recipe.precision]
-    is_small = madds < _SPLIT_PAYS_BELOW and count_parameters(model) < _SPLIT_PAYS_BELOW_PARAMETERS
-    parts = _parts(recipe.batch_size) if device.type == "cpu" and is_small else 1
     is_asked = recipe.compile == "on"
-    may_be_native = device.type == "cpu" and precision == torch.float32 and has_operations(model)
-    has_one_thread = parts > 1 or torch.get_num_threads() == 1
     is_compiled = is_asked or madds * inputs >= _COMPILE_PAYS_FROM
-    is_native = may_be_native and has_one_thread and (is_asked or madds * inputs >= _NATIVE_PAYS_FROM)
+    leaves_no_thread = _parts(recipe.batch_size) > 1 or torch.get_num_threads() == 1
+    may_be_native = device.type == "cpu" and leaves_no_thread and has_operations(model)
+    is_native = may_be_native and (is_asked or madds * inputs >= _NATIVE_PAYS_FROM)
     if recipe.compile == "off" or not (is_compiled or is_native):
         return Execution(is_compiled=False, precision=precision)
+    parts = _parts(recipe.batch_size) if is_native else _parts_of_graphs(model, recipe.batch_size, device)
     return Execution(is_compiled, precision, parts, is_native)
+
+
+def _parts_of_graphs(model: Autoencoder, batch_size: int, device: torch.device) -> int:
+    """How many equal parts of a batch are best computed side by side, each by a compiled graph."""
+    has_few_madds = count_madds(model) < _SPLIT_PAYS_BELOW
+    is_small = has_few_madds and count_parameters(model) < _SPLIT_PAYS_BELOW_PARAMETERS
+    return _parts(batch_size) if device.type == "cpu" and is_small else 1
 
 
 def _parts(batch_size: int) -> int:
@@ -118,10 +124,14 @@ def create_gradients(
     """
     if execution.is_native:
         try:
-            return native_gradients(model, parameters, loss, images, execution.parts), execution
+            gradients = native_gradients(
+                model, parameters, loss, execution.precision, images, execution.parts
+            )
+            return gradients, execution
         except CompileError as error:  # a compiler may take it still
             note = "" if execution.is_compiled else f"our own operations could not be compiled: {error}"
-            execution = replace(execution, is_native=False, note=note)
+            parts = _parts_of_graphs(model, len(images), images.device)
+            execution = replace(execution, is_native=False, parts=parts, note=note)
     if execution.is_compiled and execution.parts > 1:
         try:
             gradients = split_gradients(model, parameters, loss, execution.precision, images, execution.parts)

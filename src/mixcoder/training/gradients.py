@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -35,7 +34,7 @@ from mixcoder.training.native.step import NativeStep
 from mixcoder.training.native_graph import NativeGraph
 from mixcoder.training.shared_gelu import SHARED_GELU
 from mixcoder.training.sliding_windows import SLIDING_WINDOWS
-from mixcoder.training.threads import one_thread
+from mixcoder.training.threads import one_thread, over_parts, side_by_side
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -123,7 +122,12 @@ def split_gradients(
 
 
 def native_gradients(
-    model: Autoencoder, parameters: FlatParameters, loss: str, images: Tensor, parts: int
+    model: Autoencoder,
+    parameters: FlatParameters,
+    loss: str,
+    precision: torch.dtype,
+    images: Tensor,
+    parts: int,
 ) -> Gradients:
     """Loss and gradients by operations of our own on `parts` of a batch like `images` side by side.
 
@@ -133,31 +137,36 @@ def native_gradients(
         CompileError: the model has a layer without such operations, or they cannot be compiled here.
     """
     with _as_compile_error(), one_thread():
-        steps = [NativeStep(model, parameters, loss, len(images) // parts) for _ in range(parts)]
+        size = len(images) // parts
+        steps = [NativeStep(model, parameters, loss, precision, size) for _ in range(parts)]
         gradients_of = _side_by_side(steps)
         whole = eager_gradients(model, parameters, loss, torch.float32)(images)
-        if not _are_close(gradients_of(images), whole, torch.float32):
+        if not _are_close(gradients_of(images), whole, precision):
             raise CompileError("the operations compute something else")
     return gradients_of
 
 
 def _side_by_side(ways: Sequence[Gradients]) -> Gradients:
     """Each way computes an equal part of the batch, in a thread of its own."""
-    others = ThreadPoolExecutor(len(ways), initializer=torch.set_num_threads, initargs=(1,))
 
     def gradients_of(images: Tensor) -> tuple[Tensor, Tensor]:
-        mine, *theirs = images.chunk(len(ways))
+        parts = images.chunk(len(ways))
         with torch.no_grad():
-            pending = [others.submit(way, part) for way, part in zip(ways[1:], theirs, strict=True)]
-            return _mean([ways[0](mine), *(part.result() for part in pending)])
+            return _mean(side_by_side([partial(way, part) for way, part in zip(ways, parts, strict=True)]))
 
     return gradients_of
 
 
 def _mean(results: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """The gradients and the loss of a batch, from those of its equal parts."""
-    gradients, values = zip(*results, strict=True)
-    return sum(gradients) / len(results), sum(values) / len(results)
+    """The gradients and the loss of a batch, from those of its equal parts; the first gradients become it."""
+    (mean, *others), values = zip(*results, strict=True)
+
+    def make_mean(part: slice) -> None:
+        for count, other in enumerate(others, start=2):
+            mean[part].lerp_(other[part], 1 / count)
+
+    over_parts(len(mean), make_mean)
+    return mean, sum(values) / len(results)
 
 
 def _compile(

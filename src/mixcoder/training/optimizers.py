@@ -11,6 +11,7 @@ from torch import nn
 
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.recipe import Recipe
+from mixcoder.training.threads import over_parts
 
 
 def create_optimizers(parameters: FlatParameters, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -72,18 +73,23 @@ class VectorAdamW(torch.optim.AdamW):
             state["exp_avg"] = torch.zeros_like(self.vector)
             state["exp_avg_sq"] = torch.zeros_like(self.vector)
         state["step"] += 1
-        torch._fused_adamw_(
-            [self.vector],
-            [gradient],
-            [state["exp_avg"]],
-            [state["exp_avg_sq"]],
-            [],
-            [state["step"]],
-            lr=settings["lr"],
-            beta1=settings["betas"][0],
-            beta2=settings["betas"][1],
-            weight_decay=settings["weight_decay"],
-            eps=settings["eps"],
-            amsgrad=False,
-            maximize=False,
-        )
+        vector = self.vector.detach()
+
+        def update(part: slice) -> None:
+            torch._fused_adamw_(
+                [vector[part]],
+                [gradient[part]],
+                [state["exp_avg"][part]],
+                [state["exp_avg_sq"][part]],
+                [],
+                [state["step"]],
+                lr=settings["lr"],
+                beta1=settings["betas"][0],
+                beta2=settings["betas"][1],
+                weight_decay=settings["weight_decay"],
+                eps=settings["eps"],
+                amsgrad=False,
+                maximize=False,
+            )
+
+        over_parts(len(gradient), update)

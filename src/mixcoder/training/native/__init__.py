@@ -5,5 +5,5 @@
 A general compiler takes most of a minute for a model, and makes a hundred small passes of a step. These
 networks are a few kinds of layers, repeated: their operations are written by hand once, compiled once for a
 machine in a second or two, and then serve every network made of those layers. What has other layers, or is
-computed in bfloat16 or on a GPU, goes the general way.
+computed on a GPU, goes the general way.
 """

@@ -2,9 +2,10 @@
 //
 //   operations, images ─▶ mixcoder_run ─▶ what they write: activations, gradients, loss
 //
-// A list is made once for a model (program.py) and run at every step, without an interpreter in between.
-// Matrices are row-major float32. Matrix products are left to the BLAS that torch carries; what stands between
-// them is done here in one pass each.
+// A list is made once for a model (tape.py) and run at every step, without an interpreter in between. Matrices are
+// row-major float32, where nothing else is said. Products are left to the BLAS that torch carries; what stands between
+// them is done here in one pass each. What an operation says that it writes, it writes anew, not added to what was
+// there.
 
 #include <cstdint>
 #include <cstring>
@@ -28,6 +29,16 @@ inline Vec load(const float* from, int count) {
     return value;
 }
 inline void store(float* to, Vec value, int count) { std::memcpy(to, &value, count * sizeof(float)); }
+
+// bfloat16: the upper half of a float32, here in integers of 16 bits, rounded to the nearest, from halfway to even.
+typedef uint16_t Rounded;
+inline Rounded rounded(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+inline void assign(float& to, float value) { to = value; }
+inline void assign(Rounded& to, float value) { to = rounded(value); }
 
 inline float sum(Vec value) {
     typedef float Half __attribute__((vector_size(32)));
@@ -166,7 +177,10 @@ struct Operation {
 
 typedef void (*Sgemm)(const char*, const char*, const int*, const int*, const int*, const float*, const float*,
                       const int*, const float*, const int*, const float*, float*, const int*);
+typedef void (*GemmRounded)(const char*, const char*, const int*, const int*, const int*, const float*, const Rounded*,
+                            const int*, const Rounded*, const int*, const float*, float*, const int*);
 Sgemm sgemm;
+GemmRounded gemm_rounded;
 
 // What a pixel is as a number: value / 255.
 struct Levels {
@@ -187,11 +201,17 @@ void input(const uint8_t* images, int batch, int pixels, int patches, int breadt
 }
 
 // c (m, n) = op(a) op(b) + beta c. The BLAS counts by columns: it is asked for the transposed product.
-void product(bool a_is_transposed, bool b_is_transposed, int m, int n, int k, const float* a, int lda, const float* b,
-             int ldb, float beta, float* c, int ldc) {
+template <class Number, class Gemm>
+void product(Gemm gemm, bool a_is_transposed, bool b_is_transposed, int m, int n, int k, const float* a, int lda,
+             const float* b, int ldb, float beta, float* c, int ldc) {
     const float one = 1.0f;
-    sgemm(b_is_transposed ? "T" : "N", a_is_transposed ? "T" : "N", &n, &m, &k, &one, b, &ldb, a, &lda, &beta, c,
-          &ldc);
+    gemm(b_is_transposed ? "T" : "N", a_is_transposed ? "T" : "N", &n, &m, &k, &one,
+         reinterpret_cast<const Number*>(b), &ldb, reinterpret_cast<const Number*>(a), &lda, &beta, c, &ldc);
+}
+
+// x ─▶ the same numbers in bfloat16.
+void round(int count, const float* x, Rounded* out) {
+    for (int i = 0; i < count; ++i) out[i] = rounded(x[i]);
 }
 
 // z (rows, columns) + bias ─▶ out = activation (+ residual); z becomes the slopes.
@@ -221,9 +241,10 @@ void activate(int rows, int columns, bool bias_is_of_rows, float* z, const float
     }
 }
 
-// slopes (rows, columns) ─▶ gradients of z; their sums by column, or by row, are added to those of the bias.
+// slopes (rows, columns) ─▶ gradients of z; their sums by column, or by row, are those of the bias.
 // Without slopes the gradients of z are those given.
 void activate_back(int rows, int columns, bool bias_is_of_rows, const float* gradient, float* slope, float* bias) {
+    if (!bias_is_of_rows) std::memset(bias, 0, columns * sizeof(float));
     for (int row = 0; row < rows; ++row) {
         Vec total{};
         for (int i = 0; i < columns; i += WIDTH) {
@@ -241,21 +262,8 @@ void activate_back(int rows, int columns, bool bias_is_of_rows, const float* gra
                 else store(bias + i, load(bias + i, count) + back, count);
             }
         }
-        if (bias_is_of_rows) bias[row] += sum(total);
+        if (bias_is_of_rows) bias[row] = sum(total);
     }
-}
-
-// out (blocks, rows, columns) = bias (blocks, columns) in every row.
-void spread(int blocks, int rows, int columns, const float* bias, float* out) {
-    for (int block = 0; block < blocks; ++block, bias += columns)
-        for (int row = 0; row < rows; ++row, out += columns) std::memcpy(out, bias, columns * sizeof(float));
-}
-
-// The way back of `spread`: the sums over the rows of each block, added to `bias`.
-void gather(int blocks, int rows, int columns, const float* gradient, float* bias) {
-    for (int block = 0; block < blocks; ++block, bias += columns)
-        for (int row = 0; row < rows; ++row, gradient += columns)
-            for (int i = 0; i < columns; ++i) bias[i] += gradient[i];
 }
 
 enum Loss { MSE, L1, HUBER };
@@ -271,7 +279,7 @@ inline void deviation(int kind, Vec x, Vec& value, Vec& slope) {
     }
 }
 
-// outputs ─▶ their gradients, `scale` times the derivative of the loss; loss += scale times its sum.
+// outputs ─▶ their gradients, `scale` times the derivative of the loss; the loss is scale times its sum.
 void loss(int count, int kind, float scale, float* outputs, const float* inputs, float* total) {
     double all_of_it = 0;
     for (int start = 0; start < count; start += 4096) {  // single precision over few numbers, double over all
@@ -291,14 +299,29 @@ void loss(int count, int kind, float scale, float* outputs, const float* inputs,
         }
         all_of_it += sum(part);
     }
-    *total += (float)(all_of_it * scale);
+    *total = (float)(all_of_it * scale);
 }
 
-// x (outer, inner, columns) ─▶ (inner, outer, columns).
-void swap(int outer, int inner, int columns, const float* x, float* out) {
-    for (int o = 0; o < outer; ++o)
-        for (int i = 0; i < inner; ++i, x += columns)
-            std::memcpy(out + ((int64_t)i * outer + o) * columns, x, columns * sizeof(float));
+// x (blocks, outer, middle, inner, columns) ─▶ (blocks, inner, middle, outer, columns), or added to what is there.
+void swap(int blocks, int outer, int middle, int inner, int columns, bool is_added, const float* x, float* out) {
+    const int64_t size = (int64_t)outer * middle * inner * columns;
+    for (int block = 0; block < blocks; ++block, out += size)
+        for (int o = 0; o < outer; ++o)
+            for (int m = 0; m < middle; ++m)
+                for (int i = 0; i < inner; ++i, x += columns) {
+                    float* to = out + (((int64_t)i * middle + m) * outer + o) * columns;
+                    if (!is_added) std::memcpy(to, x, columns * sizeof(float));
+                    else
+                        for (int c = 0; c < columns; ++c) to[c] += x[c];
+                }
+}
+
+// x (blocks, rows, columns) ─▶ (blocks, columns, rows).
+void turn(int blocks, int rows, int columns, const float* x, float* out) {
+    const int64_t size = (int64_t)rows * columns;
+    for (int block = 0; block < blocks; ++block, x += size, out += size)
+        for (int c = 0; c < columns; ++c)
+            for (int r = 0; r < rows; ++r) out[c * rows + r] = x[r * columns + c];
 }
 
 // x (rows, columns) ─▶ (rows, margin + columns + margin) with zeros around; the zeros are there already.
@@ -316,14 +339,50 @@ void reverse(int outer, int inner, int taps, const float* weights, float* out) {
                 out[((int64_t)i * outer + o) * taps + t] = weights[((int64_t)o * inner + i) * taps + taps - 1 - t];
 }
 
-// weights (rows, taps) ─▶ (taps, rows), or added to them the other way.
-void split_taps(int rows, int taps, const float* weights, float* out) {
-    for (int row = 0; row < rows; ++row)
-        for (int t = 0; t < taps; ++t) out[(int64_t)t * rows + row] = weights[(int64_t)row * taps + t];
+// A convolution over a field of places, all channels of a row of places as one vector: what leads from such a vector
+// (width, channels) to that of a row `dy` further down is a matrix, whose blocks are the taps of that dy, one for each
+// distance dx between two places. These call `with` for each row of a block: it gets the tap of its output channel and
+// the first input channel, and where the places are whose distance is dx: how many, the first, and how far on the next.
+template <class With>
+void each_tap(int channels, int width, int kernel_height, int kernel_width, int reach, With with) {
+    const int taps = kernel_height * kernel_width;
+    const int reach_x = kernel_width / 2 < width - 1 ? kernel_width / 2 : width - 1;
+    const int64_t side = (int64_t)width * channels, next = channels * side + channels;
+    for (int o = 0; o < channels; ++o)
+        for (int dy = -reach; dy <= reach; ++dy)
+            for (int dx = -reach_x; dx <= reach_x; ++dx) {
+                const int tap = (dy + kernel_height / 2) * kernel_width + dx + kernel_width / 2;
+                const int y = dy + reach, from_x = dx > 0 ? dx : 0, to_x = dx > 0 ? 0 : -dx;
+                with((int64_t)o * channels * taps + tap, width - (dx > 0 ? dx : -dx),
+                     (y * side + (int64_t)to_x * channels + o) * side + (int64_t)from_x * channels, next);
+            }
 }
-void join_taps(int rows, int taps, const float* parts, float* weights) {
-    for (int row = 0; row < rows; ++row)
-        for (int t = 0; t < taps; ++t) weights[(int64_t)row * taps + t] += parts[(int64_t)t * rows + row];
+
+// weights (channels, channels, kernel_height, kernel_width) ─▶ matrices (2·reach + 1, side, side) with side = width·channels,
+// the outputs in rows. Where the kernel has no tap there are zeros already.
+template <class Number>
+void widen(int channels, int width, int kernel_height, int kernel_width, int reach, const float* weights,
+           Number* matrices) {
+    const int taps = kernel_height * kernel_width;
+    each_tap(channels, width, kernel_height, kernel_width, reach,
+             [=](int64_t tap, int places, int64_t first, int64_t next) {
+                 Number* row = matrices + first;
+                 for (int i = 0; i < channels; ++i) assign(row[i], weights[tap + (int64_t)i * taps]);
+                 for (int place = 1; place < places; ++place)
+                     std::memcpy(row + place * next, row, channels * sizeof(Number));
+             });
+}
+
+// The way back of `widen`; the gradients of the matrices are used up. Taps that reach nothing have zeros already.
+void narrow(int channels, int width, int kernel_height, int kernel_width, int reach, float* matrices, float* weights) {
+    const int taps = kernel_height * kernel_width;
+    each_tap(channels, width, kernel_height, kernel_width, reach,
+             [=](int64_t tap, int places, int64_t first, int64_t next) {
+                 float* row = matrices + first;
+                 for (int place = 1; place < places; ++place)
+                     for (int i = 0; i < channels; ++i) row[i] += row[place * next + i];
+                 for (int i = 0; i < channels; ++i) weights[tap + (int64_t)i * taps] = row[i];
+             });
 }
 
 // out (ROWS, 16·VECTORS) = sum over channels and taps of weights times the shifted x, or added to what is there.
@@ -401,12 +460,13 @@ inline void correlate_rows(int channels, int length, int64_t stride, const float
         correlate_block<ROWS, 1>(length, stride, dz, x + channel * stride, row_stride, taps, weights + channel * taps);
 }
 
-// dz (outputs, stride), x (channels, stride) ─▶ added to the gradients (outputs, channels, taps) of a Conv1d's weights:
+// dz (outputs, stride), x (channels, stride) ─▶ the gradients (outputs, channels, taps) of a Conv1d's weights:
 // sums over `length` numbers, x shifted by each tap.
 void correlate(int outputs, int channels, int length, int stride, int taps, const float* dz, const float* x,
                float* weights) {
     constexpr int PART = 512;  // numbers of a row: those of some dozen rows stay in the nearest cache
     const int64_t row_stride = (int64_t)channels * taps;
+    std::memset(weights, 0, outputs * row_stride * sizeof(float));
     for (int start = 0; start < length; start += PART) {
         const int count = length - start < PART ? length - start : PART;
         for (int t = 0; t < taps; ++t) {
@@ -442,14 +502,20 @@ void convolve(int outputs, int channels, int batch, int columns, int taps, bool 
 
 }  // namespace
 
-enum Code { INPUT, PRODUCT, ACTIVATE, ACTIVATE_BACK, SPREAD, GATHER, LOSS, PAD, REVERSE, SPLIT_TAPS, JOIN_TAPS, CONVOLVE, CORRELATE, SWAP };
+enum Code {  // tape.py knows the order
+    INPUT, PRODUCT, PRODUCT_ROUNDED, ROUND, ACTIVATE, ACTIVATE_BACK, LOSS, SWAP, TURN, WIDEN, WIDEN_ROUNDED, NARROW, PAD,
+    REVERSE, CONVOLVE, CORRELATE,
+};
 
 constexpr decltype(&activate<Identity>) ACTIVATE_AS[] = {  // layers.py knows the order
     activate<Identity>, activate<Relu>, activate<Relu6>, activate<LeakyRelu>, activate<Elu>,
     activate<Silu>,     activate<Tanh>, activate<Sigmoid>, activate<Gelu>,
 };
 
-extern "C" void mixcoder_set_blas(void* function) { sgemm = reinterpret_cast<Sgemm>(function); }
+extern "C" void mixcoder_set_product(void* function) { sgemm = reinterpret_cast<Sgemm>(function); }
+extern "C" void mixcoder_set_rounded_product(void* function) { gemm_rounded = reinterpret_cast<GemmRounded>(function); }
+
+inline Rounded* rounded_at(float* address) { return reinterpret_cast<Rounded*>(address); }
 
 // While it lives, numbers too small for all their digits count as zero: a processor takes a hundred times as long for
 // them, and saturated activations are full of them.
@@ -468,21 +534,25 @@ extern "C" void mixcoder_run(const Operation* operations, int count, const uint8
         float* const* p = it->p;
         switch (it->code) {
             case INPUT: input(images, n[0], n[1], n[2], n[3], reinterpret_cast<const int32_t*>(p[0]), p[1]); break;
-            case PRODUCT: product(n[0], n[1], n[2], n[3], n[4], p[0], n[5], p[1], n[6], it->scale, p[2], n[7]); break;
-            case ACTIVATE:
-                ACTIVATE_AS[n[3]](n[0], n[1], n[2], p[0], p[1], p[2], p[3]);
+            case PRODUCT:
+                product<float>(sgemm, n[0], n[1], n[2], n[3], n[4], p[0], n[5], p[1], n[6], it->scale, p[2], n[7]);
                 break;
+            case PRODUCT_ROUNDED:
+                product<Rounded>(gemm_rounded, n[0], n[1], n[2], n[3], n[4], p[0], n[5], p[1], n[6], it->scale, p[2], n[7]);
+                break;
+            case ROUND: round(n[0], p[0], rounded_at(p[1])); break;
+            case ACTIVATE: ACTIVATE_AS[n[3]](n[0], n[1], n[2], p[0], p[1], p[2], p[3]); break;
             case ACTIVATE_BACK: activate_back(n[0], n[1], n[2], p[0], p[1], p[2]); break;
-            case SPREAD: spread(n[0], n[1], n[2], p[0], p[1]); break;
-            case GATHER: gather(n[0], n[1], n[2], p[0], p[1]); break;
             case LOSS: loss(n[0], n[1], it->scale, p[0], p[1], p[2]); break;
+            case SWAP: swap(n[0], n[1], n[2], n[3], n[4], n[5], p[0], p[1]); break;
+            case TURN: turn(n[0], n[1], n[2], p[0], p[1]); break;
+            case WIDEN: widen(n[0], n[1], n[2], n[3], n[4], p[0], p[1]); break;
+            case WIDEN_ROUNDED: widen(n[0], n[1], n[2], n[3], n[4], p[0], rounded_at(p[1])); break;
+            case NARROW: narrow(n[0], n[1], n[2], n[3], n[4], p[0], p[1]); break;
             case PAD: pad(n[0], n[1], n[2], p[0], p[1]); break;
             case REVERSE: reverse(n[0], n[1], n[2], p[0], p[1]); break;
-            case SPLIT_TAPS: split_taps(n[0], n[1], p[0], p[1]); break;
-            case JOIN_TAPS: join_taps(n[0], n[1], p[0], p[1]); break;
-            case CORRELATE: correlate(n[0], n[1], n[2], n[3], n[4], p[0], p[1], p[2]); break;
-            case SWAP: swap(n[0], n[1], n[2], p[0], p[1]); break;
             case CONVOLVE: convolve(n[0], n[1], n[2], n[3], n[4], n[5], p[0], p[1], p[2]); break;
+            case CORRELATE: correlate(n[0], n[1], n[2], n[3], n[4], p[0], p[1], p[2]); break;
         }
     }
 }

@@ -1,9 +1,11 @@
 """How each layer of a Mixer becomes operations, forward and back.
 
 Activations lie with all images of a patch together, (P, B, C): a layer for every patch is one product of
-(P·B, C), a tap across patches one of (P, B·C), a tap over patches one of (P·B, C) with rows left out at an
-end, and none of them moves anything. A residual layer adds the gradient of its own way to the one it was
-given, in place.
+(P·B, C), a tap across patches one of (P, B·C), and none of them moves anything. A layer of all patches at
+once takes them as (B, P·C). A convolution in a field of H x W places, with K channels, takes them one row of
+places after another, (H, B, W·K): all taps that lead from a row to one dy further down are one matrix, and
+all rows that have such a neighbour one product. A residual layer adds the gradient of its own way to the one
+it was given, in place.
 
 Each function takes the network, the layer and the address of its input. It returns the address of its output
 and the layer's way back, which takes the address of the output's gradients, writes the operations back, and
@@ -25,6 +27,7 @@ from mixcoder.models.mixing import (
     ConvMixing,
     FlippedConv2dMixing,
     FlippedConvMixing,
+    LinearMixing,
 )
 from mixcoder.models.patch_convolutions import (
     ConvAcrossPatches,
@@ -37,11 +40,14 @@ from mixcoder.training.native.tape import NUMBER, Tape
 Back = Callable[[int], int]
 _ConvAcross = ConvAcrossPatches | ConvAcrossPatches2d
 _ConvOver = ConvOverPatches | ConvOverPatches2d
+_Conv = _ConvAcross | _ConvOver
 _NO_ACTIVATION = nn.Identity()
 _ACTIVATIONS: list[type[nn.Module]] = [
     nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.GELU,
 ]  # fmt: skip
 """In the order of `ACTIVATE_AS` in `kernels.cpp`."""
+_LARGEST_MATRICES = 2**21
+"""Numbers of a convolution's matrices by rows, above which they are too many to be made at each step."""
 
 
 class UnsupportedError(Exception):
@@ -107,28 +113,14 @@ def write_layer(net: Network, layer: nn.Module, x: int) -> tuple[int, Back]:
 
 
 def _patch_layer(net: Network, layer: PatchLayer, x: int) -> tuple[int, Back]:
-    tape, weights, rows = net.tape, net.weights(layer.module), net.rows
-    before, after = net.breadth, layer.module.out_features
-    net.breadth = after
-    z = tape.buffer(rows * after)
-    tape.product(x, weights.weight, z, (rows, after, before), transposed="b")
-    out, back_to_z = _activation(net, layer.act, z, weights, x if layer.residual else 0)
-
-    def back(gradient: int) -> int:
-        dz = back_to_z(gradient)
-        tape.product(dz, x, weights.weight_gradient, (after, before, rows), transposed="a", added=True)
-        if x == net.images:  # nobody asks for their gradients
-            return 0
-        dx = gradient if layer.residual else tape.buffer(rows * before)
-        tape.product(dz, weights.weight, dx, (rows, before, after), added=layer.residual)
-        return dx
-
-    return out, back
+    net.breadth = layer.module.out_features
+    return _dense(net, layer.module, layer.act, net.rows, x, is_residual=layer.residual)
 
 
 def _across_mixing(net: Network, layer: ConvMixing | Conv2dMixing, x: int) -> tuple[int, Back]:
+    weights, sizes = net.weights(layer.module), (net.patches, net.row)
     z, back_from_z = _across(net, layer.module, x)
-    out, back_to_z = _activation(net, layer.act, z, net.weights(layer.module), x, is_across=True)
+    out, back_to_z = _activation(net.tape, layer.act, z, sizes, weights, x, is_across=True)
 
     def back(gradient: int) -> int:
         back_from_z(back_to_z(gradient), gradient)
@@ -138,12 +130,13 @@ def _across_mixing(net: Network, layer: ConvMixing | Conv2dMixing, x: int) -> tu
 
 
 def _flipped_mixing(net: Network, layer: FlippedConvMixing | FlippedConv2dMixing, x: int) -> tuple[int, Back]:
+    tape, first_weights, weights = net.tape, net.weights(layer.conv1), net.weights(layer.conv2)
     first, back_from_first = _across(net, layer.conv1, x)
     across, back_to_first = _activation(
-        net, _NO_ACTIVATION, first, net.weights(layer.conv1), 0, is_across=True
+        tape, _NO_ACTIVATION, first, (net.patches, net.row), first_weights, 0, is_across=True
     )
     z, back_from_z = _over(net, layer.conv2, across)
-    out, back_to_z = _activation(net, layer.act, z, net.weights(layer.conv2), x)
+    out, back_to_z = _activation(tape, layer.act, z, (net.rows, net.breadth), weights, x)
 
     def back(gradient: int) -> int:
         back_from_first(back_to_first(back_from_z(back_to_z(gradient))), gradient)
@@ -153,48 +146,23 @@ def _flipped_mixing(net: Network, layer: FlippedConvMixing | FlippedConv2dMixing
 
 
 def _to_latent(net: Network, layer: ToLatent, x: int) -> tuple[int, Back]:
-    tape, weights, batch = net.tape, net.weights(layer.module), net.batch
-    patches, breadth = net.patches, net.breadth
-    latent, numbers = layer.module.out_features, patches * breadth
-    joined, out = tape.buffer(batch * numbers), tape.buffer(batch * latent)
-    tape.do("swap", [patches, batch, breadth], [x, joined])  # (P, B, C) → (B, P·C)
-    tape.do("spread", [1, batch, latent], [weights.bias, out])
-    tape.product(joined, weights.weight, out, (batch, latent, numbers), transposed="b", added=True)
-
-    def back(gradient: int) -> int:
-        of_joined, dx = tape.buffer(batch * numbers), tape.buffer(batch * numbers)
-        tape.do("gather", [1, batch, latent], [gradient, weights.bias_gradient])
-        tape.product(
-            gradient, joined, weights.weight_gradient, (latent, numbers, batch), transposed="a", added=True
-        )
-        tape.product(gradient, weights.weight, of_joined, (batch, numbers, latent))
-        tape.do("swap", [batch, patches, breadth], [of_joined, dx])  # (B, P·C) → (P, B, C)
-        return dx
-
-    return out, back
+    joined, back_from_joined = _joined(net, x)
+    out, back_to_joined = _dense(net, layer.module, _NO_ACTIVATION, net.batch, joined)
+    return out, lambda gradient: back_from_joined(back_to_joined(gradient))
 
 
 def _from_latent(net: Network, layer: FromLatent, x: int) -> tuple[int, Back]:
-    tape, weights, batch = net.tape, net.weights(layer.module), net.batch
-    patches, breadth = net.patches, layer.channels
-    latent, numbers = layer.module.in_features, patches * breadth
-    net.breadth = breadth
-    joined, out = tape.buffer(batch * numbers), tape.buffer(batch * numbers)
-    tape.do("spread", [1, batch, numbers], [weights.bias, joined])
-    tape.product(x, weights.weight, joined, (batch, numbers, latent), transposed="b", added=True)
-    tape.do("swap", [batch, patches, breadth], [joined, out])  # (B, P·C) → (P, B, C)
+    joined, back_from_joined = _dense(net, layer.module, _NO_ACTIVATION, net.batch, x)
+    net.breadth = layer.channels
+    out, back_to_joined = _apart(net, joined)
+    return out, lambda gradient: back_from_joined(back_to_joined(gradient))
 
-    def back(gradient: int) -> int:
-        of_joined, dx = tape.buffer(batch * numbers), tape.buffer(batch * latent)
-        tape.do("swap", [patches, batch, breadth], [gradient, of_joined])  # (P, B, C) → (B, P·C)
-        tape.do("gather", [1, batch, numbers], [of_joined, weights.bias_gradient])
-        tape.product(
-            of_joined, x, weights.weight_gradient, (numbers, latent, batch), transposed="a", added=True
-        )
-        tape.product(of_joined, weights.weight, dx, (batch, latent, numbers))
-        return dx
 
-    return out, back
+def _linear_mixing(net: Network, layer: LinearMixing, x: int) -> tuple[int, Back]:
+    joined, back_from_joined = _joined(net, x)
+    mixed, back_to_joined = _dense(net, layer.module, layer.act, net.batch, joined, is_residual=True)
+    out, back_to_mixed = _apart(net, mixed)
+    return out, lambda gradient: back_from_joined(back_to_joined(back_to_mixed(gradient)))
 
 
 _WRITERS: Mapping[type[nn.Module], Callable[[Network, Any, int], tuple[int, Back]]] = {
@@ -205,31 +173,72 @@ _WRITERS: Mapping[type[nn.Module], Callable[[Network, Any, int], tuple[int, Back
     Conv2dMixing: _across_mixing,
     FlippedConvMixing: _flipped_mixing,
     FlippedConv2dMixing: _flipped_mixing,
+    LinearMixing: _linear_mixing,
 }
 
 
+def _joined(net: Network, x: int) -> tuple[int, Back]:
+    """(P, B, C) → (B, P·C)"""
+    patches, batch, breadth = net.patches, net.batch, net.breadth
+    joined = net.tape.swapped(x, 1, patches, 1, batch, breadth)
+    return joined, lambda gradient: net.tape.swapped(gradient, 1, batch, 1, patches, breadth)
+
+
+def _apart(net: Network, joined: int) -> tuple[int, Back]:
+    """(B, P·C) → (P, B, C)"""
+    patches, batch, breadth = net.patches, net.batch, net.breadth
+    x = net.tape.swapped(joined, 1, batch, 1, patches, breadth)
+    return x, lambda gradient: net.tape.swapped(gradient, 1, patches, 1, batch, breadth)
+
+
+def _dense(
+    net: Network, linear: nn.Linear, act: nn.Module, rows: int, x: int, *, is_residual: bool = False
+) -> tuple[int, Back]:
+    """act(linear(x)) for x (rows, in_features), plus x where it is residual."""
+    tape, weights = net.tape, net.weights(linear)
+    before, after = linear.in_features, linear.out_features
+    inputs, matrix = tape.operand(x, rows * before), tape.operand(weights.weight, after * before)
+    z = tape.buffer(rows * after)
+    tape.product(inputs, matrix, z, (rows, after, before), transposed="b")
+    out, back_to_z = _activation(tape, act, z, (rows, after), weights, x if is_residual else 0)
+
+    def back(gradient: int) -> int:
+        dz = tape.operand(back_to_z(gradient), rows * after)
+        tape.product(dz, inputs, weights.weight_gradient, (after, before, rows), transposed="a")
+        if x == net.images:  # nobody asks for their gradients
+            return 0
+        dx = gradient if is_residual else tape.buffer(rows * before)
+        tape.product(dz, matrix, dx, (rows, before, after), added=is_residual)
+        return dx
+
+    return out, back
+
+
 def _activation(
-    net: Network, act: nn.Module, z: int, weights: Weights, residual: int, *, is_across: bool = False
+    tape: Tape,
+    act: nn.Module,
+    z: int,
+    sizes: tuple[int, int],
+    weights: Weights,
+    residual: int,
+    *,
+    is_across: bool = False,
 ) -> tuple[int, Back]:
     """act(z + bias), plus what is at `residual` if anything is; the way back leads to the gradients of z.
 
-    The bias has a number for each breadth of z as (P·B, C), or where it `is_across`, for each patch.
+    z has `sizes`, the bias a number for each column of it, or where it `is_across`, for each row.
     """
     if type(act) not in _ACTIVATIONS or repr(act) != repr(type(act)()):
         raise UnsupportedError(f"no operations for {act}")
-    kind = _ACTIVATIONS.index(type(act))
-    tape, numbers = net.tape, net.rows * net.breadth
-    sizes = [net.patches, net.row, True] if is_across else [net.rows, net.breadth, False]
+    kind, numbers = _ACTIVATIONS.index(type(act)), math.prod(sizes)
     out = tape.buffer(numbers) if kind else z
-    tape.do("activate", [*sizes, kind], [z, weights.bias, residual, out])
+    tape.do("activate", [*sizes, is_across, kind], [z, weights.bias, residual, out])
 
     def back(gradient: int) -> int:
         slopes = z if kind else 0  # which become the gradients of z; without, they are those given
-        tape.do("activate_back", sizes, [gradient, slopes, weights.bias_gradient])
+        tape.do("activate_back", [*sizes, is_across], [gradient, slopes, weights.bias_gradient])
         if residual and not kind:  # those given will be added to: the gradients of z are a copy
-            dz = tape.buffer(numbers)
-            tape.do("swap", [1, 1, numbers], [gradient, dz])
-            return dz
+            return tape.swapped(gradient, 1, 1, 1, 1, numbers)
         return slopes or gradient
 
     return out, back
@@ -237,21 +246,35 @@ def _activation(
 
 def _across(net: Network, conv: _ConvAcross, x: int) -> tuple[int, Callable[[int, int], None]]:
     """A convolution along the vectors, without its bias; its way back adds to the gradients x has already."""
+    if math.prod(conv.kernel_size) == 1:
+        return _across_at_once(net, conv, x)
+    if isinstance(conv, nn.Conv2d):
+        return _across_in_pictures(net, conv, x)
+    return _across_in_lines(net, conv, x)
+
+
+def _across_at_once(net: Network, conv: _ConvAcross, x: int) -> tuple[int, Callable[[int, int], None]]:
+    """One tap: a product of (P, P) and (P, B·C)."""
     tape, weights, patches, row = net.tape, net.weights(conv), net.patches, net.row
-    batch, breadth, taps = net.batch, net.breadth, _taps(conv)
+    matrix, inputs = tape.operand(weights.weight, patches**2), tape.operand(x, patches * row)
     z = tape.buffer(patches * row)
-    if taps == 1:
-        tape.product(weights.weight, x, z, (patches, row, patches))
+    tape.product(matrix, inputs, z, (patches, row, patches))
 
-        def back_from_product(dz: int, dx: int) -> None:
-            tape.do("correlate", [patches, patches, row, row, 1], [dz, x, weights.weight_gradient])
-            tape.product(weights.weight, dz, dx, (patches, row, patches), transposed="a", added=True)
+    def back(dz: int, dx: int) -> None:
+        tape.do("correlate", [patches, patches, row, row, 1], [dz, x, weights.weight_gradient])
+        gradients = tape.operand(dz, patches * row)
+        tape.product(matrix, gradients, dx, (patches, row, patches), transposed="a", added=True)
 
-        return z, back_from_product
+    return z, back
 
+
+def _across_in_lines(net: Network, conv: ConvAcrossPatches, x: int) -> tuple[int, Callable[[int, int], None]]:
+    """Some taps along each vector, added up in registers."""
+    tape, weights, patches, row = net.tape, net.weights(conv), net.patches, net.row
+    batch, breadth, (taps,) = net.batch, net.breadth, conv.kernel_size
     margin, length = taps // 2, batch * (breadth + taps - 1)
     sizes = [patches, patches, batch, breadth, taps]
-    padded = tape.buffer(patches * length)
+    z, padded = tape.buffer(patches * row), tape.buffer(patches * length)
     tape.do("pad", [patches * batch, breadth, margin], [x, padded])
     tape.do("convolve", [*sizes, False], [weights.weight, padded, z])
 
@@ -269,39 +292,80 @@ def _across(net: Network, conv: _ConvAcross, x: int) -> tuple[int, Callable[[int
     return z, back
 
 
-def _over(net: Network, conv: _ConvOver, x: int) -> tuple[int, Back]:
-    """A convolution along the patches, without its bias: a product for each tap, rows shifted by patches."""
-    tape, weights, rows, breadth = net.tape, net.weights(conv), net.rows, net.breadth
-    taps, size = _taps(conv), breadth**2
-    parts = tape.buffer(taps * size)  # (taps, C, C)
-    tape.do("split_taps", [size, taps], [weights.weight, parts])
-    z = tape.buffer(rows * breadth)
-    shifts = sorted(range(-(taps // 2), taps // 2 + 1), key=abs)  # the shift by none meets all: it is first
-    shifts = [it for it in shifts if abs(it) < net.patches]
-    skip = {it: NUMBER * net.row * max(it, 0) for it in shifts}  # bytes of x that meet nothing
-    skip_out = {it: NUMBER * net.row * max(-it, 0) for it in shifts}
-    part = {it: NUMBER * size * (it + taps // 2) for it in shifts}
-    met = {it: rows - abs(it) * net.batch for it in shifts}
-    for it in shifts:
-        sizes = (met[it], breadth, breadth)
-        tape.product(x + skip[it], parts + part[it], z + skip_out[it], sizes, transposed="b", added=it != 0)
+def _across_in_pictures(
+    net: Network, conv: ConvAcrossPatches2d, x: int
+) -> tuple[int, Callable[[int, int], None]]:
+    """Taps in two dimensions along each vector, seen as a picture of H x W."""
+    tape, patches, batch, (height, width) = net.tape, net.patches, net.batch, conv.size
 
-    def back(dz: int) -> int:
-        dx, part_gradients = tape.buffer(rows * breadth), tape.buffer(taps * size)
-        for it in shifts:
-            sizes = (breadth, breadth, met[it])
-            tape.product(dz + skip_out[it], x + skip[it], part_gradients + part[it], sizes, transposed="a")
-            sizes = (met[it], breadth, breadth)
-            tape.product(dz + skip_out[it], parts + part[it], dx + skip[it], sizes, added=it != 0)
-        tape.do("join_taps", [size, taps], [part_gradients, weights.weight_gradient])
-        return dx
+    def as_field(x: int) -> int:  # (P, B, H, W) → (H, B, P, W) → (H, B, W, P)
+        return tape.turned(tape.swapped(x, 1, patches, batch, height, width), height * batch, patches, width)
+
+    z_field, back_from_field = _by_rows(net, conv, Field(height, width, patches), as_field(x))
+    swap = [1, height, batch, patches, width]  # (H, B, P, W) → (P, B, H, W)
+    z = tape.swapped(tape.turned(z_field, height * batch, width, patches), *swap)
+
+    def back(dz: int, dx: int) -> None:
+        dx_field = tape.turned(back_from_field(as_field(dz)), height * batch, width, patches)
+        tape.do("swap", [*swap, True], [dx_field, dx])
 
     return z, back
 
 
-def _taps(conv: nn.Conv1d | nn.Conv2d) -> int:
-    """How many taps the kernel has, all in a line."""
-    taps = math.prod(conv.kernel_size)
-    if taps > 1 and len(conv.kernel_size) > 1:
-        raise UnsupportedError("no operations for convolutions in two dimensions")
-    return taps
+def _over(net: Network, conv: _ConvOver, x: int) -> tuple[int, Back]:
+    """A convolution over the patches, without its bias."""
+    if len(conv.size) == 1:
+        return _by_rows(net, conv, Field(net.patches, 1, net.breadth), x)
+    tape, batch, breadth, (rows, columns) = net.tape, net.batch, net.breadth, conv.size
+    to_field, from_field = (rows, columns, 1, batch, breadth), (rows, batch, 1, columns, breadth)
+    z, back_from_z = _by_rows(net, conv, Field(rows, columns, breadth), tape.swapped(x, *to_field))
+
+    def back(dz: int) -> int:
+        return tape.swapped(back_from_z(tape.swapped(dz, *to_field)), *from_field)
+
+    return tape.swapped(z, *from_field), back
+
+
+class Field(NamedTuple):
+    """Places that a convolution goes over, and its channels; in memory (height, B, width·channels)."""
+
+    height: int
+    width: int
+    channels: int
+
+
+def _by_rows(net: Network, conv: _Conv, field: Field, x: int) -> tuple[int, Back]:
+    """A convolution in a field, without its bias: a product for each shift by rows of places."""
+    tape, weights, batch = net.tape, net.weights(conv), net.batch
+    kernel_height, kernel_width = (*conv.kernel_size, 1)[:2]
+    reach = min(kernel_height // 2, field.height - 1)
+    side, numbers = field.width * field.channels, field.height * batch * field.width * field.channels
+    if (2 * reach + 1) * side**2 > _LARGEST_MATRICES:
+        raise UnsupportedError("convolutions whose matrices are mostly zeros")
+    matrices = tape.wide(field.channels, field.width, (kernel_height, kernel_width), reach, weights.weight)
+    inputs, z = tape.operand(x, numbers), tape.buffer(numbers)
+    shifts = sorted(range(-reach, reach + 1), key=abs)  # the shift by none meets all: it is first
+    skip = {it: batch * side * max(it, 0) for it in shifts}  # numbers of x that meet nothing
+    skip_out = {it: batch * side * max(-it, 0) for it in shifts}
+    matrix = {it: side**2 * (it + reach) for it in shifts}
+    met = {it: (field.height - abs(it)) * batch for it in shifts}
+    each = tape.operand_bytes
+    for it in shifts:
+        sizes, out = (met[it], side, side), z + NUMBER * skip_out[it]
+        tape.product(
+            inputs + each * skip[it], matrices + each * matrix[it], out, sizes, transposed="b", added=it != 0
+        )
+
+    def back(dz: int) -> int:
+        gradients, dx = tape.operand(dz, numbers), tape.buffer(numbers)
+        matrix_gradients = tape.scratch((2 * reach + 1) * side**2)
+        for it in shifts:
+            gradient, out = gradients + each * skip_out[it], matrix_gradients + NUMBER * matrix[it]
+            tape.product(gradient, inputs + each * skip[it], out, (side, side, met[it]), transposed="a")
+            sizes, out = (met[it], side, side), dx + NUMBER * skip[it]
+            tape.product(gradient, matrices + each * matrix[it], out, sizes, added=it != 0)
+        shape = [field.channels, field.width, kernel_height, kernel_width, reach]
+        tape.do("narrow", shape, [matrix_gradients, weights.weight_gradient])
+        return dx
+
+    return z, back

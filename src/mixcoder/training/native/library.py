@@ -19,19 +19,23 @@ _SOURCE = Path(__file__).with_name("kernels.cpp")
 
 
 @cache
-def load_kernels() -> ctypes.CDLL:
+def load_kernels(precision: torch.dtype) -> ctypes.CDLL:
     """The kernels, ready to run; compiled now where the cache has none for this processor.
 
     Raises:
-        Exception: there is no compiler, it refuses, or torch brings no BLAS that can be called.
+        Exception: there is no compiler, it refuses, or torch brings no BLAS that can be called for products
+            in this precision.
     """
     command = [*shlex.split(os.environ.get("CXX", "g++")), *_FLAGS]
     processor = torch.backends.cpu.get_cpu_capability(), torch.cpu.get_capabilities()
     text = f"{command} {processor} {_SOURCE.read_text(encoding='utf-8')}"
     path = made_once(f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.so", partial(_compile, command))
     kernels = ctypes.CDLL(str(path))
-    torch_library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
-    kernels.mixcoder_set_blas(ctypes.cast(ctypes.CDLL(str(torch_library)).sgemm_, ctypes.c_void_p))
+    blas = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+    if precision == torch.float32:
+        kernels.mixcoder_set_product(ctypes.cast(blas.sgemm_, ctypes.c_void_p))
+    else:
+        kernels.mixcoder_set_rounded_product(ctypes.cast(blas.gemm_bf16bf16f32_, ctypes.c_void_p))
     return kernels
 
 

@@ -34,6 +34,7 @@ class NativeStep:
         model: whose layers all have operations.
         parameters: all of the model, none of them shared or frozen.
         loss: "mse", "l1" or "huber".
+        precision: of matrix products: torch.float32 or torch.bfloat16. All else is float32.
         batch_size: B.
 
     Raises:
@@ -41,21 +42,27 @@ class NativeStep:
         Exception: the kernels cannot be compiled here.
     """
 
-    def __init__(self, model: nn.Module, parameters: FlatParameters, loss: str, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: FlatParameters,
+        loss: str,
+        precision: torch.dtype,
+        batch_size: int,
+    ) -> None:
+        self._parameters = parameters  # lives as long: the operations know where it lies
         self._gradients = torch.zeros_like(parameters.vector.detach())
         self._loss = torch.zeros(())
-        self._tape = Tape()
+        self._tape = Tape(precision)
         mixer = _as_mixer(model)
         to_gradients = self._gradients.data_ptr() - parameters.vector.data_ptr()
         _write(self._tape, mixer, loss, batch_size, self._loss, to_gradients)
         self._operations = self._tape.operations()
-        self._run = load_kernels().mixcoder_run
+        self._run = load_kernels(precision).mixcoder_run
         self._shape = (batch_size, *mixer.image_shape)
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         assert images.shape == self._shape
-        self._gradients.zero_()
-        self._loss.zero_()
         self._run_part(0, len(self._operations), images.contiguous())
         return self._gradients, self._loss
 
@@ -74,14 +81,14 @@ class NativeStep:
 def has_operations(model: nn.Module) -> bool:
     """Whether `NativeStep` can do a model, but for what the machine may lack."""
     try:
-        _write(Tape(), _as_mixer(model), _LOSSES[0], 1, torch.zeros(()), 0)
+        _write(Tape(torch.float32), _as_mixer(model), _LOSSES[0], 1, torch.zeros(()), 0)
     except UnsupportedError:
         return False
     return True
 
 
 def _write(tape: Tape, model: MixerMLP, loss: str, batch: int, total: Tensor, to_gradients: int) -> None:
-    """Writes the step of a batch, which adds its loss to `total`, gradients to what is so many bytes on."""
+    """Writes the step of a batch, whose loss goes to `total`, gradients to what is so many bytes on."""
     channels, height, width = model.image_shape
     pixels = channels * height * width
     numbers = torch.arange(pixels, dtype=torch.float64).view(1, channels, height, width)
