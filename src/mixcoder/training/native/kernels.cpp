@@ -37,8 +37,6 @@ inline Rounded rounded(float value) {
     std::memcpy(&bits, &value, sizeof bits);
     return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
-inline void assign(float& to, float value) { to = value; }
-inline void assign(Rounded& to, float value) { to = rounded(value); }
 
 inline float sum(Vec value) {
     typedef float Half __attribute__((vector_size(32)));
@@ -169,9 +167,8 @@ struct Gelu {
 
 struct Operation {
     int32_t code;
-    int32_t n[9];
+    int32_t n[12];
     float scale;
-    int32_t unused;
     float* p[5];
 };
 
@@ -302,26 +299,84 @@ void loss(int count, int kind, float scale, float* outputs, const float* inputs,
     *total = (float)(all_of_it * scale);
 }
 
-// x (blocks, outer, middle, inner, columns) ─▶ (blocks, inner, middle, outer, columns), or added to what is there.
-void swap(int blocks, int outer, int middle, int inner, int columns, bool is_added, const float* x, float* out) {
+// x (blocks, outer, middle, inner, columns) ─▶ (blocks, inner, middle, outer, columns).
+void swap(int blocks, int outer, int middle, int inner, int columns, const float* x, float* out) {
     const int64_t size = (int64_t)outer * middle * inner * columns;
     for (int block = 0; block < blocks; ++block, out += size)
         for (int o = 0; o < outer; ++o)
             for (int m = 0; m < middle; ++m)
-                for (int i = 0; i < inner; ++i, x += columns) {
-                    float* to = out + (((int64_t)i * middle + m) * outer + o) * columns;
-                    if (!is_added) std::memcpy(to, x, columns * sizeof(float));
-                    else
-                        for (int c = 0; c < columns; ++c) to[c] += x[c];
-                }
+                for (int i = 0; i < inner; ++i, x += columns)
+                    std::memcpy(out + (((int64_t)i * middle + m) * outer + o) * columns, x, columns * sizeof(float));
 }
 
-// x (blocks, rows, columns) ─▶ (blocks, columns, rows).
-void turn(int blocks, int rows, int columns, const float* x, float* out) {
-    const int64_t size = (int64_t)rows * columns;
-    for (int block = 0; block < blocks; ++block, x += size, out += size)
-        for (int c = 0; c < columns; ++c)
-            for (int r = 0; r < rows; ++r) out[c * rows + r] = x[r * columns + c];
+// Where blocks of a matrix lie: (blocks, more blocks, rows, columns), the columns side by side.
+struct Strides {
+    int64_t block, next_block, row;
+};
+
+// out (COLUMNS = 8, ROWS = 8) = x (8, 8) turned.
+inline void turn_8x8(const float* x, int64_t x_row, float* out, int64_t out_row, bool is_added) {
+    typedef float Line __attribute__((vector_size(32)));
+    Line a[8], b[8];
+    for (int i = 0; i < 8; ++i) std::memcpy(&a[i], x + i * x_row, sizeof(Line));
+#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
+    for (int i = 0; i < 8; i += 2) {
+        b[i] = __builtin_shufflevector(a[i], a[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        b[i + 1] = __builtin_shufflevector(a[i], a[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; ++j) {
+            a[i + 2 * j] = __builtin_shufflevector(b[i + j], b[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            a[i + 2 * j + 1] = __builtin_shufflevector(b[i + j], b[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int i = 0; i < 4; ++i) {
+        b[i] = __builtin_shufflevector(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        b[i + 4] = __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+#else
+    for (int i = 0; i < 8; ++i)
+        for (int j = 0; j < 8; ++j) b[i][j] = a[j][i];
+#endif
+    for (int i = 0; i < 8; ++i) {
+        Line before{};
+        if (is_added) std::memcpy(&before, out + i * out_row, sizeof(Line));
+        b[i] += before;
+        std::memcpy(out + i * out_row, &b[i], sizeof(Line));
+    }
+}
+
+// x (rows, columns) ─▶ (columns, rows), or added to what is there, for no more than 8 of each.
+inline void turn_part(int rows, int columns, const float* x, int64_t x_row, float* out, int64_t out_row,
+                      bool is_added) {
+    if (rows == 8 && columns == 8) return turn_8x8(x, x_row, out, out_row, is_added);
+    for (int r = 0; r < rows; ++r)
+        for (int c = 0; c < columns; ++c) {
+            const float value = x[r * x_row + c];
+            out[c * out_row + r] = is_added ? out[c * out_row + r] + value : value;
+        }
+}
+
+// x (blocks, more, rows, columns) ─▶ (blocks, more, columns, rows), or added to what is there.
+void turn(int blocks, int more, int rows, int columns, Strides x_at, Strides out_at, bool is_added, const float* x,
+          float* out) {
+    const bool is_long = rows > columns;  // the long way in whole cache lines, and across it in between
+    const int line = is_long ? 16 : 8, column_line = is_long ? 8 : 16;
+    for (int block = 0; block < blocks * more; ++block) {
+        const float* from = x + block / more * x_at.block + block % more * x_at.next_block;
+        float* to = out + block / more * out_at.block + block % more * out_at.next_block;
+        const auto turn_lines = [=](int row, int column) {
+            for (int r = row; r < rows && r < row + line; r += 8)
+                for (int c = column; c < columns && c < column + column_line; c += 8)
+                    turn_part(rows - r < 8 ? rows - r : 8, columns - c < 8 ? columns - c : 8, from + r * x_at.row + c,
+                              x_at.row, to + c * out_at.row + r, out_at.row, is_added);
+        };
+        if (is_long)
+            for (int r = 0; r < rows; r += line)
+                for (int c = 0; c < columns; c += column_line) turn_lines(r, c);
+        else
+            for (int c = 0; c < columns; c += column_line)
+                for (int r = 0; r < rows; r += line) turn_lines(r, c);
+    }
 }
 
 // x (rows, columns) ─▶ (rows, margin + columns + margin) with zeros around; the zeros are there already.
@@ -339,50 +394,43 @@ void reverse(int outer, int inner, int taps, const float* weights, float* out) {
                 out[((int64_t)i * outer + o) * taps + t] = weights[((int64_t)o * inner + i) * taps + taps - 1 - t];
 }
 
-// A convolution over a field of places, all channels of a row of places as one vector: what leads from such a vector
-// (width, channels) to that of a row `dy` further down is a matrix, whose blocks are the taps of that dy, one for each
-// distance dx between two places. These call `with` for each row of a block: it gets the tap of its output channel and
-// the first input channel, and where the places are whose distance is dx: how many, the first, and how far on the next.
-template <class With>
-void each_tap(int channels, int width, int kernel_height, int kernel_width, int reach, With with) {
-    const int taps = kernel_height * kernel_width;
-    const int reach_x = kernel_width / 2 < width - 1 ? kernel_width / 2 : width - 1;
-    const int64_t side = (int64_t)width * channels, next = channels * side + channels;
-    for (int o = 0; o < channels; ++o)
-        for (int dy = -reach; dy <= reach; ++dy)
-            for (int dx = -reach_x; dx <= reach_x; ++dx) {
-                const int tap = (dy + kernel_height / 2) * kernel_width + dx + kernel_width / 2;
-                const int y = dy + reach, from_x = dx > 0 ? dx : 0, to_x = dx > 0 ? 0 : -dx;
-                with((int64_t)o * channels * taps + tap, width - (dx > 0 ? dx : -dx),
-                     (y * side + (int64_t)to_x * channels + o) * side + (int64_t)from_x * channels, next);
+// A convolution in a field of places, one row of them a vector (width, channels): what leads from such a row to the one
+// dy further up is a matrix with the outputs in its rows. Its blocks (channels, channels) are taps: between the places
+// x and x + dx stands the tap of dx, or zeros where |dx| > reach.
+//
+inline void copy(int64_t bytes, const char* from, char* to) {
+    int64_t i = 0;
+    for (; i + 32 <= bytes; i += 32) std::memcpy(to + i, from + i, 32);
+    if (i < bytes) std::memcpy(to + i, from + i, bytes - i);
+}
+
+// taps (2·reach + 1, stride) of one dy, each (channels, channels) of `bytes` ─▶ its matrix, where zeros are already.
+void widen(int channels, int width, int reach, int stride, int bytes, const char* taps, char* matrix) {
+    const int64_t line = (int64_t)channels * bytes, side = line * width;
+    for (int dx = -reach; dx <= reach; ++dx, taps += (int64_t)stride * bytes)
+        for (int x = dx > 0 ? 0 : -dx; x < width && x + dx < width; ++x)
+            for (int o = 0; o < channels; ++o)
+                copy(line, taps + o * line, matrix + (x * channels + o) * side + (x + dx) * line);
+}
+
+// The way back: gradients of the matrix ─▶ those of the taps.
+void narrow(int channels, int width, int reach, int stride, const float* matrix, float* tap) {
+    const int64_t side = (int64_t)channels * width;
+    for (int dx = -reach; dx <= reach; ++dx, tap += stride)
+        for (int o = 0; o < channels; ++o) {
+            const int first = dx > 0 ? 0 : -dx, end = dx > 0 ? width - dx : width;
+            const float* from = matrix + (first * channels + o) * side + (first + dx) * channels;
+            const int64_t next = channels * side + channels;
+            for (int i = 0; i < channels; i += WIDTH) {
+                const int count = channels - i < WIDTH ? channels - i : WIDTH;
+                Vec total{};
+                for (int x = 0; x < end - first; ++x)
+                    total += count == WIDTH ? load(from + x * next + i) : load(from + x * next + i, count);
+                float* to = tap + o * channels + i;
+                if (count == WIDTH) store(to, total);
+                else store(to, total, count);
             }
-}
-
-// weights (channels, channels, kernel_height, kernel_width) ─▶ matrices (2·reach + 1, side, side) with side = width·channels,
-// the outputs in rows. Where the kernel has no tap there are zeros already.
-template <class Number>
-void widen(int channels, int width, int kernel_height, int kernel_width, int reach, const float* weights,
-           Number* matrices) {
-    const int taps = kernel_height * kernel_width;
-    each_tap(channels, width, kernel_height, kernel_width, reach,
-             [=](int64_t tap, int places, int64_t first, int64_t next) {
-                 Number* row = matrices + first;
-                 for (int i = 0; i < channels; ++i) assign(row[i], weights[tap + (int64_t)i * taps]);
-                 for (int place = 1; place < places; ++place)
-                     std::memcpy(row + place * next, row, channels * sizeof(Number));
-             });
-}
-
-// The way back of `widen`; the gradients of the matrices are used up. Taps that reach nothing have zeros already.
-void narrow(int channels, int width, int kernel_height, int kernel_width, int reach, float* matrices, float* weights) {
-    const int taps = kernel_height * kernel_width;
-    each_tap(channels, width, kernel_height, kernel_width, reach,
-             [=](int64_t tap, int places, int64_t first, int64_t next) {
-                 float* row = matrices + first;
-                 for (int place = 1; place < places; ++place)
-                     for (int i = 0; i < channels; ++i) row[i] += row[place * next + i];
-                 for (int i = 0; i < channels; ++i) weights[tap + (int64_t)i * taps] = row[i];
-             });
+        }
 }
 
 // out (ROWS, 16·VECTORS) = sum over channels and taps of weights times the shifted x, or added to what is there.
@@ -503,8 +551,8 @@ void convolve(int outputs, int channels, int batch, int columns, int taps, bool 
 }  // namespace
 
 enum Code {  // tape.py knows the order
-    INPUT, PRODUCT, PRODUCT_ROUNDED, ROUND, ACTIVATE, ACTIVATE_BACK, LOSS, SWAP, TURN, WIDEN, WIDEN_ROUNDED, NARROW, PAD,
-    REVERSE, CONVOLVE, CORRELATE,
+    INPUT, PRODUCT, PRODUCT_ROUNDED, ROUND, ACTIVATE, ACTIVATE_BACK, LOSS, SWAP, TURN, WIDEN, NARROW, PAD, REVERSE, CONVOLVE,
+    CORRELATE,
 };
 
 constexpr decltype(&activate<Identity>) ACTIVATE_AS[] = {  // layers.py knows the order
@@ -514,8 +562,6 @@ constexpr decltype(&activate<Identity>) ACTIVATE_AS[] = {  // layers.py knows th
 
 extern "C" void mixcoder_set_product(void* function) { sgemm = reinterpret_cast<Sgemm>(function); }
 extern "C" void mixcoder_set_rounded_product(void* function) { gemm_rounded = reinterpret_cast<GemmRounded>(function); }
-
-inline Rounded* rounded_at(float* address) { return reinterpret_cast<Rounded*>(address); }
 
 // While it lives, numbers too small for all their digits count as zero: a processor takes a hundred times as long for
 // them, and saturated activations are full of them.
@@ -540,15 +586,16 @@ extern "C" void mixcoder_run(const Operation* operations, int count, const uint8
             case PRODUCT_ROUNDED:
                 product<Rounded>(gemm_rounded, n[0], n[1], n[2], n[3], n[4], p[0], n[5], p[1], n[6], it->scale, p[2], n[7]);
                 break;
-            case ROUND: round(n[0], p[0], rounded_at(p[1])); break;
+            case ROUND: round(n[0], p[0], reinterpret_cast<Rounded*>(p[1])); break;
             case ACTIVATE: ACTIVATE_AS[n[3]](n[0], n[1], n[2], p[0], p[1], p[2], p[3]); break;
             case ACTIVATE_BACK: activate_back(n[0], n[1], n[2], p[0], p[1], p[2]); break;
             case LOSS: loss(n[0], n[1], it->scale, p[0], p[1], p[2]); break;
-            case SWAP: swap(n[0], n[1], n[2], n[3], n[4], n[5], p[0], p[1]); break;
-            case TURN: turn(n[0], n[1], n[2], p[0], p[1]); break;
-            case WIDEN: widen(n[0], n[1], n[2], n[3], n[4], p[0], p[1]); break;
-            case WIDEN_ROUNDED: widen(n[0], n[1], n[2], n[3], n[4], p[0], rounded_at(p[1])); break;
-            case NARROW: narrow(n[0], n[1], n[2], n[3], n[4], p[0], p[1]); break;
+            case SWAP: swap(n[0], n[1], n[2], n[3], n[4], p[0], p[1]); break;
+            case TURN: turn(n[0], n[1], n[2], n[3], {n[4], n[5], n[6]}, {n[7], n[8], n[9]}, n[10], p[0], p[1]); break;
+            case WIDEN:
+                widen(n[0], n[1], n[2], n[3], n[4], reinterpret_cast<const char*>(p[0]), reinterpret_cast<char*>(p[1]));
+                break;
+            case NARROW: narrow(n[0], n[1], n[2], n[3], p[0], p[1]); break;
             case PAD: pad(n[0], n[1], n[2], p[0], p[1]); break;
             case REVERSE: reverse(n[0], n[1], n[2], p[0], p[1]); break;
             case CONVOLVE: convolve(n[0], n[1], n[2], n[3], n[4], n[5], p[0], p[1], p[2]); break;

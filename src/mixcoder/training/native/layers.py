@@ -15,7 +15,8 @@ returns the address of the input's gradients.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -46,6 +47,8 @@ _ACTIVATIONS: list[type[nn.Module]] = [
     nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.GELU,
 ]  # fmt: skip
 """In the order of `ACTIVATE_AS` in `kernels.cpp`."""
+_CACHE_LINE = 16
+"""Numbers."""
 _LARGEST_MATRICES = 2**21
 """Numbers of a convolution's matrices by rows, above which they are too many to be made at each step."""
 
@@ -274,12 +277,15 @@ def _across_in_lines(net: Network, conv: ConvAcrossPatches, x: int) -> tuple[int
     batch, breadth, (taps,) = net.batch, net.breadth, conv.kernel_size
     margin, length = taps // 2, batch * (breadth + taps - 1)
     sizes = [patches, patches, batch, breadth, taps]
-    z, padded = tape.buffer(patches * row), tape.buffer(patches * length)
+    z, padded = tape.buffer(patches * row), tape.zeros(("x", x), patches * length)
     tape.do("pad", [patches * batch, breadth, margin], [x, padded])
     tape.do("convolve", [*sizes, False], [weights.weight, padded, z])
 
     def back(dz: int, dx: int) -> None:
-        padded_dz, reversed_taps = tape.buffer(patches * length), tape.buffer(taps * patches**2)
+        padded_dz, reversed_taps = (
+            tape.zeros((patches, length, taps), patches * length),
+            tape.buffer(taps * patches**2),
+        )
         tape.do("pad", [patches * batch, breadth, margin], [dz, padded_dz])
         tape.do(
             "correlate",
@@ -295,19 +301,23 @@ def _across_in_lines(net: Network, conv: ConvAcrossPatches, x: int) -> tuple[int
 def _across_in_pictures(
     net: Network, conv: ConvAcrossPatches2d, x: int
 ) -> tuple[int, Callable[[int, int], None]]:
-    """Taps in two dimensions along each vector, seen as a picture of H x W."""
-    tape, patches, batch, (height, width) = net.tape, net.patches, net.batch, conv.size
+    """Taps in two dimensions along each vector, seen as a picture of height x width."""
+    tape, patches, batch, breadth, (height, width) = net.tape, net.patches, net.batch, net.breadth, conv.size
+    apart = [breadth, width, net.row]  # (P, B, H, W): how far on the next image, the next row, the next patch
+    field = [width * patches, batch * width * patches, patches]  # (H, B, W, P): the next image, row, column
 
-    def as_field(x: int) -> int:  # (P, B, H, W) → (H, B, P, W) → (H, B, W, P)
-        return tape.turned(tape.swapped(x, 1, patches, batch, height, width), height * batch, patches, width)
+    def as_field(x: int) -> int:
+        out = tape.buffer(net.rows * breadth)
+        tape.do("turn", [batch, height, patches, width, *apart, *field], [x, out])
+        return out
 
     z_field, back_from_field = _by_rows(net, conv, Field(height, width, patches), as_field(x))
-    swap = [1, height, batch, patches, width]  # (H, B, P, W) → (P, B, H, W)
-    z = tape.swapped(tape.turned(z_field, height * batch, width, patches), *swap)
+    z = tape.buffer(net.rows * breadth)
+    tape.do("turn", [batch, height, width, patches, *field, *apart], [z_field, z])
 
     def back(dz: int, dx: int) -> None:
-        dx_field = tape.turned(back_from_field(as_field(dz)), height * batch, width, patches)
-        tape.do("swap", [*swap, True], [dx_field, dx])
+        dx_field = back_from_field(as_field(dz))
+        tape.do("turn", [batch, height, width, patches, *field, *apart, True], [dx_field, dx])
 
     return z, back
 
@@ -337,35 +347,103 @@ class Field(NamedTuple):
 def _by_rows(net: Network, conv: _Conv, field: Field, x: int) -> tuple[int, Back]:
     """A convolution in a field, without its bias: a product for each shift by rows of places."""
     tape, weights, batch = net.tape, net.weights(conv), net.batch
-    kernel_height, kernel_width = (*conv.kernel_size, 1)[:2]
-    reach = min(kernel_height // 2, field.height - 1)
-    side, numbers = field.width * field.channels, field.height * batch * field.width * field.channels
-    if (2 * reach + 1) * side**2 > _LARGEST_MATRICES:
-        raise UnsupportedError("convolutions whose matrices are mostly zeros")
-    matrices = tape.wide(field.channels, field.width, (kernel_height, kernel_width), reach, weights.weight)
+    taps = _Taps(tape, weights, field, *(*conv.kernel_size, 1)[:2])
+    side, numbers, each = taps.side, field.height * batch * taps.side, tape.operand_bytes
+    shifts = sorted(range(-taps.reach, taps.reach + 1), key=abs)  # the shift by none meets all: it is first
+    met = {dy: (field.height - abs(dy)) * batch for dy in shifts}
+    skip = {dy: batch * side * max(dy, 0) for dy in shifts}  # numbers of x that meet nothing
+    skip_out = {dy: batch * side * max(-dy, 0) for dy in shifts}
     inputs, z = tape.operand(x, numbers), tape.buffer(numbers)
-    shifts = sorted(range(-reach, reach + 1), key=abs)  # the shift by none meets all: it is first
-    skip = {it: batch * side * max(it, 0) for it in shifts}  # numbers of x that meet nothing
-    skip_out = {it: batch * side * max(-it, 0) for it in shifts}
-    matrix = {it: side**2 * (it + reach) for it in shifts}
-    met = {it: (field.height - abs(it)) * batch for it in shifts}
-    each = tape.operand_bytes
-    for it in shifts:
-        sizes, out = (met[it], side, side), z + NUMBER * skip_out[it]
-        tape.product(
-            inputs + each * skip[it], matrices + each * matrix[it], out, sizes, transposed="b", added=it != 0
-        )
+    for dy in shifts:
+        a, out = inputs + each * skip[dy], z + NUMBER * skip_out[dy]
+        tape.product(a, taps.matrix(dy), out, (met[dy], side, side), transposed="b", added=dy != 0)
 
     def back(dz: int) -> int:
         gradients, dx = tape.operand(dz, numbers), tape.buffer(numbers)
-        matrix_gradients = tape.scratch((2 * reach + 1) * side**2)
-        for it in shifts:
-            gradient, out = gradients + each * skip_out[it], matrix_gradients + NUMBER * matrix[it]
-            tape.product(gradient, inputs + each * skip[it], out, (side, side, met[it]), transposed="a")
-            sizes, out = (met[it], side, side), dx + NUMBER * skip[it]
-            tape.product(gradient, matrices + each * matrix[it], out, sizes, added=it != 0)
-        shape = [field.channels, field.width, kernel_height, kernel_width, reach]
-        tape.do("narrow", shape, [matrix_gradients, weights.weight_gradient])
+        for dy in shifts:
+            a, gradient, out = (
+                inputs + each * skip[dy],
+                gradients + each * skip_out[dy],
+                dx + NUMBER * skip[dy],
+            )
+            with taps.matrix_gradient(dy) as of_matrix:
+                tape.product(gradient, a, of_matrix, (side, side, met[dy]), transposed="a")
+            tape.product(gradient, taps.matrix(dy), out, (met[dy], side, side), added=dy != 0)
+        taps.write_gradients()
         return dx
 
     return z, back
+
+
+class _Taps:
+    """The taps of a convolution that reach its field, as matrices that lead from a row of places to another.
+
+        weights (out, in, height, width) ─▶ taps (count, out, in) ─▶ matrix of a dy (width·out, width·in)
+
+    Args:
+        tape: where the operations are written.
+        weights: of the convolution.
+        field: that it goes over.
+        height: of the kernel.
+        width: another.
+
+    Attributes:
+        reach: the largest dy.
+        side: of a matrix.
+
+    Raises:
+        UnsupportedError: the matrices would be mostly zeros.
+    """
+
+    def __init__(self, tape: Tape, weights: Weights, field: Field, height: int, width: int) -> None:
+        self.reach, reach_x = min(height // 2, field.height - 1), min(width // 2, field.width - 1)
+        self.side = field.width * field.channels
+        if (2 * self.reach + 1) * self.side**2 > _LARGEST_MATRICES:
+            raise UnsupportedError("convolutions whose matrices are mostly zeros")
+        self._tape, self._weights, self._width = tape, weights, width
+        self._first = height * width // 2 - self.reach * width - reach_x
+        pairs = field.channels**2
+        count = 2 * (self.reach * width + reach_x) + 1  # with some between that do not reach
+        self._stride = pairs + _CACHE_LINE  # powers of two apart, they would push each other out of the cache
+        self._turn = [1, 1, pairs, count, 0, 0, height * width, 0, 0, self._stride]
+        self._turn_back = [1, 1, count, pairs, 0, 0, self._stride, 0, 0, height * width]
+        self._shape = [field.channels, field.width, reach_x, self._stride]
+        turned = tape.buffer(count * self._stride)
+        tape.do("turn", self._turn, [weights.weight + NUMBER * self._first, turned])
+        self._taps = tape.operand(turned, count * self._stride)
+        name = ("gradients", *self._turn)
+        self._gradients = tape.zeros(name, count * self._stride)
+
+    def matrix(self, dy: int) -> int:
+        """The address of the matrix of a shift, as an operand, till the next is asked for."""
+        each = self._tape.operand_bytes
+        taps = self._taps + each * self._row(dy)
+        if self._is_one_column:
+            return taps
+        matrix = self._tape.zeros((*self._shape, each), self.side**2, each)
+        self._tape.do("widen", [*self._shape, each], [taps, matrix])
+        return matrix
+
+    @contextmanager
+    def matrix_gradient(self, dy: int) -> Iterator[int]:
+        """The address where the gradients of a shift's matrix are to be put."""
+        taps = self._gradients + NUMBER * self._row(dy)
+        if self._is_one_column:
+            yield taps
+            return
+        matrix = self._tape.buffer(self.side**2)
+        yield matrix
+        self._tape.do("narrow", self._shape, [matrix, taps])
+
+    def write_gradients(self) -> None:
+        """Makes the gradients of the taps those of the weights."""
+        weights = self._weights.weight_gradient + NUMBER * self._first
+        self._tape.do("turn", self._turn_back, [self._gradients, weights])
+
+    @property
+    def _is_one_column(self) -> bool:
+        return self._shape[1] == 1
+
+    def _row(self, dy: int) -> int:
+        """How many numbers stand before the taps of a shift."""
+        return self._stride * (dy + self.reach) * self._width

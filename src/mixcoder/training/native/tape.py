@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mixcoder.training.native.memory import Buffers
+
+_NUMBERS, _ADDRESSES = 12, 5
 OPERATION = np.dtype(
-    [("code", "i4"), ("n", "i4", 9), ("scale", "f4"), ("unused", "i4"), ("p", "u8", 5)], align=True
+    [("code", "i4"), ("n", "i4", _NUMBERS), ("scale", "f4"), ("p", "u8", _ADDRESSES)], align=True
 )
 """As `Operation` there."""
 CODES = [
-    "input", "product", "product_rounded", "round", "activate", "activate_back", "loss", "swap", "turn",
-    "widen", "widen_rounded", "narrow", "pad", "reverse", "convolve", "correlate",
+    "input", "product", "product_rounded", "round", "activate", "activate_back", "loss", "swap",
+    "turn", "widen", "narrow", "pad", "reverse", "convolve", "correlate",
 ]  # fmt: skip
 """In the order of `Code` there; what each does with its numbers and addresses is said there too."""
 NUMBER = 4
@@ -36,23 +39,26 @@ class Tape:
     def __init__(self, precision: torch.dtype) -> None:
         self.operand_bytes = precision.itemsize
         self._is_rounding = precision != torch.float32
-        self._scratch: dict[int, int] = {}
-        self._operations: list[tuple[int, list[int], float, int, list[int]]] = []
+        self._operations: list[tuple[int, list[int], float, list[int]]] = []
+        self._buffers = Buffers()
+        self._zeros: dict[Hashable, int] = {}
         self._memory: list[Tensor] = []
 
     def operations(self) -> np.ndarray:
         """All that was written, as an array of `OPERATION`."""
-        return np.array(self._operations, dtype=OPERATION)
+        operations = np.array(self._operations, dtype=OPERATION)
+        self.keep(self._buffers.place(operations["p"]))
+        return operations
 
-    def buffer(self, numbers: int) -> int:
-        """The address of so many zeros, which live as long as this."""
-        return self.keep(torch.zeros(numbers + _ROOM))
+    def buffer(self, numbers: int, number_bytes: int = NUMBER) -> int:
+        """The address of so many numbers, till the last operation that names it."""
+        return self._buffers.new((numbers + _ROOM) * number_bytes)
 
-    def scratch(self, numbers: int) -> int:
-        """The address of so many numbers, which last till the next call with as many."""
-        if numbers not in self._scratch:
-            self._scratch[numbers] = self.buffer(numbers)
-        return self._scratch[numbers]
+    def zeros(self, name: Hashable, numbers: int, number_bytes: int = NUMBER) -> int:
+        """The address of so many zeros, of all operations that ask for it by this name."""
+        if name not in self._zeros:
+            self._zeros[name] = self.keep(torch.zeros((numbers + _ROOM) * number_bytes, dtype=torch.uint8))
+        return self._zeros[name]
 
     def keep(self, tensor: Tensor) -> int:
         """The address of a tensor, which now lives as long as this."""
@@ -61,44 +67,22 @@ class Tape:
 
     def do(self, name: str, numbers: Sequence[int], addresses: Sequence[int], scale: float = 0.0) -> None:
         """Writes an operation by its name."""
-        filled = [*map(int, numbers), *[0] * (9 - len(numbers))]
-        places = [*addresses, *[0] * (5 - len(addresses))]
-        self._operations.append((CODES.index(name), filled, scale, 0, places))
+        filled = [*map(int, numbers), *[0] * (_NUMBERS - len(numbers))]
+        places = [*addresses, *[0] * (_ADDRESSES - len(addresses))]
+        self._operations.append((CODES.index(name), filled, scale, places))
 
     def operand(self, x: int, numbers: int) -> int:
         """The address of the numbers at x as products take them, which may be x."""
         if not self._is_rounding:
             return x
-        out = self.buffer(-(-numbers * self.operand_bytes // NUMBER))
+        out = self.buffer(numbers, self.operand_bytes)
         self.do("round", [numbers], [x, out])
-        return out
-
-    def wide(self, channels: int, width: int, kernel: tuple[int, int], reach: int, weight: int) -> int:
-        """The address of the matrices of a convolution by rows, as products take them.
-
-        Args:
-            channels: as many before it as after.
-            width: places of a row.
-            kernel: height and width.
-            reach: rows up and down that are met.
-            weight: address of (channels, channels, height, width).
-        """
-        numbers = (2 * reach + 1) * (width * channels) ** 2
-        out = self.buffer(-(-numbers * self.operand_bytes // NUMBER))
-        name = "widen_rounded" if self._is_rounding else "widen"
-        self.do(name, [channels, width, *kernel, reach], [weight, out])
         return out
 
     def swapped(self, x: int, blocks: int, outer: int, middle: int, inner: int, columns: int) -> int:
         """The address of x (blocks, outer, middle, inner, columns), its outer and inner places swapped."""
         out = self.buffer(blocks * outer * middle * inner * columns)
-        self.do("swap", [blocks, outer, middle, inner, columns, False], [x, out])
-        return out
-
-    def turned(self, x: int, blocks: int, rows: int, columns: int) -> int:
-        """The address of x (blocks, rows, columns) as (blocks, columns, rows)."""
-        out = self.buffer(blocks * rows * columns)
-        self.do("turn", [blocks, rows, columns], [x, out])
+        self.do("swap", [blocks, outer, middle, inner, columns], [x, out])
         return out
 
     def product(
