@@ -137,9 +137,7 @@ def native_gradients(
         CompileError: the model has a layer without such operations, or they cannot be compiled here.
     """
     with _as_compile_error(), one_thread():
-        size = len(images) // parts
-        steps = [NativeStep(model, parameters, loss, precision, size) for _ in range(parts)]
-        gradients_of = _side_by_side(steps)
+        gradients_of = NativeStep(model, parameters, loss, precision, len(images), parts)
         whole = eager_gradients(model, parameters, loss, torch.float32)(images)
         if not _are_close(gradients_of(images), whole, precision):
             raise CompileError("the operations compute something else")

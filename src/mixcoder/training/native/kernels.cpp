@@ -7,6 +7,9 @@
 // them is done here in one pass each. What an operation says that it writes, it writes anew, not added to what was
 // there.
 
+#include <sched.h>
+
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 
@@ -309,6 +312,18 @@ void swap(int blocks, int outer, int middle, int inner, int columns, const float
                     std::memcpy(out + (((int64_t)i * middle + m) * outer + o) * columns, x, columns * sizeof(float));
 }
 
+// x ─▶ added to what is at out.
+void add(int count, const float* x, float* out) {
+    for (int i = 0; i < count; ++i) out[i] += x[i];
+}
+
+// Returns when as many threads as there are parties have called it with this counter, each as often as the others.
+void meet(int parties, std::atomic<int64_t>* calls) {
+    const int64_t all = (calls->fetch_add(1) / parties + 1) * parties;
+    for (int i = 0; calls->load() < all; ++i)
+        if (i > 1000) sched_yield();  // there may be fewer processors than threads
+}
+
 // Where blocks of a matrix lie: (blocks, more blocks, rows, columns), the columns side by side.
 struct Strides {
     int64_t block, next_block, row;
@@ -552,7 +567,7 @@ void convolve(int outputs, int channels, int batch, int columns, int taps, bool 
 
 enum Code {  // tape.py knows the order
     INPUT, PRODUCT, PRODUCT_ROUNDED, ROUND, ACTIVATE, ACTIVATE_BACK, LOSS, SWAP, TURN, WIDEN, NARROW, PAD, REVERSE, CONVOLVE,
-    CORRELATE,
+    CORRELATE, ADD, MEET,
 };
 
 constexpr decltype(&activate<Identity>) ACTIVATE_AS[] = {  // layers.py knows the order
@@ -599,6 +614,8 @@ extern "C" void mixcoder_run(const Operation* operations, int count, const uint8
             case PAD: pad(n[0], n[1], n[2], p[0], p[1]); break;
             case REVERSE: reverse(n[0], n[1], n[2], p[0], p[1]); break;
             case CONVOLVE: convolve(n[0], n[1], n[2], n[3], n[4], n[5], p[0], p[1], p[2]); break;
+            case ADD: add(n[0], p[0], p[1]); break;
+            case MEET: meet(n[0], reinterpret_cast<std::atomic<int64_t>*>(p[0])); break;
             case CORRELATE: correlate(n[0], n[1], n[2], n[3], n[4], p[0], p[1], p[2]); break;
         }
     }

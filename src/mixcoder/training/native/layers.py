@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -36,7 +36,7 @@ from mixcoder.models.patch_convolutions import (
     ConvOverPatches,
     ConvOverPatches2d,
 )
-from mixcoder.training.native.tape import NUMBER, Tape
+from mixcoder.training.native.tape import CACHE_LINE, NUMBER, Tape
 
 Back = Callable[[int], int]
 _ConvAcross = ConvAcrossPatches | ConvAcrossPatches2d
@@ -47,8 +47,8 @@ _ACTIVATIONS: list[type[nn.Module]] = [
     nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.GELU,
 ]  # fmt: skip
 """In the order of `ACTIVATE_AS` in `kernels.cpp`."""
-_CACHE_LINE = 16
-"""Numbers."""
+_LARGE = 2**16
+"""Numbers of a weight, from which threads better share its gradients than add them up."""
 _LARGEST_MATRICES = 2**21
 """Numbers of a convolution's matrices by rows, above which they are too many to be made at each step."""
 
@@ -57,13 +57,44 @@ class UnsupportedError(Exception):
     """There is no operation for a part of a model."""
 
 
+class Vectors(NamedTuple):
+    """Addresses of vectors in which every parameter has the same place.
+
+    Attributes:
+        values: of the parameters.
+        operands: the same as products take them; just those of Linear weights are there.
+        gradients: of the parameters.
+    """
+
+    values: int
+    operands: int
+    gradients: int
+
+    def gradient_of(self, value: int) -> int:
+        """The address of the gradient of a value's address."""
+        return self.gradients + value - self.values
+
+
 class Weights(NamedTuple):
-    """Addresses of a layer's parameters and of their gradients."""
+    """Addresses of a layer's parameters, of the weight as an operand, and of the gradients."""
 
     weight: int
     bias: int
+    operand: int
     weight_gradient: int
     bias_gradient: int
+
+
+class WeightProduct(NamedTuple):
+    """Gradients of weights (out, in) for vectors (rows, in): of_outputs (rows, out) transposed · inputs.
+
+    All but `sizes` = (out, in, rows) are addresses.
+    """
+
+    of_outputs: int
+    inputs: int
+    weight: int
+    sizes: tuple[int, int, int]
 
 
 @dataclass
@@ -76,7 +107,9 @@ class Network:
         patches: P.
         breadth: C, of what the next layer takes.
         images: address of the network's input.
-        to_gradients: bytes from a parameter to its gradient.
+        vectors: of the parameters.
+        may_share: whether threads beside this one compute other parts of the batch.
+        large_products: left for the end, when those threads share them.
     """
 
     tape: Tape
@@ -84,7 +117,9 @@ class Network:
     patches: int
     breadth: int
     images: int
-    to_gradients: int
+    vectors: Vectors
+    may_share: bool
+    large_products: list[WeightProduct] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -101,7 +136,19 @@ class Network:
         if module.bias is None:
             raise UnsupportedError("a layer without a bias")
         weight, bias = module.weight.data_ptr(), module.bias.data_ptr()
-        return Weights(weight, bias, weight + self.to_gradients, bias + self.to_gradients)
+        place = (weight - self.vectors.values) // NUMBER
+        operand = self.vectors.operands + self.tape.operand_bytes * place
+        gradients = map(self.vectors.gradient_of, (weight, bias))
+        return Weights(weight, bias, operand, *gradients)
+
+    def write_weight_gradients(self, product: WeightProduct) -> None:
+        """Writes what computes them now, or leaves that for the end."""
+        of_outputs, inputs, weight, sizes = product
+        if self.may_share and sizes[0] * sizes[1] >= _LARGE:
+            self.large_products.append(product)
+        else:
+            gradient = self.vectors.gradient_of(weight)
+            self.tape.product(of_outputs, inputs, gradient, sizes, transposed="a")
 
 
 def write_layer(net: Network, layer: nn.Module, x: int) -> tuple[int, Back]:
@@ -200,18 +247,17 @@ def _dense(
     """act(linear(x)) for x (rows, in_features), plus x where it is residual."""
     tape, weights = net.tape, net.weights(linear)
     before, after = linear.in_features, linear.out_features
-    inputs, matrix = tape.operand(x, rows * before), tape.operand(weights.weight, after * before)
-    z = tape.buffer(rows * after)
-    tape.product(inputs, matrix, z, (rows, after, before), transposed="b")
+    inputs, z = tape.operand(x, rows * before), tape.buffer(rows * after)
+    tape.product(inputs, weights.operand, z, (rows, after, before), transposed="b")
     out, back_to_z = _activation(tape, act, z, (rows, after), weights, x if is_residual else 0)
 
     def back(gradient: int) -> int:
         dz = tape.operand(back_to_z(gradient), rows * after)
-        tape.product(dz, inputs, weights.weight_gradient, (after, before, rows), transposed="a")
+        net.write_weight_gradients(WeightProduct(dz, inputs, weights.weight, (after, before, rows)))
         if x == net.images:  # nobody asks for their gradients
             return 0
         dx = gradient if is_residual else tape.buffer(rows * before)
-        tape.product(dz, matrix, dx, (rows, before, after), added=is_residual)
+        tape.product(dz, weights.operand, dx, (rows, before, after), added=is_residual)
         return dx
 
     return out, back
@@ -404,7 +450,7 @@ class _Taps:
         self._first = height * width // 2 - self.reach * width - reach_x
         pairs = field.channels**2
         count = 2 * (self.reach * width + reach_x) + 1  # with some between that do not reach
-        self._stride = pairs + _CACHE_LINE  # powers of two apart, they would push each other out of the cache
+        self._stride = pairs + CACHE_LINE  # powers of two apart, they would push each other out of the cache
         self._turn = [1, 1, pairs, count, 0, 0, height * width, 0, 0, self._stride]
         self._turn_back = [1, 1, count, pairs, 0, 0, self._stride, 0, 0, height * width]
         self._shape = [field.channels, field.width, reach_x, self._stride]
