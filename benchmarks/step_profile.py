@@ -42,19 +42,22 @@ KINDS: dict[str, tuple[str, ...]] = {
     "passes": ("graph_",),
 }
 """Parts of the names by which the profiler knows what belongs to a kind."""
-NATIVE_KINDS = {"product": "products", "convolve": "convolutions", "correlate": "convolutions"}
+NATIVE_KINDS = {
+    **dict.fromkeys(("product", "product_rounded"), "products"),
+    **dict.fromkeys(("convolve", "correlate"), "convolutions"),
+}
 """Of the operations that are more than a pass."""
 
 
-def native_step(model: str) -> NativeStep | None:
-    """The step by operations of our own, for a model whose layers have them."""
+def native_step(model: str) -> tuple[NativeStep, str] | None:
+    """The step by operations of our own, for a model whose layers have them, and its precision."""
     network = create_network(model).train()
     chosen = choose_execution(network, Recipe(inputs=1, batch_size=BATCH), 1, torch.device("cpu"))
     try:
-        step = NativeStep(network, FlatParameters(network), "mse", BATCH)
+        step = NativeStep(network, FlatParameters(network), "mse", chosen.precision, BATCH)
     except UnsupportedError:
         return None
-    return step if chosen.precision == torch.float32 else None
+    return step, str(chosen.precision).removeprefix("torch.")
 
 
 def native_shares(step: NativeStep, images: Tensor, steps: int) -> dict[str, float]:
@@ -124,8 +127,9 @@ def main() -> None:
     images = batch()
     for model in options.models.split(","):
         if native := native_step(model):
-            way, whole = "native, float32", seconds(partial(native, images), options.steps)
-            found = native_shares(native, images, options.steps)
+            step, precision = native
+            way, whole = f"native, {precision}", seconds(partial(step, images), options.steps)
+            found = native_shares(step, images, options.steps)
         else:
             noted, plain, precision = noted_gradients(model)
             way, whole = f"compiled, {precision}", seconds(partial(plain, images), options.steps)

@@ -194,12 +194,12 @@ def test_parts_are_equal_and_not_too_small(
 
 
 @compiling
-@pytest.mark.parametrize(("name", "is_native"), [("cnnf", True), ("cnn2df", False)])
+@pytest.mark.parametrize(("norm", "is_native"), [("none", True), ("rms", False)])
 def test_runs_repeat_and_go_on_to_the_bit(
-    cache: Path, tmp_path: Path, tiny_data: ImageData, name: str, is_native: bool
+    cache: Path, tmp_path: Path, tiny_data: ImageData, norm: str, is_native: bool
 ) -> None:
     def trainer() -> Trainer:
-        model = mixer(mixer=name, kernel_size=3)
+        model = mixer(mixer="cnn2df", kernel_size=3, norm=norm)
         return Trainer(model, tiny_data, Recipe(steps=40, batch_size=8, compile="on", validations=2))
 
     whole = trainer()
@@ -256,7 +256,7 @@ def test_bfloat16_products_are_close() -> None:
 
 
 def test_the_choice_follows_cost_and_recipe() -> None:
-    model = mixer(mixer="cnn2df", kernel_size=3)
+    model = mixer(norm="rms")
 
     def chosen(inputs: int, **settings: Any) -> Execution:
         return choose_execution(model, Recipe(steps=1, **settings), inputs, CPU)
@@ -283,7 +283,9 @@ def test_our_own_operations_pay_sooner() -> None:
     assert chosen(pays_from) == Execution(is_compiled=False, precision=torch.float32, is_native=True)
     assert chosen(1, compile="on") == NATIVE
     assert not chosen(pays_from, compile="off").is_native
-    assert not chosen(pays_from, precision="bfloat16").is_native
+    assert chosen(pays_from, precision="bfloat16").is_native
+    large = mixer(hidden_channels=[4_000, 4_000])
+    assert not choose_execution(large, Recipe(steps=1, compile="on"), 1, CPU).is_native
 
 
 def test_where_our_own_operations_cannot_be_compiled_steps_are_eager(

@@ -32,6 +32,8 @@ _COMPILE_PAYS_FROM = 4e11
 """Multiply-adds of a whole training run, from which compiling saves more time than it takes."""
 _NATIVE_PAYS_FROM = 2e10
 """The same for our own operations, which a machine compiles but once."""
+_NATIVE_PAYS_BELOW = 3e7
+"""Multiply-adds of an image, above which a compiled graph is faster, whose operations use all threads."""
 _BFLOAT16_PAYS_FROM = 2e6
 """Multiply-adds of an image, below which converting numbers takes more time than it saves."""
 _SPLIT_PAYS_BELOW = 4e6
@@ -82,8 +84,8 @@ def choose_execution(model: Autoencoder, recipe: Recipe, inputs: int, device: to
     is_asked = recipe.compile == "on"
     is_compiled = is_asked or madds * inputs >= _COMPILE_PAYS_FROM
     leaves_no_thread = _parts(recipe.batch_size) > 1 or torch.get_num_threads() == 1
-    may_be_native = device.type == "cpu" and leaves_no_thread and has_operations(model)
-    is_native = may_be_native and (is_asked or madds * inputs >= _NATIVE_PAYS_FROM)
+    is_small = device.type == "cpu" and leaves_no_thread and madds < _NATIVE_PAYS_BELOW
+    is_native = is_small and (is_asked or madds * inputs >= _NATIVE_PAYS_FROM) and has_operations(model)
     if recipe.compile == "off" or not (is_compiled or is_native):
         return Execution(is_compiled=False, precision=precision)
     parts = _parts(recipe.batch_size) if is_native else _parts_of_graphs(model, recipe.batch_size, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.models.activations import ACTIVATIONS
 from mixcoder.training.flat_parameters import FlatParameters
+from mixcoder.training.gradients import eager_gradients
 from mixcoder.training.losses import LOSSES
 from mixcoder.training.native.layers import UnsupportedError
 from mixcoder.training.native.step import NativeStep, has_operations
@@ -27,7 +29,9 @@ def mixer(**arguments: Any) -> Autoencoder:
     return create_model("mixer", **{"image_shape": (3, 12, 8), **given})
 
 
-def assert_exact(model: Autoencoder, loss: str = "mse", batch_size: int = 7, rounding: float = 1e-5) -> None:
+def assert_exact(
+    model: Autoencoder, loss: str = "mse", batch_size: int = 7, rounding: float = 1e-5, parts: int = 1
+) -> None:
     """Loss and all gradients are those in double precision but for rounding, told in the largest of them."""
     images = torch.randint(0, 256, (batch_size, *model.image_shape), dtype=torch.uint8)
     exact = copy.deepcopy(model).double()
@@ -36,7 +40,7 @@ def assert_exact(model: Autoencoder, loss: str = "mse", batch_size: int = 7, rou
     expected = torch.autograd.grad(value, list(exact.parameters()))
     assert has_operations(model)
     flat = FlatParameters(model)
-    step = NativeStep(model, flat, loss, batch_size)
+    step = NativeStep(model, flat, loss, torch.float32, batch_size, parts)
     step(images.flip(0))  # what one call leaves behind must not show in the next
     gradients, total = step(images)
     torch.testing.assert_close(total.double(), value.detach(), rtol=2e-6, atol=1e-8)
@@ -48,7 +52,10 @@ def assert_exact(model: Autoencoder, loss: str = "mse", batch_size: int = 7, rou
 @pytest.mark.parametrize("loss", list(LOSSES))
 @pytest.mark.parametrize(
     ("name", "kernel_size"),
-    [("cnn", 1), ("cnn", 3), ("cnn", 13), ("cnnf", 1), ("cnnf", 7), ("cnn2d", 1), ("cnn2df", 1)],
+    [
+        *[("cnn", 1), ("cnn", 3), ("cnn", 13), ("cnnf", 1), ("cnnf", 7)],
+        *[("cnn2d", 1), ("cnn2d", 3), ("cnn2d", 13), ("cnn2df", 1), ("cnn2df", 3), ("cnn2df", 9), ("mlp", 1)],
+    ],
 )
 def test_every_mixing_layer(name: str, kernel_size: int, loss: str) -> None:
     torch.manual_seed(0)
@@ -82,18 +89,22 @@ def test_any_sizes(data: st.DataObject) -> None:
         return data.draw(st.integers(low, high))
 
     rows, columns, patch_size, layers = draw(1, 4), draw(1, 5), draw(1, 4), draw(1, 3)
+    mixer_name = data.draw(st.sampled_from(["cnn", "cnnf", "cnn2d", "cnn2df", "mlp"]))
     torch.manual_seed(0)
     model = create_model(
         "mixer",
         image_shape=(draw(1, 3), rows * patch_size, columns * patch_size),
         patch_size=patch_size,
-        hidden_channels=[draw(1, 70) for _ in range(layers)],
+        hidden_channels=[
+            draw(1, 9) ** 2 if mixer_name.startswith("cnn2d") else draw(1, 70) for _ in range(layers)
+        ],
         latent_dim=draw(1, 20),
         mixer_at=sorted(data.draw(st.sets(st.integers(1, layers)))),
-        mixer=data.draw(st.sampled_from(["cnn", "cnnf"])),
+        mixer=mixer_name,
         kernel_size=data.draw(st.sampled_from([1, 3, 5])),
     )
-    assert_exact(model, batch_size=draw(1, 9), rounding=1e-3)  # of few numbers that cancel out
+    parts = draw(1, 3)
+    assert_exact(model, batch_size=parts * draw(1, 4), rounding=1e-3, parts=parts)  # few numbers cancel out
 
 
 def test_a_residual_layer_without_activation_is_last() -> None:
@@ -107,6 +118,59 @@ def test_the_article_s_model() -> None:
     torch.manual_seed(0)
     article = {"patch_size": 7, "hidden_channels": [64, 64, 64, 16], "latent_dim": 16, "mixer_at": [2, 3, 4]}
     assert_exact(create_model("mixer", image_shape=(1, 28, 28), mixer="cnn", **article), batch_size=32)
+
+
+@pytest.mark.parametrize("mixer_name", ["cnn", "cnnf", "cnn2df", "mlp"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_products_in_bfloat16(mixer_name: str, parts: int) -> None:
+    """They err by as much as torch's own, and by no more than some times their rounding."""
+    torch.manual_seed(0)
+    model = mixer(mixer=mixer_name, kernel_size=3, hidden_channels=[64, 64, 64])
+    flat = FlatParameters(model)
+    images = torch.randint(0, 256, (16, *model.image_shape), dtype=torch.uint8)
+    exact, exact_loss = eager_gradients(model, flat, "mse", torch.float32)(images)
+    rounded, _ = eager_gradients(model, flat, "mse", torch.bfloat16)(images)
+    gradients, loss = NativeStep(model, flat, "mse", torch.bfloat16, len(images), parts)(images)
+    assert 0 < (gradients - exact).norm() < 2 * (rounded - exact).norm()
+    torch.testing.assert_close(loss, exact_loss, rtol=1e-3, atol=0)
+
+
+def test_large_weights_are_shared_by_threads() -> None:
+    """A thread's share begins within a row of a weight; rounding is shared too, and each step's anew."""
+    torch.manual_seed(0)
+    model = mixer(mixer="mlp", hidden_channels=[9, 50, 50], mixer_at=[2, 3])
+    assert max(parameter.numel() for parameter in model.parameters()) > 2**16
+    assert_exact(model, batch_size=6, parts=3)
+    flat = FlatParameters(model)
+    images = torch.randint(0, 256, (6, *model.image_shape), dtype=torch.uint8)
+    together = NativeStep(model, flat, "mse", torch.bfloat16, 6, parts=3)
+    alone = NativeStep(model, flat, "mse", torch.bfloat16, 6)
+    for _ in range(3):
+        expected, expected_loss = alone(images)
+        gradients, loss = together(images)
+        assert (gradients - expected).norm() < 1e-5 * expected.norm()
+        torch.testing.assert_close(loss, expected_loss)
+        with torch.no_grad():
+            flat.vector.mul_(1.5)
+
+
+def test_a_part_that_never_starts_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may come when the other threads have begun."""
+    model = mixer()
+    step = NativeStep(model, FlatParameters(model), "mse", torch.float32, 4, parts=2)
+    images = torch.zeros(4, *model.image_shape, dtype=torch.uint8)
+    run_list, ended = NativeStep._run_list, threading.Event()
+
+    def interrupted(self: NativeStep, operations: Any, part: Tensor) -> None:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        run_list(self, operations, part)
+        ended.set()
+
+    monkeypatch.setattr(NativeStep, "_run_list", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        step(images)
+    assert ended.wait(60)
 
 
 class Doubled(nn.Identity):
@@ -134,8 +198,7 @@ def other_models() -> dict[str, Autoencoder]:
         "unbiased": unbiased,
         "parametrized": normed,
         "norm": mixer(norm="rms"),
-        "mlp": mixer(mixer="mlp"),
-        "cnn2d": mixer(mixer="cnn2d", kernel_size=3),
+        "wide field": mixer(mixer="cnn2d", kernel_size=3, patch_size=1, hidden_channels=[81], mixer_at=[1]),
         "script": create_model("script", image_shape=(3, 8, 8), script="ch=8|down2|ch=2", kernel_size=3),
     }
 
@@ -145,7 +208,7 @@ def test_the_rest_is_refused(name: str) -> None:
     model = other_models()[name]
     assert not has_operations(model)
     with pytest.raises(UnsupportedError):
-        NativeStep(model, FlatParameters(model), "mse", 4)
+        NativeStep(model, FlatParameters(model), "mse", torch.float32, 4)
 
 
 def test_saturated_activations_take_no_longer() -> None:
@@ -159,7 +222,7 @@ def test_saturated_activations_take_no_longer() -> None:
             for name, parameter in model.named_parameters():
                 if name.endswith("bias"):
                     parameter.fill_(bias)
-        step = NativeStep(model, flat, "mse", 64)
+        step = NativeStep(model, flat, "mse", torch.float32, 64)
         images = torch.zeros(64, *model.image_shape, dtype=torch.uint8)
         times = []
         for _ in range(20):
