@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.recipe import Recipe
@@ -63,15 +63,21 @@ class VectorAdamW(torch.optim.AdamW):
         super().__init__([vector], learning_rate, fused=True, **decay)
         self.vector = vector
 
-    @torch.no_grad()
-    def step(self, closure: object = None) -> None:  # type: ignore[override]
-        """Updates the vector by its gradient."""
-        settings, state, gradient = self.param_groups[0], self.state[self.vector], self.vector.grad
-        assert gradient is not None
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """The means (N,) of gradients and of their squares so far, which every step updates in place."""
+        state = self.state[self.vector]
         if not state:
             state["step"] = torch.zeros((), device=self.vector.device)
             state["exp_avg"] = torch.zeros_like(self.vector)
             state["exp_avg_sq"] = torch.zeros_like(self.vector)
+        return state["exp_avg"], state["exp_avg_sq"]
+
+    @torch.no_grad()
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        """Updates the vector by its gradient."""
+        means, squares = self.moments()
+        settings, state, gradient = self.param_groups[0], self.state[self.vector], self.vector.grad
+        assert gradient is not None
         state["step"] += 1
         vector = self.vector.detach()
 
@@ -79,8 +85,8 @@ class VectorAdamW(torch.optim.AdamW):
             torch._fused_adamw_(
                 [vector[part]],
                 [gradient[part]],
-                [state["exp_avg"][part]],
-                [state["exp_avg_sq"][part]],
+                [means[part]],
+                [squares[part]],
                 [],
                 [state["step"]],
                 lr=settings["lr"],
@@ -93,3 +99,12 @@ class VectorAdamW(torch.optim.AdamW):
             )
 
         over_parts(len(gradient), update)
+
+    def rates_of_next_step(self) -> tuple[float, ...]:
+        """Counts a step that is done elsewhere; its numbers, in the order of `Rates` in `kernels.cpp`."""
+        settings, count = self.param_groups[0], self.state[self.vector]["step"]
+        count += 1
+        first, second = settings["betas"]
+        corrections = [1 - beta ** count.item() for beta in (first, second)]
+        decay, step = 1 - settings["lr"] * settings["weight_decay"], settings["lr"] / corrections[0]
+        return decay, 1 - first, 1 - second, step, corrections[1] ** -0.5, settings["eps"]

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.gradients import Gradients
+from mixcoder.training.native.step import NativeStep
+from mixcoder.training.optimizers import VectorAdamW
 
 TrainingStep = Callable[[Tensor], Tensor]
 """Takes images (B, C, H, W) uint8, updates the model, returns the loss () before the update."""
@@ -21,6 +23,8 @@ def create_step(
     gradients_of: Gradients, parameters: FlatParameters, optimizers: Sequence[torch.optim.Optimizer]
 ) -> TrainingStep:
     """The training step that gives `parameters` the gradients of a batch and lets the optimizers use them."""
+    if isinstance(gradients_of, NativeStep) and isinstance(optimizers[0], VectorAdamW):
+        return gradients_of.with_optimizer(optimizers[0])
     trained = [it for optimizer in optimizers for group in optimizer.param_groups for it in group["params"]]
     is_whole = all(it is parameters.vector for it in trained)
 

@@ -312,16 +312,37 @@ void swap(int blocks, int outer, int middle, int inner, int columns, const float
                     std::memcpy(out + (((int64_t)i * middle + m) * outer + o) * columns, x, columns * sizeof(float));
 }
 
+// What changes from step to step of AdamW.
+struct Rates {
+    float decay, first, second, step, scale, epsilon;
+};
+
+// AdamW (arXiv 1711.05101) on some values, in the order of operations of torch's: mean and square are its moments.
+void adamw(int count, const Rates& rates, float* value, const float* gradient, float* mean, float* square) {
+    for (int i = 0; i < count; ++i) {
+        const float g = gradient[i];
+        const float m = mean[i] + (g - mean[i]) * rates.first;
+        const float s = square[i] + (g * g - square[i]) * rates.second;
+        mean[i] = m;
+        square[i] = s;
+        value[i] = value[i] * rates.decay - rates.step * m / (__builtin_sqrtf(s) * rates.scale + rates.epsilon);
+    }
+}
+
 // x ─▶ added to what is at out.
 void add(int count, const float* x, float* out) {
     for (int i = 0; i < count; ++i) out[i] += x[i];
 }
 
-// Returns when as many threads as there are parties have called it with this counter, each as often as the others.
-void meet(int parties, std::atomic<int64_t>* calls) {
+// Returns when as many threads as there are parties have called it with this counter, each as often as the others; not
+// so, when the counter says that one of them will not come.
+constexpr int64_t ABANDONED = int64_t{1} << 62;  // step.py knows it
+bool meet(int parties, std::atomic<int64_t>* calls) {
     const int64_t all = (calls->fetch_add(1) / parties + 1) * parties;
-    for (int i = 0; calls->load() < all; ++i)
-        if (i > 1000) sched_yield();  // there may be fewer processors than threads
+    int64_t now = calls->load();
+    for (int i = 0; now < all && now < ABANDONED; now = calls->load())
+        if (++i > 1000) sched_yield();  // there may be fewer processors than threads
+    return now < ABANDONED;
 }
 
 // Where blocks of a matrix lie: (blocks, more blocks, rows, columns), the columns side by side.
@@ -567,7 +588,7 @@ void convolve(int outputs, int channels, int batch, int columns, int taps, bool 
 
 enum Code {  // tape.py knows the order
     INPUT, PRODUCT, PRODUCT_ROUNDED, ROUND, ACTIVATE, ACTIVATE_BACK, LOSS, SWAP, TURN, WIDEN, NARROW, PAD, REVERSE, CONVOLVE,
-    CORRELATE, ADD, MEET,
+    CORRELATE, ADD, MEET, ADAMW,
 };
 
 constexpr decltype(&activate<Identity>) ACTIVATE_AS[] = {  // layers.py knows the order
@@ -615,7 +636,10 @@ extern "C" void mixcoder_run(const Operation* operations, int count, const uint8
             case REVERSE: reverse(n[0], n[1], n[2], p[0], p[1]); break;
             case CONVOLVE: convolve(n[0], n[1], n[2], n[3], n[4], n[5], p[0], p[1], p[2]); break;
             case ADD: add(n[0], p[0], p[1]); break;
-            case MEET: meet(n[0], reinterpret_cast<std::atomic<int64_t>*>(p[0])); break;
+            case ADAMW: adamw(n[0], *reinterpret_cast<const Rates*>(p[4]), p[0], p[1], p[2], p[3]); break;
+            case MEET:
+                if (!meet(n[0], reinterpret_cast<std::atomic<int64_t>*>(p[0]))) return;
+                break;
             case CORRELATE: correlate(n[0], n[1], n[2], n[3], n[4], p[0], p[1], p[2]); break;
         }
     }

@@ -15,12 +15,13 @@ returns the address of the input's gradients.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mixcoder.models.mixer_mlp import FromLatent, PatchLayer, ToLatent
 from mixcoder.models.mixing import (
@@ -48,7 +49,7 @@ _ACTIVATIONS: list[type[nn.Module]] = [
 ]  # fmt: skip
 """In the order of `ACTIVATE_AS` in `kernels.cpp`."""
 _LARGE = 2**16
-"""Numbers of a weight, from which threads better share its gradients than add them up."""
+"""Numbers of a weight, from which its gradients are better not kept, nor added up from part to part."""
 _LARGEST_MATRICES = 2**21
 """Numbers of a convolution's matrices by rows, above which they are too many to be made at each step."""
 
@@ -64,11 +65,13 @@ class Vectors(NamedTuple):
         values: of the parameters.
         operands: the same as products take them; just those of Linear weights are there.
         gradients: of the parameters.
+        loss: the address of the loss.
     """
 
     values: int
     operands: int
     gradients: int
+    loss: int
 
     def gradient_of(self, value: int) -> int:
         """The address of the gradient of a value's address."""
@@ -97,6 +100,30 @@ class WeightProduct(NamedTuple):
     sizes: tuple[int, int, int]
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which of the equal parts of a batch a thread computes.
+
+    Attributes:
+        index: of the part.
+        count: of the parts.
+        memory: for what all parts have side by side, by name.
+    """
+
+    index: int
+    count: int
+    memory: dict[Hashable, Tensor]
+
+    def place(self, name: Hashable, size: int) -> int:
+        """The address where this part puts so many bytes beside those of the others."""
+        self.memory.setdefault(name, torch.zeros(size * self.count, dtype=torch.uint8))
+        return self.all_places(name) + size * self.index
+
+    def all_places(self, name: Hashable) -> int:
+        """The address where those of all parts begin."""
+        return self.memory[name].data_ptr()
+
+
 @dataclass
 class Network:
     """What all layers share while their operations are written.
@@ -108,8 +135,8 @@ class Network:
         breadth: C, of what the next layer takes.
         images: address of the network's input.
         vectors: of the parameters.
-        may_share: whether threads beside this one compute other parts of the batch.
-        large_products: left for the end, when those threads share them.
+        part: of the batch.
+        large_products: of all parts, left for the end: what a thread computes it uses while in its cache.
     """
 
     tape: Tape
@@ -118,7 +145,7 @@ class Network:
     breadth: int
     images: int
     vectors: Vectors
-    may_share: bool
+    part: Part
     large_products: list[WeightProduct] = field(default_factory=list)
 
     @property
@@ -140,15 +167,6 @@ class Network:
         operand = self.vectors.operands + self.tape.operand_bytes * place
         gradients = map(self.vectors.gradient_of, (weight, bias))
         return Weights(weight, bias, operand, *gradients)
-
-    def write_weight_gradients(self, product: WeightProduct) -> None:
-        """Writes what computes them now, or leaves that for the end."""
-        of_outputs, inputs, weight, sizes = product
-        if self.may_share and sizes[0] * sizes[1] >= _LARGE:
-            self.large_products.append(product)
-        else:
-            gradient = self.vectors.gradient_of(weight)
-            self.tape.product(of_outputs, inputs, gradient, sizes, transposed="a")
 
 
 def write_layer(net: Network, layer: nn.Module, x: int) -> tuple[int, Back]:
@@ -245,15 +263,29 @@ def _dense(
     net: Network, linear: nn.Linear, act: nn.Module, rows: int, x: int, *, is_residual: bool = False
 ) -> tuple[int, Back]:
     """act(linear(x)) for x (rows, in_features), plus x where it is residual."""
-    tape, weights = net.tape, net.weights(linear)
+    tape, part, weights = net.tape, net.part, net.weights(linear)
     before, after = linear.in_features, linear.out_features
-    inputs, z = tape.operand(x, rows * before), tape.buffer(rows * after)
+    is_large = after * before >= _LARGE
+
+    def operand(x: int, columns: int, name: str) -> int:
+        if not is_large:
+            return tape.operand(x, rows * columns)
+        out = part.place((linear, name), rows * columns * tape.operand_bytes)
+        tape.copy_operand(x, rows * columns, out)
+        return out
+
+    inputs, z = operand(x, before, "inputs"), tape.buffer(rows * after)
     tape.product(inputs, weights.operand, z, (rows, after, before), transposed="b")
     out, back_to_z = _activation(tape, act, z, (rows, after), weights, x if is_residual else 0)
 
     def back(gradient: int) -> int:
-        dz = tape.operand(back_to_z(gradient), rows * after)
-        net.write_weight_gradients(WeightProduct(dz, inputs, weights.weight, (after, before, rows)))
+        dz = operand(back_to_z(gradient), after, "gradients")
+        if is_large:
+            gradients, all_inputs = (part.all_places((linear, name)) for name in ("gradients", "inputs"))
+            sizes = (after, before, rows * part.count)
+            net.large_products.append(WeightProduct(gradients, all_inputs, weights.weight, sizes))
+        else:
+            tape.product(dz, inputs, weights.weight_gradient, (after, before, rows), transposed="a")
         if x == net.images:  # nobody asks for their gradients
             return 0
         dx = gradient if is_residual else tape.buffer(rows * before)

@@ -14,7 +14,7 @@ import torch
 
 from mixcoder.training.machine_code import made_once
 
-_FLAGS = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC"]
+_FLAGS = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC"]
 _SOURCE = Path(__file__).with_name("kernels.cpp")
 
 

@@ -8,7 +8,6 @@ A buffer takes the place of the one of its size that was given up last: it is st
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,20 +15,15 @@ from torch import Tensor
 
 _FIRST = 1 << 56
 """The least virtual address; no real one is as large."""
-_APART = 1 << 48
 _ALIGNMENT = 64
 """Bytes of a cache line."""
 
 
 class Buffers:
-    """Buffers that hold what operations write, from the first that names one to the last.
+    """Buffers that hold what operations write, from the first that names one to the last."""
 
-    Args:
-        index: tells these from others that the same operations name.
-    """
-
-    def __init__(self, index: int) -> None:
-        self._starts = [_FIRST + index * _APART]
+    def __init__(self) -> None:
+        self._starts = [_FIRST]
 
     def new(self, size: int) -> int:
         """The virtual address of so many bytes, of which nothing is known before they are written."""
@@ -37,35 +31,17 @@ class Buffers:
         self._starts.append(start + -(-size // _ALIGNMENT) * _ALIGNMENT)
         return start
 
-    def place(self, addresses: np.ndarray, others: Sequence[np.ndarray]) -> Tensor:
-        """Makes virtual addresses real ones, in place; the memory that they are in.
-
-        Args:
-            addresses: (operations, …) uint64 of a thread's operations, in their order.
-            others: those of threads beside it. What these name too stays where it is to the end.
-        """
+    def place(self, addresses: np.ndarray) -> Tensor:
+        """Makes virtual addresses (operations, …) uint64 real ones, in place; the memory that they are in."""
         starts = np.array(self._starts, dtype=np.uint64)
-        sizes = np.diff(starts).tolist()
-        shared = set[int]().union(*(_named(starts, each) for each in others))
-        used = [_named(starts, row) for row in addresses]
-        offsets, size = _offsets([*used, shared], sizes)
+        is_virtual = addresses >= _FIRST
+        buffers = np.searchsorted(starts, addresses, side="right") - 1
+        used = [{*row[which].tolist()} for row, which in zip(buffers, is_virtual, strict=True)]
+        offsets, size = _offsets(used, np.diff(starts).tolist())
         memory = torch.zeros(size, dtype=torch.uint8)
         moved_by = np.array(offsets, dtype=np.uint64) + np.uint64(memory.data_ptr()) - starts[:-1]
-        for each in (addresses, *others):
-            is_mine = _are_within(starts, each)
-            each[is_mine] += moved_by[np.searchsorted(starts, each[is_mine], side="right") - 1]
+        addresses[is_virtual] += moved_by[buffers[is_virtual]]
         return memory
-
-
-def _are_within(starts: np.ndarray, addresses: np.ndarray) -> np.ndarray:
-    within: np.ndarray = (addresses >= starts[0]) & (addresses < starts[-1])
-    return within
-
-
-def _named(starts: np.ndarray, addresses: np.ndarray) -> set[int]:
-    """Which of the buffers that begin at `starts` the addresses are in."""
-    mine = addresses[_are_within(starts, addresses)]
-    return {*(np.searchsorted(starts, mine, side="right") - 1).tolist()}
 
 
 def _offsets(used: list[set[int]], sizes: list[int]) -> tuple[list[int], int]:

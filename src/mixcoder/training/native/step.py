@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from itertools import chain, pairwise
 
@@ -27,13 +27,21 @@ from torch import Tensor, nn
 from mixcoder.models.mixer_mlp import MixerMLP
 from mixcoder.training.fingerprint import has_hooks
 from mixcoder.training.flat_parameters import FlatParameters
-from mixcoder.training.native.layers import Back, Network, UnsupportedError, Vectors, write_layer
+from mixcoder.training.native.layers import Back, Network, Part, UnsupportedError, Vectors, write_layer
 from mixcoder.training.native.library import load_kernels
-from mixcoder.training.native.tape import CACHE_LINE, CODES, NUMBER, Tape, operations_of
+from mixcoder.training.native.tape import CACHE_LINE, CODES, NUMBER, Tape
+from mixcoder.training.optimizers import VectorAdamW
 from mixcoder.training.threads import side_by_side
 
 _LOSSES = ("mse", "l1", "huber")
 """In the order of `Loss` in `kernels.cpp`."""
+_ABANDONED = 2**62
+"""As `ABANDONED` there."""
+_BLOCK = 2**17
+"""Numbers that stay in a core's own cache while they are used."""
+
+Use = Callable[[Tape, slice, int], None]
+"""Writes what uses gradients that are at an address, for a place in the vector of all."""
 
 
 class NativeStep:
@@ -46,6 +54,7 @@ class NativeStep:
         precision: of matrix products: torch.float32 or torch.bfloat16. All else is float32.
         batch_size: B.
         parts: of a batch, each computed by a thread; they divide B.
+        optimizer: uses the gradients in the same step, and nobody gets them; see `with_optimizer`.
 
     Raises:
         UnsupportedError: the model is another.
@@ -60,29 +69,23 @@ class NativeStep:
         precision: torch.dtype,
         batch_size: int,
         parts: int = 1,
+        optimizer: VectorAdamW | None = None,
     ) -> None:
-        mixer, values = _as_mixer(model), parameters.vector.detach()
-        operands = values if precision == torch.float32 else torch.zeros_like(values, dtype=precision)
-        results = [torch.zeros(len(values) + 1) for _ in range(parts)]  # gradients and loss of each part
-        self._tapes = [Tape(precision, index) for index in range(parts)]
-        self._result, self._calls = results[0], torch.zeros((), dtype=torch.int64)
-        self._memory = [values, operands, *results]  # known to the operations by address
-        meeting = [parts], [self._calls.data_ptr()]
-        shares = [_share(len(values) + 1, index, parts) for index in range(parts)]
-        networks = []
-        for tape, share, result in zip(self._tapes, shares, results, strict=True):
-            vectors = Vectors(values.data_ptr(), operands.data_ptr(), result.data_ptr())
-            if operands is not values:
-                _write_rounding(tape, mixer, vectors, share)
-                tape.do("meet", *meeting)
-            total = result[-1:].data_ptr()
-            networks.append(_write_network(tape, mixer, loss, batch_size, parts, vectors, total))
-        for tape, share in zip(self._tapes, shares, strict=True):
-            tape.do("meet", *meeting)
-            _write_sums(tape, networks, share)
-        self._operations = operations_of(self._tapes)
-        self._run = load_kernels(precision).mixcoder_run
+        self._arguments = model, parameters, loss, precision, batch_size, parts
+        mixer, self._memory = _as_mixer(model), _Memory(parameters.vector.detach(), precision, parts)
         self._shape = (batch_size, *mixer.image_shape)
+        self._tapes = [Tape(precision) for _ in range(parts)]
+        networks = []
+        for index, tape in enumerate(self._tapes):
+            _write_rounding(tape, mixer, self._memory, index)
+            part = Part(index, parts, self._memory.common)
+            networks.append(_write_network(tape, mixer, loss, batch_size, part, self._memory.vectors(index)))
+        use = self._memory.use_of_gradients(optimizer)
+        for index, tape in enumerate(self._tapes):
+            self._memory.write_meeting(tape)
+            _write_sums(tape, networks, self._memory.share(index), use)
+        self._operations = [tape.operations() for tape in self._tapes]
+        self._run = load_kernels(precision).mixcoder_run
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         assert images.shape == self._shape
@@ -91,9 +94,23 @@ class NativeStep:
         try:
             side_by_side(jobs)
         except BaseException:  # such as Ctrl-C, before this thread's part began: the others wait for it
-            self._calls.fill_(2**62)
+            self._memory.calls.fill_(_ABANDONED)
             raise
-        return self._result[:-1], self._result[-1].clone()
+        result = self._memory.results[0]
+        return result[:-1], result[-1].clone()
+
+    def with_optimizer(self, optimizer: VectorAdamW) -> Callable[[Tensor], Tensor]:
+        """The whole training step, which takes the same images and gives the loss () before the update.
+
+        Gradients of large weights never leave the cache: of a few rows they are computed and used at once.
+        """
+        step = NativeStep(*self._arguments, optimizer)
+
+        def training_step(images: Tensor) -> Tensor:
+            step._memory.rates[:] = optimizer.rates_of_next_step()
+            return step(images)[1]
+
+        return training_step
 
     def timed(self, images: Tensor) -> Iterator[tuple[str, float]]:
         """The same one by one, of a step in one part: each operation's name and the seconds that it takes."""
@@ -112,25 +129,79 @@ class NativeStep:
 def has_operations(model: nn.Module) -> bool:
     """Whether `NativeStep` can do a model, but for what the machine may lack."""
     try:
-        _write_network(Tape(torch.float32), _as_mixer(model), _LOSSES[0], 1, 1, Vectors(0, 0, 0), 0)
+        _write_network(
+            Tape(torch.float32), _as_mixer(model), _LOSSES[0], 1, Part(0, 1, {}), Vectors(0, 0, 0, 0)
+        )
     except UnsupportedError:
         return False
     return True
 
 
-def _write_rounding(tape: Tape, model: MixerMLP, vectors: Vectors, share: slice) -> None:
-    """Writes what makes operands of the weights of Linear layers, as far as they lie in a share of all."""
+class _Memory:
+    """What the operations of all parts know by address, but for the buffers between them.
+
+    Args:
+        values: (N,) of all parameters.
+        precision: of products.
+        parts: of a batch.
+
+    Attributes:
+        results: gradients and loss (N + 1,) of each part; in the end those of the first are those of all.
+        calls: () int64, how often threads came to meet.
+        common: what the parts have side by side, by name.
+        rates: (6,) of the optimizer's step.
+    """
+
+    def __init__(self, values: Tensor, precision: torch.dtype, parts: int) -> None:
+        self._values = values
+        self._operands = values if precision == torch.float32 else torch.zeros_like(values, dtype=precision)
+        self._optimizer: VectorAdamW | None = None
+        self.results = [torch.zeros(len(values) + 1) for _ in range(parts)]
+        self.calls = torch.zeros((), dtype=torch.int64)
+        self.common: dict[Hashable, Tensor] = {}
+        self.rates = np.zeros(6, dtype=np.float32)
+
+    def vectors(self, index: int) -> Vectors:
+        """The addresses of values, operands, and the gradients and loss of a part."""
+        result = self.results[index]
+        addresses = (it.data_ptr() for it in (self._values, self._operands, result, result[-1:]))
+        return Vectors(*addresses)
+
+    def share(self, index: int) -> slice:
+        """The part of all values whose sums a thread makes: a like part, but for rounding to cache lines."""
+        length = len(self._values)
+        size = -(-length // len(self.results) // CACHE_LINE) * CACHE_LINE
+        return slice(min(size * index, length), min(size * (index + 1), length))
+
+    def write_meeting(self, tape: Tape) -> None:
+        """Writes that a thread waits till all have come so far."""
+        tape.do("meet", [len(self.results)], [self.calls.data_ptr()])
+
+    def use_of_gradients(self, optimizer: VectorAdamW | None) -> Use:
+        """What writes how the gradients of all parts are used: by an optimizer, or kept."""
+        if optimizer is None:
+            return partial(_write_copy, self.vectors(0))
+        self._optimizer = optimizer
+        means, squares = (it.data_ptr() for it in optimizer.moments())
+        return partial(_write_update, self.vectors(0), means, squares, self.rates.ctypes.data)
+
+
+def _write_rounding(tape: Tape, model: MixerMLP, memory: _Memory, index: int) -> None:
+    """Writes what makes operands of a share of the weights of Linear layers, and waits for the others'."""
+    vectors, share = memory.vectors(index), memory.share(index)
+    if vectors.operands == vectors.values:
+        return
     for weight in (it.weight for it in model.modules() if isinstance(it, nn.Linear)):
         start = (weight.data_ptr() - vectors.values) // NUMBER
-        mine = _overlap(slice(start, start + weight.numel()), share)
-        if mine.start < mine.stop:
-            value = vectors.values + NUMBER * mine.start
-            operand = vectors.operands + tape.operand_bytes * mine.start
-            tape.do("round", [mine.stop - mine.start], [value, operand])
+        for block in _blocks(_overlap(slice(start, start + weight.numel()), share), weight.numel()):
+            value = vectors.values + NUMBER * block.start
+            operand = vectors.operands + tape.operand_bytes * block.start
+            tape.do("round", [block.stop - block.start], [value, operand])
+    memory.write_meeting(tape)
 
 
 def _write_network(
-    tape: Tape, model: MixerMLP, loss: str, batch_size: int, parts: int, vectors: Vectors, total: int
+    tape: Tape, model: MixerMLP, loss: str, batch_size: int, part: Part, vectors: Vectors
 ) -> Network:
     """Writes the way of a part of a batch, forward and back.
 
@@ -139,55 +210,75 @@ def _write_network(
         model: whose way it is.
         loss: by name.
         batch_size: of the whole batch.
-        parts: of that.
+        part: of that.
         vectors: where weights are, and their gradients are to be.
-        total: address of the loss.
     """
     channels, height, width = model.image_shape
-    pixels, batch = channels * height * width, batch_size // parts
+    pixels, batch = channels * height * width, batch_size // part.count
     numbers = torch.arange(pixels, dtype=torch.float64).view(1, channels, height, width)
     index = model.patchify(numbers).to(torch.int32).contiguous()  # (1, P, C·p·p): which pixel is where
     _, patches, breadth = index.shape
 
     images = tape.buffer(batch * pixels)
     tape.do("input", [batch, pixels, patches, breadth], [tape.keep(index), images])
-    net = Network(tape, batch, patches, breadth, images, vectors, may_share=parts > 1)
+    net = Network(tape, batch, patches, breadth, images, vectors, part)
     x, ways_back = images, list[Back]()
     for layer in chain(model.encoder.children(), model.decoder.children()):
         x, back = write_layer(net, layer, x)
         ways_back.append(back)
-    tape.do("loss", [batch * pixels, _LOSSES.index(loss)], [x, images, total], 1 / (batch_size * pixels))
+    tape.do(
+        "loss", [batch * pixels, _LOSSES.index(loss)], [x, images, vectors.loss], 1 / (batch_size * pixels)
+    )
     gradient = x  # which the loss puts in place of the outputs
     for back in reversed(ways_back):
         gradient = back(gradient)
     return net
 
 
-def _write_sums(tape: Tape, networks: Sequence[Network], share: slice) -> None:
-    """Writes what makes the first part's gradients and loss those of all parts, in a share of them."""
+def _write_sums(tape: Tape, networks: Sequence[Network], share: slice, use: Use) -> None:
+    """Writes what makes gradients those of all parts, in a share of them, and uses them; and the loss."""
     first, *others = (net.vectors for net in networks)
+    for other in others if share.start == 0 else []:
+        tape.do("add", [1], [other.loss, first.loss])
     done = [slice(0, 0)]
-    for of_parts in zip(*(net.large_products for net in networks), strict=True):
-        rows, columns, _ = of_parts[0].sizes
-        start = (of_parts[0].weight - first.values) // NUMBER
+    for of_outputs, inputs, weight, sizes in networks[0].large_products:
+        rows, columns, _ = sizes
+        start = (weight - first.values) // NUMBER
         mine = slice(*(min(max(0, -(-(it - start) // columns)), rows) for it in (share.start, share.stop)))
-        for i, (of_outputs, inputs, weight, sizes) in enumerate(of_parts):
-            gradient = first.gradient_of(weight)
-            tape.product(of_outputs, inputs, gradient, sizes, transposed="a", added=i > 0, rows=mine)
+        for block in _blocks(mine, max(1, _BLOCK // columns)):
+            gradients = tape.buffer((block.stop - block.start) * columns)
+            tape.product(of_outputs, inputs, gradients, sizes, transposed="a", rows=block)
+            use(tape, slice(start + block.start * columns, start + block.stop * columns), gradients)
         done.append(slice(start, start + rows * columns))
     done.sort(key=lambda it: it.start)
     for before, after in pairwise([*done, slice(share.stop, share.stop)]):
-        rest = _overlap(slice(before.stop, after.start), share)
-        for other in others if rest.start < rest.stop else []:
-            tape.do(
-                "add", [rest.stop - rest.start], [it.gradients + NUMBER * rest.start for it in (other, first)]
-            )
+        for block in _blocks(_overlap(slice(before.stop, after.start), share), _BLOCK):
+            gradients = first.gradients + NUMBER * block.start
+            for other in others:
+                tape.do(
+                    "add", [block.stop - block.start], [other.gradients + NUMBER * block.start, gradients]
+                )
+            use(tape, block, gradients)
 
 
-def _share(length: int, index: int, count: int) -> slice:
-    """One of so many equal parts of a vector, but for rounding to cache lines."""
-    size = -(-length // count // CACHE_LINE) * CACHE_LINE
-    return slice(min(size * index, length), min(size * (index + 1), length))
+def _write_copy(vectors: Vectors, tape: Tape, place: slice, gradients: int) -> None:
+    """Writes what puts gradients where they are asked for."""
+    out = vectors.gradients + NUMBER * place.start
+    if gradients != out:
+        tape.do("swap", [1, 1, 1, 1, place.stop - place.start], [gradients, out])
+
+
+def _write_update(
+    vectors: Vectors, means: int, squares: int, rates: int, tape: Tape, place: slice, gradients: int
+) -> None:
+    """Writes what uses gradients, as AdamW does."""
+    values, means, squares = (it + NUMBER * place.start for it in (vectors.values, means, squares))
+    tape.do("adamw", [place.stop - place.start], [values, gradients, means, squares, rates])
+
+
+def _blocks(whole: slice, size: int) -> list[slice]:
+    """Parts of no more than a size."""
+    return [slice(it, min(it + size, whole.stop)) for it in range(whole.start, whole.stop, size)]
 
 
 def _overlap(one: slice, other: slice) -> slice:

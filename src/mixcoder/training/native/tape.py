@@ -18,7 +18,7 @@ OPERATION = np.dtype(
 CODES = [
     "input", "product", "product_rounded", "round", "activate", "activate_back", "loss", "swap",
     "turn", "widen", "narrow", "pad", "reverse", "convolve", "correlate",
-    "add", "meet",
+    "add", "meet", "adamw",
 ]  # fmt: skip
 """In the order of `Code` there; what each does with its numbers and addresses is said there too."""
 NUMBER = 4
@@ -34,19 +34,24 @@ class Tape:
 
     Args:
         precision: torch.float32 or torch.bfloat16, of the numbers that products multiply.
-        index: which of the tapes it is that threads run side by side.
 
     Attributes:
         operand_bytes: of such a number.
     """
 
-    def __init__(self, precision: torch.dtype, index: int = 0) -> None:
+    def __init__(self, precision: torch.dtype) -> None:
         self.operand_bytes = precision.itemsize
         self._is_rounding = precision != torch.float32
         self._operations: list[tuple[int, list[int], float, list[int]]] = []
-        self._buffers = Buffers(index)
+        self._buffers = Buffers()
         self._zeros: dict[Hashable, int] = {}
         self._memory: list[Tensor] = []
+
+    def operations(self) -> np.ndarray:
+        """All that was written, as an array of `OPERATION`."""
+        operations = np.array(self._operations, dtype=OPERATION)
+        self.keep(self._buffers.place(operations["p"]))
+        return operations
 
     def buffer(self, numbers: int, number_bytes: int = NUMBER) -> int:
         """The address of so many numbers, till the last operation that names it."""
@@ -74,8 +79,15 @@ class Tape:
         if not self._is_rounding:
             return x
         out = self.buffer(numbers, self.operand_bytes)
-        self.do("round", [numbers], [x, out])
+        self.copy_operand(x, numbers, out)
         return out
+
+    def copy_operand(self, x: int, numbers: int, out: int) -> None:
+        """Writes the numbers at x, as products take them, to another place."""
+        if self._is_rounding:
+            self.do("round", [numbers], [x, out])
+        else:
+            self.do("swap", [1, 1, 1, 1, numbers], [x, out])
 
     def swapped(self, x: int, blocks: int, outer: int, middle: int, inner: int, columns: int) -> int:
         """The address of x (blocks, outer, middle, inner, columns), its outer and inner places swapped."""
@@ -99,29 +111,16 @@ class Tape:
         Args:
             a: address of an operand.
             b: of another.
-            c: where the product goes.
+            c: where the product goes, or the rows of it that are written.
             sizes: m, n and k.
             transposed: which of the two lies in memory the other way: "a" as (k, m), or "b" as (n, k).
             added: to what is at c, not in its place.
-            rows: of c, which alone are to be written.
+            rows: which alone are to be written.
         """
         m, n, k = sizes
         strides = [m if transposed == "a" else k, k if transposed == "b" else n, n]
         first, end, _ = rows.indices(m)
         a += self.operand_bytes * first * (1 if transposed == "a" else k)
-        c += NUMBER * first * n
         name = "product_rounded" if self._is_rounding else "product"
         numbers = [transposed == "a", transposed == "b", end - first, n, k, *strides]
         self.do(name, numbers, [a, b, c], float(added))
-
-
-def operations_of(tapes: Sequence[Tape]) -> list[np.ndarray]:
-    """All that was written on tapes for threads side by side, for each as an array of `OPERATION`.
-
-    The operations work in memory that lives as long as the tapes.
-    """
-    written = [np.array(tape._operations, dtype=OPERATION) for tape in tapes]
-    addresses = [operations["p"] for operations in written]
-    for i, tape in enumerate(tapes):
-        tape.keep(tape._buffers.place(addresses[i], [*addresses[:i], *addresses[i + 1 :]]))
-    return written
