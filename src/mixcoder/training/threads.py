@@ -43,8 +43,9 @@ def side_by_side(jobs: Sequence[Callable[[], Result]]) -> list[Result]:
 def over_parts(length: int, work: Callable[[slice], object]) -> None:
     """Calls `work` for parts of so many numbers side by side, as many as `one_thread` left threads."""
     parts = _free_threads if length >= _WORTH_A_THREAD else 1
-    size = -(-length // parts // _CACHE_LINE) * _CACHE_LINE
-    side_by_side([partial(work, slice(start, start + size)) for start in range(0, length, size)])
+    size = max(1, -(-length // parts // _CACHE_LINE)) * _CACHE_LINE
+    starts = range(0, max(1, length), size)
+    side_by_side([partial(work, slice(start, start + size)) for start in starts])
 
 
 @cache

@@ -21,6 +21,7 @@ from mixcoder.training.gradients import eager_gradients
 from mixcoder.training.losses import LOSSES
 from mixcoder.training.native.layers import UnsupportedError
 from mixcoder.training.native.step import NativeStep, has_operations
+from mixcoder.training.optimizers import VectorAdamW, set_learning_rate
 
 
 def mixer(**arguments: Any) -> Autoencoder:
@@ -152,6 +153,33 @@ def test_large_weights_are_shared_by_threads() -> None:
         torch.testing.assert_close(loss, expected_loss)
         with torch.no_grad():
             flat.vector.mul_(1.5)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("decay", [{}, {"weight_decay": 0.5}])
+def test_the_step_with_its_optimizer_does_what_torch_s_does(parts: int, decay: dict[str, float]) -> None:
+    """Also where the learning rate changes, and for weights whose gradients are never kept."""
+    torch.manual_seed(0)
+    models = [mixer(mixer="mlp", hidden_channels=[9, 50, 50], mixer_at=[2, 3])]
+    models.append(copy.deepcopy(models[0]))
+    ours, theirs = (FlatParameters(model) for model in models)
+    our_optimizer, optimizer = (VectorAdamW(it.vector, 0.01, decay) for it in (ours, theirs))
+    both = (
+        NativeStep(model, flat, "mse", torch.float32, 6, parts)
+        for model, flat in zip(models, (ours, theirs), strict=True)
+    )
+    step, gradients_of = next(both).with_optimizer(our_optimizer), next(both)
+    for count in range(1, 30):
+        images = torch.randint(0, 256, (6, *models[0].image_shape), dtype=torch.uint8)
+        set_learning_rate([our_optimizer, optimizer], 0.01 / count)
+        theirs.vector.grad, loss = gradients_of(images)
+        optimizer.step()
+        torch.testing.assert_close(step(images), loss)
+    torch.testing.assert_close(ours.vector, theirs.vector, rtol=1e-3, atol=1e-5)
+    state, expected = our_optimizer.state[ours.vector], optimizer.state[theirs.vector]
+    assert state["step"] == expected["step"] == 29
+    for name in ("exp_avg", "exp_avg_sq"):
+        torch.testing.assert_close(state[name], expected[name], rtol=1e-3, atol=1e-8)
 
 
 def test_a_part_that_never_starts_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
