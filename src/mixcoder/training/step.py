@@ -23,8 +23,9 @@ def create_step(
     gradients_of: Gradients, parameters: FlatParameters, optimizers: Sequence[torch.optim.Optimizer]
 ) -> TrainingStep:
     """The training step that gives `parameters` the gradients of a batch and lets the optimizers use them."""
-    if isinstance(gradients_of, NativeStep) and isinstance(optimizers[0], VectorAdamW):
-        return gradients_of.with_optimizer(optimizers[0])
+    match optimizers:
+        case [VectorAdamW() as optimizer] if isinstance(gradients_of, NativeStep):
+            return gradients_of.with_optimizer(optimizer)
     trained = [it for optimizer in optimizers for group in optimizer.param_groups for it in group["params"]]
     is_whole = all(it is parameters.vector for it in trained)
 

@@ -360,10 +360,8 @@ def _across_in_lines(net: Network, conv: ConvAcrossPatches, x: int) -> tuple[int
     tape.do("convolve", [*sizes, False], [weights.weight, padded, z])
 
     def back(dz: int, dx: int) -> None:
-        padded_dz, reversed_taps = (
-            tape.zeros((patches, length, taps), patches * length),
-            tape.buffer(taps * patches**2),
-        )
+        padded_dz = tape.zeros(("gradients", *sizes), patches * length)
+        reversed_taps = tape.buffer(taps * patches**2)
         tape.do("pad", [patches * batch, breadth, margin], [dz, padded_dz])
         tape.do(
             "correlate",
@@ -439,14 +437,11 @@ def _by_rows(net: Network, conv: _Conv, field: Field, x: int) -> tuple[int, Back
     def back(dz: int) -> int:
         gradients, dx = tape.operand(dz, numbers), tape.buffer(numbers)
         for dy in shifts:
-            a, gradient, out = (
-                inputs + each * skip[dy],
-                gradients + each * skip_out[dy],
-                dx + NUMBER * skip[dy],
-            )
+            a, gradient = inputs + each * skip[dy], gradients + each * skip_out[dy]
             with taps.matrix_gradient(dy) as of_matrix:
                 tape.product(gradient, a, of_matrix, (side, side, met[dy]), transposed="a")
-            tape.product(gradient, taps.matrix(dy), out, (met[dy], side, side), added=dy != 0)
+            out, sizes = dx + NUMBER * skip[dy], (met[dy], side, side)
+            tape.product(gradient, taps.matrix(dy), out, sizes, added=dy != 0)
         taps.write_gradients()
         return dx
 
@@ -489,14 +484,13 @@ class _Taps:
         turned = tape.buffer(count * self._stride)
         tape.do("turn", self._turn, [weights.weight + NUMBER * self._first, turned])
         self._taps = tape.operand(turned, count * self._stride)
-        name = ("gradients", *self._turn)
-        self._gradients = tape.zeros(name, count * self._stride)
+        self._gradients = tape.zeros(("gradients", *self._turn), count * self._stride)
 
     def matrix(self, dy: int) -> int:
         """The address of the matrix of a shift, as an operand, till the next is asked for."""
         each = self._tape.operand_bytes
         taps = self._taps + each * self._row(dy)
-        if self._is_one_column:
+        if self._has_one_column:
             return taps
         matrix = self._tape.zeros((*self._shape, each), self.side**2, each)
         self._tape.do("widen", [*self._shape, each], [taps, matrix])
@@ -506,7 +500,7 @@ class _Taps:
     def matrix_gradient(self, dy: int) -> Iterator[int]:
         """The address where the gradients of a shift's matrix are to be put."""
         taps = self._gradients + NUMBER * self._row(dy)
-        if self._is_one_column:
+        if self._has_one_column:
             yield taps
             return
         matrix = self._tape.buffer(self.side**2)
@@ -519,7 +513,8 @@ class _Taps:
         self._tape.do("turn", self._turn_back, [self._gradients, weights])
 
     @property
-    def _is_one_column(self) -> bool:
+    def _has_one_column(self) -> bool:
+        """Whether the field has, so that a matrix is a tap."""
         return self._shape[1] == 1
 
     def _row(self, dy: int) -> int:

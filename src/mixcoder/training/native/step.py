@@ -7,6 +7,7 @@
       ├─ meet: every part has its activations
       │ a share of the gradients of large weights, over all parts
       │ a share of adding up the gradients of small ones, and the loss
+      │ the optimizer's update of that share, where it is asked for
     gradients (N,), loss ()
 
 A thread's share is what lies in its part of the vector of all parameters: it stays in its own cache.
@@ -128,10 +129,9 @@ class NativeStep:
 
 def has_operations(model: nn.Module) -> bool:
     """Whether `NativeStep` can do a model, but for what the machine may lack."""
+    tape, part, vectors = Tape(torch.float32), Part(0, 1, {}), Vectors(0, 0, 0, 0)
     try:
-        _write_network(
-            Tape(torch.float32), _as_mixer(model), _LOSSES[0], 1, Part(0, 1, {}), Vectors(0, 0, 0, 0)
-        )
+        _write_network(tape, _as_mixer(model), _LOSSES[0], 1, part, vectors)
     except UnsupportedError:
         return False
     return True
@@ -226,9 +226,8 @@ def _write_network(
     for layer in chain(model.encoder.children(), model.decoder.children()):
         x, back = write_layer(net, layer, x)
         ways_back.append(back)
-    tape.do(
-        "loss", [batch * pixels, _LOSSES.index(loss)], [x, images, vectors.loss], 1 / (batch_size * pixels)
-    )
+    mean = 1 / (batch_size * pixels)
+    tape.do("loss", [batch * pixels, _LOSSES.index(loss)], [x, images, vectors.loss], mean)
     gradient = x  # which the loss puts in place of the outputs
     for back in reversed(ways_back):
         gradient = back(gradient)
@@ -255,9 +254,8 @@ def _write_sums(tape: Tape, networks: Sequence[Network], share: slice, use: Use)
         for block in _blocks(_overlap(slice(before.stop, after.start), share), _BLOCK):
             gradients = first.gradients + NUMBER * block.start
             for other in others:
-                tape.do(
-                    "add", [block.stop - block.start], [other.gradients + NUMBER * block.start, gradients]
-                )
+                theirs = other.gradients + NUMBER * block.start
+                tape.do("add", [block.stop - block.start], [theirs, gradients])
             use(tape, block, gradients)
 
 
