@@ -302,14 +302,13 @@ void loss(int count, int kind, float scale, float* outputs, const float* inputs,
     *total = (float)(all_of_it * scale);
 }
 
-// x (blocks, outer, middle, inner, columns) ─▶ (blocks, inner, middle, outer, columns).
-void swap(int blocks, int outer, int middle, int inner, int columns, const float* x, float* out) {
-    const int64_t size = (int64_t)outer * middle * inner * columns;
+// x (blocks, outer, inner, columns) ─▶ (blocks, inner, outer, columns).
+void swap(int blocks, int outer, int inner, int columns, const float* x, float* out) {
+    const int64_t size = (int64_t)outer * inner * columns;
     for (int block = 0; block < blocks; ++block, out += size)
         for (int o = 0; o < outer; ++o)
-            for (int m = 0; m < middle; ++m)
-                for (int i = 0; i < inner; ++i, x += columns)
-                    std::memcpy(out + (((int64_t)i * middle + m) * outer + o) * columns, x, columns * sizeof(float));
+            for (int i = 0; i < inner; ++i, x += columns)
+                std::memcpy(out + ((int64_t)i * outer + o) * columns, x, columns * sizeof(float));
 }
 
 // What changes from step to step of AdamW.
@@ -626,7 +625,7 @@ extern "C" void mixcoder_run(const Operation* operations, int count, const uint8
             case ACTIVATE: ACTIVATE_AS[n[3]](n[0], n[1], n[2], p[0], p[1], p[2], p[3]); break;
             case ACTIVATE_BACK: activate_back(n[0], n[1], n[2], p[0], p[1], p[2]); break;
             case LOSS: loss(n[0], n[1], it->scale, p[0], p[1], p[2]); break;
-            case SWAP: swap(n[0], n[1], n[2], n[3], n[4], p[0], p[1]); break;
+            case SWAP: swap(n[0], n[1], n[2], n[3], p[0], p[1]); break;
             case TURN: turn(n[0], n[1], n[2], n[3], {n[4], n[5], n[6]}, {n[7], n[8], n[9]}, n[10], p[0], p[1]); break;
             case WIDEN:
                 widen(n[0], n[1], n[2], n[3], n[4], reinterpret_cast<const char*>(p[0]), reinterpret_cast<char*>(p[1]));

@@ -248,15 +248,15 @@ _WRITERS: Mapping[type[nn.Module], Callable[[Network, Any, int], tuple[int, Back
 def _joined(net: Network, x: int) -> tuple[int, Back]:
     """(P, B, C) → (B, P·C)"""
     patches, batch, breadth = net.patches, net.batch, net.breadth
-    joined = net.tape.swapped(x, 1, patches, 1, batch, breadth)
-    return joined, lambda gradient: net.tape.swapped(gradient, 1, batch, 1, patches, breadth)
+    joined = net.tape.swapped(x, 1, patches, batch, breadth)
+    return joined, lambda gradient: net.tape.swapped(gradient, 1, batch, patches, breadth)
 
 
 def _apart(net: Network, joined: int) -> tuple[int, Back]:
     """(B, P·C) → (P, B, C)"""
     patches, batch, breadth = net.patches, net.batch, net.breadth
-    x = net.tape.swapped(joined, 1, batch, 1, patches, breadth)
-    return x, lambda gradient: net.tape.swapped(gradient, 1, patches, 1, batch, breadth)
+    x = net.tape.swapped(joined, 1, batch, patches, breadth)
+    return x, lambda gradient: net.tape.swapped(gradient, 1, patches, batch, breadth)
 
 
 def _dense(
@@ -319,7 +319,7 @@ def _activation(
         slopes = z if kind else 0  # which become the gradients of z; without, they are those given
         tape.do("activate_back", [*sizes, is_across], [gradient, slopes, weights.bias_gradient])
         if residual and not kind:  # those given will be added to: the gradients of z are a copy
-            return tape.swapped(gradient, 1, 1, 1, 1, numbers)
+            return tape.swapped(gradient, 1, 1, 1, numbers)
         return slopes or gradient
 
     return out, back
@@ -403,7 +403,7 @@ def _over(net: Network, conv: _ConvOver, x: int) -> tuple[int, Back]:
     if len(conv.size) == 1:
         return _by_rows(net, conv, Field(net.patches, 1, net.breadth), x)
     tape, batch, breadth, (rows, columns) = net.tape, net.batch, net.breadth, conv.size
-    to_field, from_field = (rows, columns, 1, batch, breadth), (rows, batch, 1, columns, breadth)
+    to_field, from_field = (rows, columns, batch, breadth), (rows, batch, columns, breadth)
     z, back_from_z = _by_rows(net, conv, Field(rows, columns, breadth), tape.swapped(x, *to_field))
 
     def back(dz: int) -> int:

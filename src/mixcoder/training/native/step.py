@@ -263,7 +263,7 @@ def _write_copy(vectors: Vectors, tape: Tape, place: slice, gradients: int) -> N
     """Writes what puts gradients where they are asked for."""
     out = vectors.gradients + NUMBER * place.start
     if gradients != out:
-        tape.do("swap", [1, 1, 1, 1, place.stop - place.start], [gradients, out])
+        tape.copy(gradients, place.stop - place.start, out)
 
 
 def _write_update(

@@ -87,13 +87,17 @@ class Tape:
         if self._is_rounding:
             self.do("round", [numbers], [x, out])
         else:
-            self.do("swap", [1, 1, 1, 1, numbers], [x, out])
+            self.copy(x, numbers, out)
 
-    def swapped(self, x: int, blocks: int, outer: int, middle: int, inner: int, columns: int) -> int:
-        """The address of x (blocks, outer, middle, inner, columns), its outer and inner places swapped."""
-        out = self.buffer(blocks * outer * middle * inner * columns)
-        self.do("swap", [blocks, outer, middle, inner, columns], [x, out])
+    def swapped(self, x: int, blocks: int, outer: int, inner: int, columns: int) -> int:
+        """The address of x (blocks, outer, inner, columns) as (blocks, inner, outer, columns)."""
+        out = self.buffer(blocks * outer * inner * columns)
+        self.do("swap", [blocks, outer, inner, columns], [x, out])
         return out
+
+    def copy(self, x: int, numbers: int, out: int) -> None:
+        """Writes the numbers at x to another place."""
+        self.do("swap", [1, 1, 1, numbers], [x, out])
 
     def product(
         self,
