@@ -288,9 +288,26 @@ def test_our_own_operations_pay_sooner() -> None:
     assert chosen(pays_from) == Execution(is_compiled=False, precision=torch.float32, is_native=True)
     assert chosen(1, compile="on") == NATIVE
     assert not chosen(pays_from, compile="off").is_native
-    assert chosen(pays_from, precision="bfloat16").is_native
     large = mixer(hidden_channels=[4_000, 4_000])
     assert not choose_execution(large, Recipe(steps=1, compile="on"), 1, CPU).is_native
+
+
+@pytest.mark.parametrize("has_tiles", [True, False])
+def test_our_own_products_are_in_bfloat16_where_the_library_s_are(
+    has_tiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_tiles})
+    large = mixer(hidden_channels=[300], mixer="mlp")
+    small = mixer()
+
+    def chosen(model: Autoencoder, **settings: Any) -> tuple[bool, torch.dtype]:
+        execution = choose_execution(model, Recipe(steps=1, compile="on", **settings), 1, CPU)
+        return execution.is_native, execution.precision
+
+    assert chosen(large) == (True, torch.bfloat16 if has_tiles else torch.float32)
+    assert chosen(small) == (True, torch.float32)
+    assert chosen(small, precision="bfloat16") == (has_tiles, torch.bfloat16)
+    assert chosen(large, precision="float32") == (True, torch.float32)
 
 
 def test_where_our_own_operations_cannot_be_compiled_steps_are_eager(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 
 import numpy as np
@@ -17,6 +18,15 @@ from mixcoder.training.threads import one_thread, over_parts, side_by_side
 def test_jobs_run_at_a_time_and_give_their_results_in_order() -> None:
     meeting = threading.Barrier(3, timeout=60)  # nobody passes alone
     assert side_by_side([lambda it=it: (meeting.wait(), it)[1] for it in range(3)]) == [0, 1, 2]  # type: ignore[misc]
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    assert side_by_side([int, int]) == [0, 0]
+    child = multiprocessing.get_context("fork").Process(target=side_by_side, args=([int, int],))
+    child.start()
+    child.join(60)
+    child.kill()
+    assert child.exitcode == 0
 
 
 def test_a_job_s_error_is_raised() -> None:

@@ -76,16 +76,19 @@ class Execution:
 def choose_execution(model: Autoencoder, recipe: Recipe, inputs: int, device: torch.device) -> Execution:
     """The fastest way that `recipe` allows to train `model` on `inputs` images."""
     madds = count_madds(model)
-    if recipe.precision == "auto":
-        is_worth_it = madds >= _BFLOAT16_PAYS_FROM and computes_bfloat16(device)
-        precision = torch.bfloat16 if is_worth_it else torch.float32
-    else:
-        precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[recipe.precision]
     is_asked = recipe.compile == "on"
     is_compiled = is_asked or madds * inputs >= _COMPILE_PAYS_FROM
     leaves_no_thread = _parts(recipe.batch_size) > 1 or torch.get_num_threads() == 1
     is_small = device.type == "cpu" and leaves_no_thread and madds < _NATIVE_PAYS_BELOW
     is_native = is_small and (is_asked or madds * inputs >= _NATIVE_PAYS_FROM) and has_operations(model)
+    if recipe.compile == "off" or (recipe.precision == "bfloat16" and not _library_multiplies_bfloat16()):
+        is_native = False
+    if recipe.precision == "auto":
+        is_faster = _library_multiplies_bfloat16() if is_native else computes_bfloat16(device)
+        is_worth_it = madds >= _BFLOAT16_PAYS_FROM and is_faster
+        precision = torch.bfloat16 if is_worth_it else torch.float32
+    else:
+        precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[recipe.precision]
     if recipe.compile == "off" or not (is_compiled or is_native):
         return Execution(is_compiled=False, precision=precision)
     parts = _parts(recipe.batch_size) if is_native else _parts_of_graphs(model, recipe.batch_size, device)
@@ -110,6 +113,11 @@ def computes_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _library_multiplies_bfloat16() -> bool:
+    """Whether the BLAS that our own operations call does: on processors with tiles alone."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def create_gradients(

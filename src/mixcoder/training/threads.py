@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -50,4 +51,8 @@ def over_parts(length: int, work: Callable[[slice], object]) -> None:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(initializer=torch.set_num_threads, initargs=(1,))
+    """As many as are asked for: jobs may wait for each other."""
+    return ThreadPoolExecutor(1_000, initializer=torch.set_num_threads, initargs=(1,))
+
+
+os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's
