@@ -55,4 +55,5 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1_000, initializer=torch.set_num_threads, initargs=(1,))
 
 
-os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's
