@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 _WORTH_A_THREAD = 2**18
 """Numbers, below which a thread takes longer to be called than to work through them."""
-_CACHE_LINE = 16
+CACHE_LINE = 16
 """Numbers."""
 _free_threads = 1
 
@@ -43,10 +43,14 @@ def side_by_side(jobs: Sequence[Callable[[], Result]]) -> list[Result]:
 
 def over_parts(length: int, work: Callable[[slice], object]) -> None:
     """Calls `work` for parts of so many numbers side by side, as many as `one_thread` left threads."""
-    parts = _free_threads if length >= _WORTH_A_THREAD else 1
-    size = max(1, -(-length // parts // _CACHE_LINE)) * _CACHE_LINE
-    starts = range(0, max(1, length), size)
-    side_by_side([partial(work, slice(start, start + size)) for start in starts])
+    count = _free_threads if length >= _WORTH_A_THREAD else 1
+    side_by_side([partial(work, part) for part in equal_parts(length, count)])
+
+
+def equal_parts(length: int, count: int) -> list[slice]:
+    """So many parts of a vector, equal but for rounding to whole cache lines; the last ones may be empty."""
+    size = -(-length // count // CACHE_LINE) * CACHE_LINE
+    return [slice(min(size * i, length), min(size * (i + 1), length)) for i in range(count)]
 
 
 @cache

@@ -429,16 +429,17 @@ void reverse(int outer, int inner, int taps, const float* weights, float* out) {
                 out[((int64_t)i * outer + o) * taps + t] = weights[((int64_t)o * inner + i) * taps + taps - 1 - t];
 }
 
-// A convolution in a field of places, one row of them a vector (width, channels): what leads from such a row to the one
-// dy further up is a matrix with the outputs in its rows. Its blocks (channels, channels) are taps: between the places
-// x and x + dx stands the tap of dx, or zeros where |dx| > reach.
-//
+// As memcpy, without its call for the few bytes of a row.
 inline void copy(int64_t bytes, const char* from, char* to) {
     int64_t i = 0;
     for (; i + 32 <= bytes; i += 32) std::memcpy(to + i, from + i, 32);
     if (i < bytes) std::memcpy(to + i, from + i, bytes - i);
 }
 
+// A convolution in a field of places, one row of them a vector (width, channels): what leads from such a row to the one
+// dy further up is a matrix with the outputs in its rows. Its blocks (channels, channels) are taps: between the places
+// x and x + dx stands the tap of dx, or zeros where |dx| > reach.
+//
 // taps (2·reach + 1, stride) of one dy, each (channels, channels) of `bytes` ─▶ its matrix, where zeros are already.
 void widen(int channels, int width, int reach, int stride, int bytes, const char* taps, char* matrix) {
     const int64_t line = (int64_t)channels * bytes, side = line * width;

@@ -37,7 +37,8 @@ from mixcoder.models.patch_convolutions import (
     ConvOverPatches,
     ConvOverPatches2d,
 )
-from mixcoder.training.native.tape import CACHE_LINE, NUMBER, Tape
+from mixcoder.training.native.tape import NUMBER, Tape
+from mixcoder.training.threads import CACHE_LINE
 
 Back = Callable[[int], int]
 _ConvAcross = ConvAcrossPatches | ConvAcrossPatches2d
@@ -116,7 +117,8 @@ class Part:
 
     def place(self, name: Hashable, size: int) -> int:
         """The address where this part puts so many bytes beside those of the others."""
-        self.memory.setdefault(name, torch.zeros(size * self.count, dtype=torch.uint8))
+        if name not in self.memory:
+            self.memory[name] = torch.zeros(size * self.count, dtype=torch.uint8)
         return self.all_places(name) + size * self.index
 
     def all_places(self, name: Hashable) -> int:

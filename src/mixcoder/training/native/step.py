@@ -30,9 +30,9 @@ from mixcoder.training.fingerprint import has_hooks
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.native.layers import Back, Network, Part, UnsupportedError, Vectors, write_layer
 from mixcoder.training.native.library import load_kernels
-from mixcoder.training.native.tape import CACHE_LINE, CODES, NUMBER, Tape
+from mixcoder.training.native.tape import CODES, NUMBER, Tape
 from mixcoder.training.optimizers import VectorAdamW
-from mixcoder.training.threads import side_by_side
+from mixcoder.training.threads import equal_parts, side_by_side
 
 _LOSSES = ("mse", "l1", "huber")
 """In the order of `Loss` in `kernels.cpp`."""
@@ -168,10 +168,8 @@ class _Memory:
         return Vectors(*addresses)
 
     def share(self, index: int) -> slice:
-        """The part of all values whose sums a thread makes: a like part, but for rounding to cache lines."""
-        length = len(self._values)
-        size = -(-length // len(self.results) // CACHE_LINE) * CACHE_LINE
-        return slice(min(size * index, length), min(size * (index + 1), length))
+        """The part of all values whose sums a thread makes."""
+        return equal_parts(len(self._values), len(self.results))[index]
 
     def write_meeting(self, tape: Tape) -> None:
         """Writes that a thread waits till all have come so far."""

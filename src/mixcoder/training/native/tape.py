@@ -23,8 +23,6 @@ CODES = [
 """In the order of `Code` there; what each does with its numbers and addresses is said there too."""
 NUMBER = 4
 """Bytes."""
-CACHE_LINE = 16
-"""Numbers."""
 _ROOM = 128
 """Numbers that a convolution may read beyond the end of its input."""
 
