@@ -6,6 +6,8 @@ import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from mixcoder.safe_text import sanitize, sanitize_columns
+
 
 class MixcoderError(Exception):
     """Base of every error that is the user's to mend. `exit_status` is the command line's answer."""
@@ -26,7 +28,7 @@ class ArgumentError(MixcoderError, ValueError):
 
 
 _KNOWN_LETTERS = 500
-"""Letters of all known words together that are shown."""
+"""Letters of all known words together that a message names."""
 _SCRIPT_MARGIN = 60
 """Characters of a long script that are shown on each side of the one that is wrong."""
 
@@ -43,15 +45,8 @@ class ScriptError(ArgumentError):
             cut = max(0, column - _SCRIPT_MARGIN)
             line, column = line[cut : column + _SCRIPT_MARGIN], column - cut
         caret = " " * column + "^"
-        super().__init__("script", f"{message}\n  {_visible(line)}\n  {caret}")
+        super().__init__("script", f"{message}\n  {sanitize_columns(line)}\n  {caret}")
         self.position = position
-
-
-def _visible(line: str) -> str:
-    """A line with one character for each of its own, so that a caret below it fits, and none that hides."""
-    return "".join(
-        it if it.isprintable() else " " if it.isspace() else "\N{REPLACEMENT CHARACTER}" for it in line
-    )
 
 
 class ExperimentError(MixcoderError):
@@ -106,12 +101,6 @@ def is_out_of_memory(error: Exception) -> bool:
     return is_said or isinstance(error, MemoryError)
 
 
-def shown(text: str, limit: int = 60) -> str:
-    """A user's text as it may stand in a message: on one line, visible, and not too long."""
-    visible = "".join(it if it.isprintable() else it.encode("unicode_escape").decode() for it in text[:limit])
-    return visible if len(text) <= limit else f"{visible}…"
-
-
 def first_line(error: Exception) -> str:
     """The first line of what an error of another library says, or else its type."""
     return str(error).strip().partition("\n")[0].strip() or type(error).__name__
@@ -123,4 +112,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = get_close_matches(word, names, n=1, cutoff=0.6)
     if near:
         return f"; did you mean '{near[0]}'?"
-    return f"; known: {shown(', '.join(names), _KNOWN_LETTERS)}" if names else ""
+    return f"; known: {sanitize(', '.join(names), _KNOWN_LETTERS)}" if names else ""

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from mixcoder.errors import did_you_mean, shown
+from mixcoder.errors import did_you_mean
+from mixcoder.safe_text import sanitize
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
@@ -45,12 +46,12 @@ def kind_of(value: Any) -> str:
     if isinstance(value, bool):
         return f"{str(value).lower()}"
     if isinstance(value, str):
-        return f"the text '{shown(value)}'"
+        return f"the text '{sanitize(value)}'"
     if isinstance(value, Mapping):
         return "a map"
     if isinstance(value, list | tuple):
-        return f"the list {shown(str(list(value)))}"
-    return shown(str(value))
+        return f"the list {sanitize(str(list(value)))}"
+    return sanitize(str(value))
 
 
 def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem]:
@@ -71,7 +72,7 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
     key = str(finding["loc"][-1]) if finding["loc"] else ""
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         known = did_you_mean(key, schema.model_fields) if len(finding["loc"]) == 1 else ""
-        return f"unknown key '{shown(key)}'{known}"
+        return f"unknown key '{sanitize(key)}'{known}"
     if kind in ("missing", "missing_argument"):
         return "is missing"
     if kind in _EXPECTED:
@@ -81,7 +82,7 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
         return f"must be {words} {readable_number(context[bound])}, not {kind_of(value)}"
     if kind == "literal_error":
         names = re.findall(r"'([^']*)'", context["expected"])
-        return f"unknown name '{shown(str(value))}'{did_you_mean(str(value), names)}"
+        return f"unknown name '{sanitize(str(value))}'{did_you_mean(str(value), names)}"
     if kind == "string_pattern_mismatch":
         return f"must be made of letters, digits, '.', '_' and '-', not {kind_of(value)}"
     if kind == "json_invalid":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from mixcoder.errors import ArgumentError, did_you_mean, shown
+from mixcoder.errors import ArgumentError, did_you_mean
+from mixcoder.safe_text import sanitize
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
@@ -52,7 +53,7 @@ class Registry(Generic[T]):
         """
         if name not in self._entries:
             raise ArgumentError(
-                self._argument, f"unknown {self.noun} '{shown(name)}'{did_you_mean(name, self._entries)}"
+                self._argument, f"unknown {self.noun} '{sanitize(name)}'{did_you_mean(name, self._entries)}"
             )
         return self._entries[name]
 

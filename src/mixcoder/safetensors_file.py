@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mixcoder.atomic_file import swapped_in
-from mixcoder.errors import RunDirectoryError, WriteError, first_line, shown
+from mixcoder.errors import RunDirectoryError, WriteError, first_line
 from mixcoder.json_file import LARGEST_BYTES, check_plain_file
+from mixcoder.safe_text import sanitize
 
 _TYPES = {
     torch.float64: "F64",
@@ -108,7 +109,7 @@ def _opened(path: Path, refusal: str) -> Iterator[Any]:
         with safe_open(path, framework="pt") as opened:
             yield opened
     except (OSError, SafetensorError, MemoryError) as error:
-        raise RunDirectoryError(f"{path}: {refusal} ({shown(first_line(error), 200)})") from error
+        raise RunDirectoryError(f"{path}: {refusal} ({sanitize(first_line(error), 200)})") from error
 
 
 def _first_difference(file: Any, found: set[str], wanted: Mapping[str, Tensor]) -> str | None:
@@ -117,12 +118,12 @@ def _first_difference(file: Any, found: set[str], wanted: Mapping[str, Tensor]) 
         if name not in found:
             return f"{name} is missing"
         if name not in wanted:
-            return f"it has no {shown(name)}"
+            return f"it has no {sanitize(name)}"
         entry = file.get_slice(name)
         type_found, type_wanted = entry.get_dtype(), _TYPES.get(wanted[name].dtype)
         if type_found != type_wanted:
             return f"{name} is of type {type_found}, not {type_wanted}"
         shape_found, shape_wanted = tuple(entry.get_shape()), tuple(wanted[name].shape)
         if shape_found != shape_wanted:
-            return f"{name} is {shown(str(shape_found))}, not {shape_wanted}"
+            return f"{name} is {sanitize(str(shape_found))}, not {shape_wanted}"
     return None

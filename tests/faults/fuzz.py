@@ -23,7 +23,8 @@ from random import Random
 from types import FrameType
 from typing import Any, Protocol
 
-from mixcoder.errors import MixcoderError, shown
+from mixcoder.errors import MixcoderError
+from mixcoder.safe_text import sanitize
 from tests.faults import broken_experiments, broken_idx, broken_scripts
 from tests.faults.strangers import limit_memory
 
@@ -100,7 +101,7 @@ def _fuzz_kind(name: str, cases: int, seed: int, kept: Path, most_seconds: float
             path = kept / f"{name}-{seed}-{number}.json"
             kept.mkdir(exist_ok=True)
             path.write_text(json.dumps({"kind": name, "case": case}))
-            tally.failures.append(f"{path}: {type(error).__name__}: {shown(str(error), 300)}")
+            tally.failures.append(f"{path}: {type(error).__name__}: {sanitize(str(error), 300)}")
     return tally
 
 

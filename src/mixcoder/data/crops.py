@@ -19,8 +19,9 @@ from torch import Tensor
 
 from mixcoder.data.images import ImageSplit
 from mixcoder.data.store import ImageStore
-from mixcoder.errors import DataError, shown
+from mixcoder.errors import DataError
 from mixcoder.models.autoencoder import ImageShape
+from mixcoder.safe_text import sanitize
 
 _GPU_SHARE = 0.5
 """The pixels go to the GPU when they take no more than this share of its free memory."""
@@ -65,7 +66,7 @@ class CropSplit:
         sizes = store.sizes[chosen]
         for row in chosen[(sizes < torch.tensor(crop)).any(1)].tolist():
             height, width = store.sizes[row].tolist()
-            name = shown(store.names[row], 100)
+            name = sanitize(store.names[row], 100)
             raise DataError(f"{store.path}: {name} is {height} x {width} pixels, smaller than a crop")
         return cls(
             store.pixels,

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mixcoder.errors import shown
+from mixcoder.safe_text import sanitize
 
 Pixels = npt.NDArray[np.uint8]
 """(C, H, W) uint8."""
@@ -96,7 +96,7 @@ def _decode(source: Path | BytesIO, fit: Fit) -> Pixels:
 
 def _reason(error: Exception) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return shown(text or type(error).__name__, 100)
+    return sanitize(text or type(error).__name__, 100)
 
 
 def _pixels(image: Image.Image, fit: Fit) -> Pixels:

@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 import httpx2
 
 from mixcoder import __version__
-from mixcoder.errors import shown
+from mixcoder.safe_text import sanitize
 
 TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 LONGEST_WAIT = 60.0
@@ -104,7 +104,7 @@ def _wanted_wait(header: str | None) -> float | None:
 def _refuse_unsafe_request(request: httpx2.Request) -> None:
     """Runs before every request, those of redirects included."""
     if not _is_safe(request.url):
-        raise httpx2.UnsupportedProtocol(f"{shown(str(request.url), 200)} is not https", request=request)
+        raise httpx2.UnsupportedProtocol(f"{sanitize(str(request.url), 200)} is not https", request=request)
 
 
 def _refuse_unsafe_redirect(response: httpx2.Response) -> None:
@@ -118,7 +118,7 @@ def _refuse_unsafe_redirect(response: httpx2.Response) -> None:
         return
     private = [str(address) for address in _addresses(there.host) if not _is_public(address)]
     if private:
-        address = shown(str(there), 200)
+        address = sanitize(str(there), 200)
         raise WrongContentError(f"redirects to {address}, whose address {private[0]} is not public")
 
 

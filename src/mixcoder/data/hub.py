@@ -19,7 +19,8 @@ from mixcoder.data.packed import PackedSource
 from mixcoder.data.progress import StartProgress
 from mixcoder.data.registry import register_source
 from mixcoder.data.store import ImageStore, open_store
-from mixcoder.errors import ArgumentError, DataError, did_you_mean, first_line, shown
+from mixcoder.errors import ArgumentError, DataError, did_you_mean, first_line
+from mixcoder.safe_text import sanitize
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -101,9 +102,9 @@ class Hub(PackedSource):
             rows = load_dataset(self.name, self.config, split=split, revision=self.revision)
         if self.column not in rows.column_names:
             known = did_you_mean(self.column, rows.column_names)
-            raise DataError(f"{shown(self.name, 100)}: has no column '{shown(self.column)}'{known}")
+            raise DataError(f"{sanitize(self.name, 100)}: has no column '{sanitize(self.column)}'{known}")
         if not isinstance(rows.features[self.column], Image):
-            raise DataError(f"{shown(self.name, 100)}: column '{self.column}' does not hold images")
+            raise DataError(f"{sanitize(self.name, 100)}: column '{self.column}' does not hold images")
         return rows.select_columns(self.column).cast_column(self.column, Image(decode=False))
 
     def _pack_path(self, split: str) -> Path:
@@ -120,5 +121,5 @@ def _telling_of_the_hub(name: str) -> Iterator[None]:
     except ImportError:
         raise DataError("source hub needs another package: pip install 'mixcoder[hub]'") from None
     except Exception as error:  # of many libraries: the hub's, arrow's, the network's
-        reason = shown(first_line(error), 300)
-        raise DataError(f"{shown(name, 100)}: cannot be had from the hub ({reason})") from error
+        reason = sanitize(first_line(error), 300)
+        raise DataError(f"{sanitize(name, 100)}: cannot be had from the hub ({reason})") from error

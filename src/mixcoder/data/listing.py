@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixcoder.data.decode import SUFFIXES
-from mixcoder.errors import DataError, shown
+from mixcoder.errors import DataError
+from mixcoder.safe_text import sanitize
 
 _MAGIC = frozenset("*?[")
 
@@ -57,7 +58,7 @@ def list_images(place: str) -> Listing:
         state = (reason,) if status is None or reason else (status.st_size, status.st_mtime_ns)
         digest.update(repr((name, *state)).encode())
     if not files:
-        raise DataError(f"{shown(place, 200)}: holds no images ({', '.join(sorted(SUFFIXES))})")
+        raise DataError(f"{sanitize(place, 200)}: holds no images ({', '.join(sorted(SUFFIXES))})")
     return Listing(files, refused, digest.hexdigest())
 
 
@@ -74,15 +75,15 @@ def _found(place: str) -> tuple[Path, list[Path]]:
             return root, list(_walk(root))
         if not is_pattern(place):
             what = "is a file, not a folder" if root.exists() else "there is no such folder"
-            raise DataError(f"{shown(place, 200)}: {what}")
+            raise DataError(f"{sanitize(place, 200)}: {what}")
         parts = root.parts
         fixed = next(i for i, part in enumerate(parts) if is_pattern(part))
         root, pattern = Path(*parts[:fixed]), "/".join(parts[fixed:])
         if not root.is_dir():
-            raise DataError(f"{shown(place, 200)}: there is no such folder")
+            raise DataError(f"{sanitize(place, 200)}: there is no such folder")
         return root, [path for path in root.glob(pattern) if not path.is_dir()]
     except (OSError, ValueError) as error:
-        raise DataError(f"{shown(place, 200)}: cannot be read ({_words(error)})") from error
+        raise DataError(f"{sanitize(place, 200)}: cannot be read ({_words(error)})") from error
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -100,7 +101,7 @@ def _walk(root: Path) -> Iterator[Path]:
             if path.suffix.lower() in SUFFIXES:
                 yield path
     if root in unreadable:
-        raise DataError(f"{shown(str(root), 200)}: cannot be read")
+        raise DataError(f"{sanitize(str(root), 200)}: cannot be read")
     yield from unreadable
 
 

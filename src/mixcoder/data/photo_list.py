@@ -15,7 +15,8 @@ from io import StringIO, TextIOWrapper
 from pathlib import Path, PurePosixPath
 
 from mixcoder.atomic_file import write_atomically
-from mixcoder.errors import DataError, shown
+from mixcoder.errors import DataError
+from mixcoder.safe_text import sanitize
 
 _TABLE = re.compile(r"photos\.(tsv|csv)\d*")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -100,7 +101,7 @@ def _photos(lines: Iterable[str]) -> Iterator[Photo]:
     names = next(csv.reader([header.lstrip("\ufeff")], delimiter=delimiter), [])
     missing = [name for name in _COLUMNS[:2] if name not in names]
     if missing:
-        found = shown(", ".join(names), 200)
+        found = sanitize(", ".join(names), 200)
         raise DataError(f"the table of photos has no column '{missing[0]}', but {found}")
     seen: set[str] = set()
     for number, row in enumerate(csv.DictReader(lines, names, delimiter=delimiter)):

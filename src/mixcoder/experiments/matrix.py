@@ -15,10 +15,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from mixcoder.errors import ExperimentError, did_you_mean, shown
+from mixcoder.errors import ExperimentError, did_you_mean
 from mixcoder.experiments.yaml_file import Document
 from mixcoder.problems import Path as KeyPath
 from mixcoder.problems import kind_of
+from mixcoder.safe_text import sanitize
 
 Values = dict[str, Any]
 """One combination: a value for each axis."""
@@ -65,7 +66,7 @@ def expand(document: Document) -> list[Values]:
     first: dict[str, Values] = {}
     for values in kept:
         if first.setdefault(repr(sorted(values.items())), values) is not values:
-            message = f"states the run with {shown(label(values), 200)} twice"
+            message = f"states the run with {sanitize(label(values), 200)} twice"
             problems.append(document.problem(("matrix",), message))
     if not kept:
         problems.append(document.problem(("matrix", "exclude"), "leaves out every run"))
@@ -192,7 +193,7 @@ def _entry_problems(kind: str, entries: Any, axes: list[str]) -> Iterator[tuple[
                 yield (kind, i, axis), f"is no axis of this matrix{did_you_mean(axis, axes)}"
         missing = [axis for axis in axes if axis not in entry]
         if kind == "include" and missing:
-            yield (kind, i), f"needs a value for {shown(' and '.join(missing), 200)} too"
+            yield (kind, i), f"needs a value for {sanitize(' and '.join(missing), 200)} too"
 
 
 def _matches(value: Any, wanted: Any) -> bool:
@@ -212,13 +213,13 @@ def _value_of(reference: str, values: Values) -> Any:
     axis, _, keys = reference.partition(".")
     if axis not in values:
         known = did_you_mean(axis, values) if values else "; this file has no matrix"
-        raise LookupError(f"'${{{shown(reference)}}}' refers to nothing{known}")
+        raise LookupError(f"'${{{sanitize(reference)}}}' refers to nothing{known}")
     value = values[axis]
     for key in keys.split(".") if keys else []:
         if not isinstance(value, dict) or key not in value:
-            found = shown(written(value))
+            found = sanitize(written(value))
             raise LookupError(
-                f"'${{{shown(reference)}}}': the value {found} of '{axis}' has no '{shown(key)}'"
+                f"'${{{sanitize(reference)}}}': the value {found} of '{axis}' has no '{sanitize(key)}'"
             )
         value = value[key]
     return value

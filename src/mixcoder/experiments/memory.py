@@ -11,11 +11,12 @@ from contextlib import contextmanager
 
 import torch
 
-from mixcoder.errors import ArgumentError, TrainingError, is_out_of_memory, shown
+from mixcoder.errors import ArgumentError, TrainingError, is_out_of_memory
 from mixcoder.experiments.matrix import label
 from mixcoder.experiments.spec import Run
 from mixcoder.memory import room_on
 from mixcoder.models.summary import count_parameters
+from mixcoder.safe_text import sanitize
 from mixcoder.training.execution import choose_execution
 from mixcoder.training.rehearsal import most_training_bytes, training_bytes
 
@@ -85,7 +86,7 @@ def _refuse_if_too_large(run: Run, device: torch.device) -> None:
     while smaller and _SPARE * bytes_with(smaller) > room.bytes:
         smaller //= 2
     advice = f"a training.batch_size of {smaller:,}" if smaller else _smaller_model(run)
-    which = f"{shown(label(run.values), 200)}: " if run.values else ""
+    which = f"{sanitize(label(run.values), 200)}: " if run.values else ""
     raise ArgumentError(
         "",
         f"{which}to train {_described(run)} takes {needed / 1e9:,.1f} GB of memory and there are "

@@ -20,10 +20,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mixcoder.atomic_file import write_atomically
-from mixcoder.errors import ArgumentError, RunDirectoryError, shown
+from mixcoder.errors import ArgumentError, RunDirectoryError
 from mixcoder.json_file import read_json_object
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.problems import problems_of
+from mixcoder.safe_text import sanitize
 from mixcoder.safetensors_file import read_tensors, write_tensors
 
 MODEL_FORMAT = 1
@@ -88,7 +89,7 @@ class _Description(BaseModel):
 def _read_description(path: Path) -> _Description:
     content = read_json_object(path)
     if content.get("format", MODEL_FORMAT) != MODEL_FORMAT:
-        raise RunDirectoryError(f"{path}: format {shown(str(content['format']))} is not known here")
+        raise RunDirectoryError(f"{path}: format {sanitize(str(content['format']))} is not known here")
     try:
         return _Description.model_validate(content)
     except ValidationError as error:

@@ -9,9 +9,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mixcoder.errors import ArgumentError, did_you_mean, shown
+from mixcoder.errors import ArgumentError, did_you_mean
 from mixcoder.experiments.matrix import written
 from mixcoder.experiments.yaml_file import parse_value
+from mixcoder.safe_text import sanitize
 
 Row = dict[str, Any]
 
@@ -49,11 +50,11 @@ def _condition(condition: str, rows: Sequence[Row]) -> tuple[str, str, Any]:
     found = _CONDITION.fullmatch(condition)
     if not found:
         raise ArgumentError(
-            "where", f"'{shown(condition)}' must be a key, one of = != < <= > >=, and a value"
+            "where", f"'{sanitize(condition)}' must be a key, one of = != < <= > >=, and a value"
         )
     key, sign, text = found.groups()
     check_key("where", key, rows)
-    return key, sign, parse_value(text, f"command line, '{shown(condition)}'")
+    return key, sign, parse_value(text, f"command line, '{sanitize(condition)}'")
 
 
 def ordered(rows: Sequence[Row], key: str) -> list[Row]:

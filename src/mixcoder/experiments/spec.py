@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from mixcoder.data import SOURCES, DataSource
-from mixcoder.errors import ArgumentError, ExperimentError, is_out_of_memory, shown
+from mixcoder.errors import ArgumentError, ExperimentError, is_out_of_memory
 from mixcoder.experiments.matrix import Values, expand, label, slug, substitute, unused_axes
 from mixcoder.experiments.yaml_file import Document, parse_assignment, read_document
 from mixcoder.models import MODELS, Autoencoder, create_model
@@ -34,6 +34,7 @@ from mixcoder.models.autoencoder import ImageShape
 from mixcoder.problems import Path as KeyPath
 from mixcoder.problems import kind_of, problems_of
 from mixcoder.registry import Registry
+from mixcoder.safe_text import sanitize
 from mixcoder.signatures import argument_problems, signature_schema
 from mixcoder.training.recipe import DURATIONS, Recipe
 
@@ -177,7 +178,7 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         raise ExperimentError(
             problem
             if len(where) in (0, len(combinations))
-            else f"{problem} (with {shown(label(where[0]), 200)})"
+            else f"{problem} (with {sanitize(label(where[0]), 200)})"
             for problem, where in problems.items()
         )
     return Experiment(document.data["name"], tuple(runs))
@@ -190,7 +191,7 @@ def _same_runs(runs: Sequence[Run], document: Document) -> list[str]:
     for run in runs:
         earlier = first.setdefault(run.digest, run)
         if earlier is not run:
-            both = " and ".join(shown(label(it.values), 200) for it in (earlier, run))
+            both = " and ".join(sanitize(label(it.values), 200) for it in (earlier, run))
             message = f"the runs with {both} are the same"
             problems.append(document.problem(("matrix",), message))
     return problems
@@ -207,7 +208,7 @@ def read_extended(path: Path, below: tuple[Path, ...] = ()) -> Document:
         raise ExperimentError([document.problem(("extends",), message)])
     base_path = path.parent / base_name
     if not _is_file(base_path):
-        message = f"there is no file '{shown(str(base_path), 200)}'"
+        message = f"there is no file '{sanitize(str(base_path), 200)}'"
         raise ExperimentError([document.problem(("extends",), message)])
     if base_path.resolve() in (it.resolve() for it in (*below, path)):
         raise ExperimentError([document.problem(("extends",), f"'{base_name}' extends this file in turn")])

@@ -16,8 +16,9 @@ from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLWarning
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from mixcoder.errors import ExperimentError, shown
+from mixcoder.errors import ExperimentError
 from mixcoder.problems import Path as KeyPath
+from mixcoder.safe_text import is_visible, sanitize
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _MAX_BYTES = 250_000
@@ -43,7 +44,7 @@ class Document:
 
     def problem(self, path: KeyPath, message: str) -> str:
         """One line of an error: `file:line: key: what is wrong`."""
-        key = shown(".".join(map(str, path)), 200)
+        key = sanitize(".".join(map(str, path)), 200)
         return f"{self.place(path)}: {key}: {message}" if key else f"{self.place(path)}: {message}"
 
 
@@ -96,7 +97,7 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
         ExperimentError: it is not of that form.
     """
     key, equals, text = assignment.partition("=")
-    place = f"command line, '{shown(assignment, 200)}'"
+    place = f"command line, '{sanitize(assignment, 200)}'"
     if not equals or not _KEY.fullmatch(key.strip()):
         raise ExperimentError([f"{place}: must be key=value, such as training.inputs=50_000"])
     return key.strip(), parse_value(text, place)
@@ -114,13 +115,13 @@ def _parse(text: str, source: str) -> Node | None:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}" if mark else source
-        problem = shown(" ".join(str(error.problem or error.context or "unreadable").split()), 200)
+        problem = sanitize(" ".join(str(error.problem or error.context or "unreadable").split()), 200)
         raise ExperimentError([f"{place}: is not valid YAML: {problem}"]) from None
     except YAMLWarning as warning:
-        reason = shown(" ".join(str(warning).split()), 120)
+        reason = sanitize(" ".join(str(warning).split()), 120)
         raise ExperimentError([f"{source}: is not valid YAML: {reason}"]) from None
     except (YAMLError, ValueError, TypeError, AttributeError, LookupError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = sanitize(" ".join(str(error).split()), 120)
         raise ExperimentError([f"{source}: is not valid YAML: {reason}"]) from None
     return node
 
@@ -173,15 +174,17 @@ class _Plain:
             return self.scalar(node, kind, path)
         if kind in ("timestamp", "merge", "value"):
             return self.refuse(
-                path, f"'{shown(node.value)}' has a meaning of its own in YAML; put it in quotes"
+                path, f"'{sanitize(node.value)}' has a meaning of its own in YAML; put it in quotes"
             )
-        return self.refuse(path, f"the tag '!{shown(kind.lstrip('!'))}' is not allowed; state plain values")
+        return self.refuse(
+            path, f"the tag '!{sanitize(kind.lstrip('!'))}' is not allowed; state plain values"
+        )
 
     def mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
         converted: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-                self.refuse_at(key_node, path, f"the key {_shown(key_node)} must be a text")
+                self.refuse_at(key_node, path, f"the key {_key_text(key_node)} must be a text")
             self.refuse_invisible(key_node, path)
             key = str(key_node.value)
             if key in converted:
@@ -203,15 +206,15 @@ class _Plain:
         try:
             value = getattr(self.scalars, f"construct_yaml_{kind}")(node)
         except (ValueError, LookupError):
-            return self.refuse(path, f"'{shown(node.value)}' is not a value of the kind '{kind}'")
+            return self.refuse(path, f"'{sanitize(node.value)}' is not a value of the kind '{kind}'")
         if kind == "int" and value.bit_length() > _MAX_BITS:
-            return self.refuse(path, f"the number '{shown(node.value)}' is beyond reason")
+            return self.refuse(path, f"the number '{sanitize(node.value)}' is beyond reason")
         return value
 
     def refuse_invisible(self, node: ScalarNode, path: KeyPath) -> None:
         """Refuses characters that no one can see in the file and that could deceive on a terminal."""
         for character in str(node.value):
-            if not character.isprintable() and character not in "\n\t":
+            if not is_visible(character) and character not in "\n\t":
                 self.refuse_at(node, path, f"holds the invisible character U+{ord(character):04X}")
 
     def refuse(self, path: KeyPath, message: str) -> NoReturn:
@@ -225,5 +228,5 @@ class _Plain:
         return f"{self.document.source}:{node.start_mark.line + 1}"
 
 
-def _shown(node: Node) -> str:
-    return f"'{shown(node.value)}'" if isinstance(node, ScalarNode) else "of several values"
+def _key_text(node: Node) -> str:
+    return f"'{sanitize(node.value)}'" if isinstance(node, ScalarNode) else "of several values"

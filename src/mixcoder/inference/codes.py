@@ -19,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mixcoder.atomic_file import swapped_in
-from mixcoder.errors import DataError, first_line, shown
+from mixcoder.errors import DataError, first_line
 from mixcoder.json_file import check_plain_file
+from mixcoder.safe_text import sanitize
 from mixcoder.safetensors_header import Entry, safetensors_header
 
 FORMAT = "mixcoder codes 1"
@@ -111,7 +112,7 @@ def _names(path: str | Path, listed: Tensor) -> list[str]:
     try:
         names = json.loads(listed.numpy().tobytes())
     except (ValueError, TypeError, RecursionError) as error:
-        raise DataError(f"{path}: its names are not JSON ({shown(str(error), 100)})") from error
+        raise DataError(f"{path}: its names are not JSON ({sanitize(str(error), 100)})") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f"{path}: its names are not a list of texts")
     return names

@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mixcoder.errors import DataError, shown
+from mixcoder.errors import DataError
 from mixcoder.experiments.model_files import weights_hash
 from mixcoder.inference.codes import Codes
 from mixcoder.inference.trained import open_model
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.report.pictures import save_picture, to_picture
+from mixcoder.safe_text import sanitize
 from mixcoder.training.validation import safe_batch_size
 
 _LONGEST_NAME = 100
@@ -51,7 +52,9 @@ def decoded(model: Autoencoder, codes: Codes) -> Iterator[tuple[list[str], Tenso
         latents = codes.latents[start : start + size].clone()  # of a mapped file, which may lie askew
         bad = torch.nonzero(~torch.isfinite(latents).flatten(1).all(1))
         if len(bad):
-            raise DataError(f"the code of {shown(names[int(bad[0])], 200)} holds numbers that are not finite")
+            raise DataError(
+                f"the code of {sanitize(names[int(bad[0])], 200)} holds numbers that are not finite"
+            )
         with torch.inference_mode():
             yield names, model.decode(latents.to(device)).cpu()
 

@@ -23,9 +23,10 @@ from mixcoder.data.ahead import map_ahead
 from mixcoder.data.decode import Fit, ImageError, Pixels, decode_file
 from mixcoder.data.images import ImageSplit
 from mixcoder.data.listing import is_pattern, list_images
-from mixcoder.errors import ArgumentError, DataError, did_you_mean, shown
+from mixcoder.errors import ArgumentError, DataError, did_you_mean
 from mixcoder.inference.shaping import Shaping
 from mixcoder.models.autoencoder import ImageShape
+from mixcoder.safe_text import sanitize
 from mixcoder.training.validation import safe_batch_size
 
 Place = str | Path
@@ -123,7 +124,7 @@ class Inputs:
         try:
             return name, self.shaping(pixels, self.shape)
         except DataError as error:
-            raise DataError(f"{shown(name, 200)}: {error}") from None
+            raise DataError(f"{sanitize(name, 200)}: {error}") from None
 
 
 def left_out_note(left_out: Mapping[str, str]) -> str:
@@ -131,7 +132,7 @@ def left_out_note(left_out: Mapping[str, str]) -> str:
     if not left_out:
         return ""
     name, reason = next(iter(left_out.items()))
-    return f"{len(left_out):,} images left out; the first: {shown(name, 200)}: {reason}"
+    return f"{len(left_out):,} images left out; the first: {sanitize(name, 200)}: {reason}"
 
 
 _Item = tuple[str, Callable[[], Pixels]]
@@ -156,7 +157,7 @@ def _reader(place: str, shape: ImageShape, sources: Mapping[str, DataSource]) ->
     if spec and spec["source"] in SOURCES:
         return _of_source(spec, sources)
     raise DataError(
-        f"{shown(place, 200)}: there is no such file, folder or data source{did_you_mean(place, SOURCES)}"
+        f"{sanitize(place, 200)}: there is no such file, folder or data source{did_you_mean(place, SOURCES)}"
     )
 
 
@@ -164,12 +165,12 @@ def _is_dir(path: Path) -> bool:
     try:
         return path.is_dir()
     except (OSError, ValueError) as error:  # a name that is too long, or no name
-        raise DataError(f"{shown(str(path), 200)}: cannot be read ({error})") from error
+        raise DataError(f"{sanitize(str(path), 200)}: cannot be read ({error})") from error
 
 
 def _file(name: str, path: Path, fit: Fit) -> _Reader:
     if not stat.S_ISREG(path.stat().st_mode):
-        raise DataError(f"{shown(name, 200)}: is not a file")
+        raise DataError(f"{sanitize(name, 200)}: is not a file")
     return lambda: [(name, partial(decode_file, path, fit))]
 
 

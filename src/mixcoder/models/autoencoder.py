@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from mixcoder.errors import ArgumentError, shown
+from mixcoder.errors import ArgumentError
+from mixcoder.safe_text import sanitize
 
 ImageShape = tuple[int, int, int]
 LARGEST_SIDE = 65_536
@@ -103,7 +104,7 @@ def checked_image_shape(image_shape: object) -> ImageShape:
         raise ArgumentError(
             "image_shape",
             f"must be three whole numbers (channels, height, width) from 1 to {LARGEST_SIDE:,}, "
-            f"got {shown(str(image_shape))}",
+            f"got {sanitize(str(image_shape))}",
         )
     channels, height, width = image_shape
     return channels, height, width

@@ -27,11 +27,12 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from mixcoder.errors import ArgumentError, ScriptError, shown
+from mixcoder.errors import ArgumentError, ScriptError
 from mixcoder.models.activations import ActivationName, create_activation
 from mixcoder.models.autoencoder import Autoencoder, ImageShape, checked_image_shape
 from mixcoder.models.patch_convolutions import same_padding
 from mixcoder.models.registry import register_model
+from mixcoder.safe_text import sanitize
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<word>[A-Za-z]+)|(?P<number>[0-9]+)|(?P<sign>[=*/|])|(?P<end>$)|(?P<other>.))", re.S
@@ -121,7 +122,7 @@ class _Parser:
         return taken
 
     def fail(self, expected: str) -> None:
-        found = f"'{shown(self.token.text, 20)}'" if self.token.text else "the end"
+        found = f"'{sanitize(self.token.text, 20)}'" if self.token.text else "the end"
         raise ScriptError(f"expected {expected}, found {found}", self.script, self.token.position)
 
 

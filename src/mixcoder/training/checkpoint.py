@@ -16,8 +16,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from torch import Tensor
 
-from mixcoder.errors import RunDirectoryError, shown
+from mixcoder.errors import RunDirectoryError
 from mixcoder.problems import problems_of
+from mixcoder.safe_text import sanitize
 from mixcoder.safetensors_file import read_metadata, read_tensors, write_tensors
 from mixcoder.training.clock import TrainingClock
 
@@ -58,10 +59,10 @@ def read_state(path: Path, total_steps: int) -> CheckpointState:
         state = CheckpointState.model_validate_json(metadata["state"])
     except ValidationError as error:
         keys, problem = problems_of(error, CheckpointState)[0]
-        place = shown(".".join(("state", *map(str, keys))))
+        place = sanitize(".".join(("state", *map(str, keys))))
         raise RunDirectoryError(f"{path}: {_UNREADABLE} ({place}: {problem})") from error
     if state.step > total_steps:
-        where = f"step {shown(f'{state.step:,}')} of {total_steps:,}"
+        where = f"step {sanitize(f'{state.step:,}')} of {total_steps:,}"
         raise RunDirectoryError(f"{path}: {_OF_ANOTHER_RUN} ({where})")
     return state
 
