@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,7 @@ from mixcoder.commands.options import (
     SourceArgument,
     WhereOption,
 )
-from mixcoder.commands.printing import print_rows
+from mixcoder.commands.printing import print_note, print_rows, print_text
 from mixcoder.errors import DataError, MixcoderError, TrainingError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from mixcoder import __version__
 
-        print(f"mixcoder {__version__}")
+        print_text(f"mixcoder {__version__}")
         raise typer.Exit
 
 
@@ -145,7 +146,9 @@ def plan(
     if format is Format.text:
         left = sum(row["minutes"] for row in rows if not row["done"])
         done = sum(row["done"] for row in rows)
-        print(f"{len(rows)} runs, {done} done, about {left:,.0f} minutes one after the other for the rest")
+        print_text(
+            f"{len(rows)} runs, {done} done, about {left:,.0f} minutes one after the other for the rest"
+        )
 
 
 @app.command()
@@ -200,7 +203,7 @@ def plot(
 
     records = chosen_records(source, overrides, runs, where)
     save_figure(pareto_plot(records, pareto.value) if pareto else loss_curves(records), output)
-    print(output)
+    print_text(output)
 
 
 @app.command()
@@ -215,7 +218,7 @@ def report(
     from mixcoder.report.page import write_page
 
     write_page(chosen_records(source, overrides, runs, where), output)
-    print(output)
+    print_text(output)
 
 
 @app.command()
@@ -231,7 +234,7 @@ def schema(
     text = schema_json() if format is SchemaFormat.json else reference_markdown()
     if output:
         write_atomically(output, text.encode())
-        print(output)
+        print_text(output)
     else:
         print(text, end="")
 
@@ -281,8 +284,8 @@ def models_show(
     ]
     print_rows(layer_rows(model), columns, format)
     if format is Format.text:
-        print(f"{name}: {', '.join(f'{key}={value}' for key, value in chosen.items())}")
-        print(
+        print_text(f"{name}: {', '.join(f'{key}={value}' for key, value in chosen.items())}")
+        print_text(
             f"{count(count_parameters(model))} parameters, latent shape {model.latent_shape}, "
             f"compression ratio {model.compression_ratio:.4g}"
         )
@@ -312,7 +315,7 @@ def experiments_cp(
     from mixcoder.experiments.shipped import copy_shipped
 
     for path in copy_shipped(name, folder):
-        print(path)
+        print_text(path)
 
 
 @data_app.command("ls")
@@ -348,9 +351,9 @@ def data_fetch(
         note = source.prepare(progress)
     data = source.load()
     if note:
-        print(note, file=sys.stderr)
-    print(f"{name}: {len(data.train):,} images to train on, {len(data.validation):,} to validate on")
-    print(source.status())
+        print_note(note)
+    print_text(f"{name}: {len(data.train):,} images to train on, {len(data.validation):,} to validate on")
+    print_text(source.status())
 
 
 @data_app.command("verify")
@@ -372,13 +375,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The `mixcoder` command. Exits with 0 when done, 1 when a run failed, 2 when the input was wrong."""
     logging.getLogger("stamina").setLevel(logging.ERROR)  # a retry is no news; a failure is an error
     _open_closed_streams()
+    _let_streams_take_any_text()
     try:
         app(args=arguments, prog_name="mixcoder")
     except MixcoderError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_note(f"error: {error}")
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print_note("interrupted")
         sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()
@@ -387,7 +391,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message = _said_by_the_machine(error)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        print_note(f"error: {message}")
         sys.exit(1)
 
 
@@ -407,6 +411,13 @@ def _open_closed_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
+def _let_streams_take_any_text() -> None:
+    """Lets an encoding that lacks a character, such as a terminal's Latin-1, show its escape instead."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _prepare_data(experiment: Experiment, runs: Path) -> None:
     """Fetches and packs what the runs that are not done need, before the first of them begins."""
     from mixcoder.experiments.run_directory import RunDirectory
@@ -418,7 +429,7 @@ def _prepare_data(experiment: Experiment, runs: Path) -> None:
     with data_progress(console) as progress:
         notes = [source.prepare(progress) for source in sources.values()]
     for note in filter(None, notes):
-        print(note, file=sys.stderr)
+        print_note(note)
 
 
 def _run_here(run: Run, runs: Path, device: str, format: Format) -> None:
@@ -430,7 +441,7 @@ def _run_here(run: Run, runs: Path, device: str, format: Format) -> None:
         directory = train_run(run, runs, observer, device)
     _print_results(records_in(directory.path), format)
     if format is Format.text:
-        print(directory.path)
+        print_text(directory.path)
 
 
 def _run_sweep(experiment: Experiment, runs: Path, jobs: int, device: str, format: Format) -> None:

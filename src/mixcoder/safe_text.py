@@ -61,15 +61,15 @@ def sanitize_page(text: str) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """Returns a text for a cell of CSV: sanitized, and with an apostrophe before what would be a formula."""
-    visible = sanitize(text, limit=None)
+    """Returns a text for a cell of CSV: sanitized, with an apostrophe before what would be a formula."""
+    visible = sanitize_lines(text)
     is_formula = visible.lstrip().startswith(_FORMULA_STARTS) and not _NUMBERS.fullmatch(visible)
     return f"'{visible}" if is_formula else visible
 
 
 def markdown_text(text: str) -> str:
-    """Returns a text that Markdown shows as it is: sanitized, and its marks escaped."""
-    escaped = _MARKDOWN.sub(r"\\\g<0>", html.escape(sanitize(text, limit=None), quote=False))
+    """Returns a text that Markdown shows as it is: sanitized, and its marks escaped; lines stay."""
+    escaped = _MARKDOWN.sub(r"\\\g<0>", html.escape(sanitize_lines(text), quote=False))
     return _INSIDE_WORD.sub("_", escaped)
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+from collections.abc import Callable
 from io import StringIO
 
+import pytest
 from rich.console import Console
+from rich.text import Text
 
-from mixcoder.report.table import Column, count, print_table, to_csv, to_json, to_markdown
+from mixcoder.report.table import Column, columns_of, count, print_table, to_csv, to_json, to_markdown
 
 ROWS = [{"name": "a|b", "params": 1234567}, {"name": "[red]c", "params": 5}]
 COLUMNS = [Column("name", "model"), Column("params", "model params", count, is_number=True)]
@@ -19,7 +23,7 @@ def test_markdown() -> None:
         "| model | model params |",
         "|:---|---:|",
         "| a\\|b | 1,234,567 |",
-        "| [red]c | 5 |",
+        "| \\[red\\]c | 5 |",
     ]
 
 
@@ -59,4 +63,89 @@ def test_csv_of_nothing() -> None:
 def test_csv_of_a_carriage_return() -> None:
     """Which Python's csv does not quote, and readers take for the end of a row."""
     text = to_csv([{"name": "a\rb", "params": 1}], COLUMNS)
-    assert list(csv.reader(StringIO(text, newline=""))) == [["name", "params"], ["a b", "1"]]
+    assert list(csv.reader(StringIO(text, newline=""))) == [["name", "params"], ["a\\rb", "1"]]
+
+
+def test_csv_of_a_formula_and_of_numbers() -> None:
+    rows: list[dict[str, object]] = [
+        {"name": "=HYPERLINK(A1)", "params": -2, "loss": -1.5},
+        {"name": "-1.5", "params": None, "loss": 1e-9},
+    ]
+    columns = [Column("name", "name"), Column("params", "params"), Column("loss", "loss")]
+    assert list(csv.reader(StringIO(to_csv(rows, columns))))[1:] == [
+        ["'=HYPERLINK(A1)", "-2", "-1.5"],
+        ["-1.5", "", "1e-09"],
+    ]
+
+
+def test_json_holds_no_nan() -> None:
+    text = to_json([{"psnr": math.inf, "loss": math.nan, "at": [1.0, -math.inf], "n": 3}])
+    assert json.loads(text, parse_constant=pytest.fail) == [
+        {"psnr": None, "loss": None, "at": [1.0, None], "n": 3}
+    ]
+
+
+HOSTILE_NAME = "\x1b]0;owned\x07[red]a[/]\u202eb\rc\udcff|d"
+
+
+@pytest.mark.parametrize("to_text", [to_csv, to_markdown])
+def test_no_table_holds_what_steers_a_terminal(to_text: Callable[..., str]) -> None:
+    text = to_text([{"name": HOSTILE_NAME, "params": 1}], COLUMNS)
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "\\x1b]0;owned\\x07" in text.replace("\\\\", "\\").replace("\\]", "]")
+
+
+def test_a_terminal_is_not_steered() -> None:
+    out = StringIO()
+    console = Console(file=out, width=120, force_terminal=True)
+    print_table([{"name": HOSTILE_NAME, "params": 1}], [Column("name", HOSTILE_NAME), COLUMNS[1]], console)
+    text = Text.from_ansi(out.getvalue()).plain
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert text.count(r"\x1b]0;owned\x07[red]a[/]\u202eb\rc\udcff|d") == 2
+
+
+def printed(rows: list[dict[str, object]], columns: list[Column], width: int) -> str:
+    out = StringIO()
+    print_table(rows, columns, Console(file=out, width=width))
+    return out.getvalue()
+
+
+WIDE_ROW: dict[str, object] = {
+    "run": "a-very-long-name-of-a-run-that-goes-on",
+    "mixer": "x" * 40,
+    "validation_loss": 0.0123456789,
+    "inputs": 6_000_000,
+    "params": 123_456_789,
+    "train_minutes": 1234.5,
+    "throughput": 98_765.4,
+    "state": "failed",
+    "reason": "one two three " * 9,
+}
+
+
+@pytest.mark.parametrize("width", [26, 40, 80, 200])
+def test_the_loss_is_whole_at_any_width(width: int) -> None:
+    """Texts wrap and other columns go, and are named, before a digit of the loss does."""
+    columns = columns_of(list(WIDE_ROW), [{"mixer": "x" * 40}])
+    text = printed([WIDE_ROW], columns, width)
+    assert "0.0123457" in text
+    assert "…" not in text
+    said = "".join(text.split())
+    assert "failed" in said
+    for column in columns:
+        assert all(word in said for word in column.heading.split())
+    if width >= 80:
+        assert all(len(line) <= width for line in text.splitlines())
+    assert ("noroomfor" in said) == (width < 200)
+
+
+def test_every_number_shown_is_whole() -> None:
+    rows: list[dict[str, object]] = [{f"n{i}": 10**i for i in range(12)}]
+    columns = [Column(f"n{i}", f"n{i}", count, is_number=True) for i in range(12)]
+    for width in range(20, 120, 7):
+        text = printed(rows, columns, width)
+        table, _, missing = text.partition("no room for")
+        for i in range(12):
+            assert (f"{10**i:,}" in table.split()) != (
+                f"n{i}" in missing.replace(",", " ").replace(";", " ").split()
+            )

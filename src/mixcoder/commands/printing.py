@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from mixcoder.commands.options import Format
+from mixcoder.safe_text import sanitize_lines
 
 if TYPE_CHECKING:
     from mixcoder.report.table import Column
@@ -26,3 +27,13 @@ def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[Column], format
         print(to_markdown(rows, columns))
     else:
         print_table(rows, columns, Console(width=None if sys.stdout.isatty() else 200))
+
+
+def print_text(text: object) -> None:
+    """Prints what a command has to say, such as the path of what it wrote."""
+    print(sanitize_lines(str(text)))
+
+
+def print_note(text: object) -> None:
+    """Prints beside a command's output what went wrong, or what to know of it."""
+    print(sanitize_lines(str(text)), file=sys.stderr)

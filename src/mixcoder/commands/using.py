@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from mixcoder.commands.options import (
     RunArgument,
     WhereOption,
 )
-from mixcoder.commands.printing import print_rows
+from mixcoder.commands.printing import print_note, print_rows, print_text
 from mixcoder.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def reconstruct(
         model = load(directory.path)
         chosen = directory.read_run().create_source().load().validation.images[:count]
     save_picture(reconstruction_grid(model, to_float(chosen), scale), output)
-    print(output)
+    print_text(output)
 
 
 def encode(
@@ -81,7 +80,7 @@ def encode(
         raise ArgumentError("output", f"'{output}' must end in .safetensors")
     with _opened(run, where, images, fit, device) as (model, batches):
         count = write_codes(output, encoded(model, _told(batches, "encoding")), weights_hash(model))
-    print(f"{output}: {count:,} codes of shape {model.latent_shape}")
+    print_text(f"{output}: {count:,} codes of shape {model.latent_shape}")
 
 
 def decode(
@@ -104,13 +103,13 @@ def decode(
     opened = Codes.open(codes)
     if output.is_dir() or not output.suffix:
         count = write_pictures(decoded(model, opened), len(opened), output, scale or 1)
-        print(f"{output}: {count:,} images")
+        print_text(f"{output}: {count:,} images")
         return
     if len(opened) > _LARGEST_GRID:
         raise ArgumentError("output", f"{len(opened):,} images are too many for one picture; name a folder")
     grid = torch.cat([images for _, images in decoded(model, opened)]).clamp(0, 1)
     save_picture(picture_grid(grid, scale), output)
-    print(output)
+    print_text(output)
 
 
 def score(
@@ -165,7 +164,7 @@ def walk(
         save_animation(images, output, scale)
     else:
         save_picture(picture_row(images, scale), output)
-    print(output)
+    print_text(output)
 
 
 def export(
@@ -177,7 +176,7 @@ def export(
     from mixcoder.export.onnx import export_onnx
 
     for path in export_onnx(chosen_run(run, where).path, output):
-        print(path)
+        print_text(path)
 
 
 COMMANDS: tuple[Callable[..., Any], ...] = (reconstruct, encode, decode, score, walk, export)
@@ -197,7 +196,7 @@ def _opened(
     inputs = inputs_of(folder, model, images, fit)
     yield model, inputs
     if note := left_out_note(inputs.left_out):
-        print(note, file=sys.stderr)
+        print_note(note)
 
 
 def _device(name: str) -> Any:

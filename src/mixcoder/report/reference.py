@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from mixcoder.experiments.schema import SPELLINGS, Schema, experiment_schema
 from mixcoder.experiments.spec import CHOICES, ChoiceSection
 from mixcoder.problems import readable_number
-from mixcoder.report.table import Column, to_markdown
+from mixcoder.report.table import Column, markdown_table
 
 _COLUMNS = [
     Column("key", "key"),
@@ -60,16 +60,16 @@ def _choice(section: ChoiceSection, schema: Schema, definitions: dict[str, Schem
 
 
 def _table(keys: dict[str, Schema], required: Sequence[str] = ()) -> str:
-    rows = [
-        {
-            "key": f"`{key}`",
-            "value": _values(schema),
-            "default": "required" if key in required else _default(schema),
-            "meaning": schema.get("description", ""),
-        }
+    cells = [
+        (
+            f"`{key}`",
+            _values(schema),
+            "required" if key in required else _default(schema),
+            schema.get("description", ""),
+        )
         for key, schema in keys.items()
     ]
-    return to_markdown(rows, _COLUMNS)
+    return markdown_table(cells, _COLUMNS)
 
 
 def _values(schema: Schema) -> str:
