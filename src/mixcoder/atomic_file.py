@@ -1,8 +1,9 @@
 """Files that are whole or not there.
 
-    .NAME.<random>.part ─▶ filled ─▶ fsync ─▶ replaces NAME ─▶ fsync of the folder
+    .NAME.<random>.part ─▶ filled ─▶ mode, fsync ─▶ replaces NAME ─▶ fsync of the folder
 
 A process that dies on the way leaves the old file and a part, which `remove_parts` clears away.
+A new file has the mode that the umask gives, one that takes the place of another the mode of that.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mixcoder.errors import WriteError
@@ -23,7 +25,7 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 @contextmanager
 def swapped_in(path: Path) -> Iterator[Path]:
-    """A new file, to be filled during the `with` block, that takes the place of `path` at its end.
+    """A new, empty file, to be filled during the `with` block, that takes the place of `path` at its end.
 
     Whatever happens on the way, the old file or the new one is there. After the block the new one is, even
     after a power cut.
@@ -35,8 +37,9 @@ def swapped_in(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            mode = _create(part)
             yield part
-            _sync(part)
+            _complete(part, _mode_of(path, mode))
             os.replace(part, path)  # noqa: PTH105 - one module for all calls, so that tests can fail each
         finally:
             part.unlink(missing_ok=True)
@@ -45,14 +48,14 @@ def swapped_in(path: Path) -> Iterator[Path]:
         raise WriteError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Makes `path` hold `content`, as `swapped_in` does.
+def write_atomically(path: Path, *contents: bytes | memoryview) -> None:
+    """Makes `path` hold `contents`, one after the other, as `swapped_in` does.
 
     Raises:
         WriteError: it could not be written, or not for certain.
     """
     with swapped_in(path) as part:
-        _write(part, content)
+        _write(part, contents)
 
 
 def remove_parts(folder: Path) -> None:
@@ -64,21 +67,43 @@ def remove_parts(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Writes a new file."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o644)
+def _create(part: Path) -> int:
+    """Makes an empty file; says which mode the umask gave it."""
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
     try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(handle, rest) :]
+        return stat.S_IMODE(os.fstat(handle).st_mode)
     finally:
         os.close(handle)
 
 
-def _sync(path: Path) -> None:
-    """Makes what a file holds last."""
-    handle = os.open(path, os.O_RDWR | _BINARY)
+def _mode_of(path: Path, mode: int) -> int:
+    """The mode of the file at `path`; `mode` where there is none."""
     try:
+        status = os.lstat(path)
+    except OSError:
+        return mode
+    return stat.S_IMODE(status.st_mode) & 0o777 if stat.S_ISREG(status.st_mode) else mode
+
+
+def _write(path: Path, contents: Iterable[bytes | memoryview]) -> None:
+    """Fills an empty file."""
+    handle = os.open(path, os.O_WRONLY | _BINARY)
+    try:
+        for content in contents:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(handle, rest) :]
+    finally:
+        os.close(handle)
+
+
+def _complete(part: Path, mode: int) -> None:
+    """Gives a file its mode, whoever wrote it, and makes what it holds last."""
+    handle = os.open(part, os.O_RDWR | _BINARY)
+    try:
+        if stat.S_IMODE(os.fstat(handle).st_mode) != mode:
+            with suppress(PermissionError):  # a file system on which all files have one mode
+                os.chmod(part, mode)  # noqa: PTH101 - as above
         os.fsync(handle)
     finally:
         os.close(handle)

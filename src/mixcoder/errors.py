@@ -101,6 +101,11 @@ def is_out_of_memory(error: Exception) -> bool:
     return is_said or isinstance(error, MemoryError)
 
 
+def system_reason(error: OSError) -> str:
+    """What the system says of a file, in lower case and without its name: permission denied, …"""
+    return (error.strerror or str(error)).lower()
+
+
 def first_line(error: Exception) -> str:
     """The first line of what an error of another library says, or else its type."""
     return str(error).strip().partition("\n")[0].strip() or type(error).__name__

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from mixcoder.errors import RunDirectoryError, first_line
+from mixcoder.errors import RunDirectoryError, first_line, system_reason
 
 LARGEST_BYTES = 16 << 20
 
@@ -25,7 +25,9 @@ def read_json_object(path: Path) -> dict[str, Any]:
         if len(content) > LARGEST_BYTES:
             raise RunDirectoryError(f"{path}: is longer than {LARGEST_BYTES:,} bytes")
         value = json.loads(content.decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: {system_reason(error)}") from error
+    except (ValueError, RecursionError) as error:
         raise RunDirectoryError(f"{path}: is not readable JSON ({first_line(error)})") from error
     if not isinstance(value, dict):
         raise RunDirectoryError(f"{path}: is not a JSON object")

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from mixcoder.atomic_file import swapped_in
-from mixcoder.errors import RunDirectoryError, WriteError, first_line
+from mixcoder.atomic_file import write_atomically
+from mixcoder.errors import RunDirectoryError, WriteError, first_line, system_reason
 from mixcoder.json_file import LARGEST_BYTES, check_plain_file
 from mixcoder.safe_text import sanitize
+from mixcoder.safetensors_header import Entry, safetensors_header
 
 _TYPES = {
     torch.float64: "F64",
@@ -37,16 +37,21 @@ _TYPES = {
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Makes `path` hold `tensors`; those on the CPU are not copied, but where two names share one.
+    """Makes `path` hold `tensors`; those on the CPU are not copied.
+
+    The same tensors and metadata make the same bytes: safetensors' own writer orders metadata as it comes.
 
     Raises:
-        WriteError: it could not be written, or not for certain.
+        WriteError: it could not be written, or not for certain; or the format lacks the type of a tensor.
     """
-    with swapped_in(path) as part:
-        try:
-            save_file(_apart(tensors), part, dict(metadata))
-        except SafetensorError as error:
-            raise WriteError(f"cannot write {path}: {first_line(error).lower()}") from error
+    # The widest elements first, so that all lie on multiples of their size.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    for name, tensor in ordered:
+        if tensor.dtype not in _TYPES:
+            raise WriteError(f"cannot write {path}: {name} is of type {tensor.dtype}")
+    entries = {name: Entry(_TYPES[tensor.dtype], tuple(tensor.shape)) for name, tensor in ordered}
+    header = safetensors_header(entries, dict(sorted(metadata.items())))
+    write_atomically(path, header, *(_bytes_of(tensor) for _, tensor in ordered))
 
 
 def read_metadata(path: Path, refusal: str) -> dict[str, str]:
@@ -86,15 +91,10 @@ def read_tensors(
         return {name: file.get_tensor(name) for name in wanted}
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors on the CPU no two of which are in the same place, which the format does not allow."""
-    apart: dict[str, Tensor] = {}
-    places = set()
-    for name, tensor in tensors.items():
-        local = tensor.detach().cpu().contiguous()
-        apart[name] = local.clone() if local.data_ptr() in places else local
-        places.add(local.data_ptr())
-    return apart
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """The elements as they lie in memory, one after the other."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)  # (elements,)
+    return memoryview(flat.view(torch.uint8).numpy())
 
 
 @contextmanager
@@ -108,7 +108,9 @@ def _opened(path: Path, refusal: str) -> Iterator[Any]:
             raise RunDirectoryError(f"{path}: {refusal} (it states a header of {header_bytes:,} bytes)")
         with safe_open(path, framework="pt") as opened:
             yield opened
-    except (OSError, SafetensorError, MemoryError) as error:
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: {system_reason(error)}") from error
+    except (SafetensorError, MemoryError) as error:
         raise RunDirectoryError(f"{path}: {refusal} ({sanitize(first_line(error), 200)})") from error
 
 

@@ -1,7 +1,7 @@
-"""The header of a safetensors file whose tensors are written one after the other, as they come.
+"""The header of a safetensors file whose tensors are written one after the other.
 
-[ header of a size known beforehand ][ tensor ][ tensor ] …
-└─ written last, when all shapes are known
+[ header ][ tensor ][ tensor ] …
+└─ of a size known beforehand where the tensors come first, and it when all their shapes are known
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-_BYTES = {"U8": 1, "F32": 4, "I64": 8}
+_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_WORD = 8
 
 
 class Entry(NamedTuple):
@@ -21,8 +22,10 @@ class Entry(NamedTuple):
     shape: tuple[int, ...]
 
 
-def safetensors_header(tensors: Mapping[str, Entry], metadata: Mapping[str, str], size: int) -> bytes:
-    """The first `size` bytes of a file that holds `tensors` in this order, without gaps.
+def safetensors_header(
+    tensors: Mapping[str, Entry], metadata: Mapping[str, str], size: int | None = None
+) -> bytes:
+    """The beginning of a file that holds `tensors` in this order, without gaps: `size` bytes, or what it takes.
 
     Raises:
         ValueError: the header does not fit into `size` bytes.
@@ -33,8 +36,8 @@ def safetensors_header(tensors: Mapping[str, Entry], metadata: Mapping[str, str]
         end = begin + _BYTES[entry.dtype] * math.prod(entry.shape)
         header[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [begin, end]}
         begin = end
-    room = size - 8  # after the length of the rest
     text = json.dumps(header).encode()
+    room = (size or 8 + len(text) + -len(text) % _WORD) - 8  # after the length of the rest
     if len(text) > room:
         raise ValueError(f"a header of {len(text):,} bytes does not fit into {room:,}")
     return room.to_bytes(8, "little") + text.ljust(room)

@@ -7,6 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,44 @@ def test_the_model_comes_back(tmp_path: Path, run: Run) -> None:
     assert torch.equal(mixcoder.load(str(directory.path.parent))(images), model(images))
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_files_have_the_mode_that_the_umask_gives(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, mask: int
+) -> None:
+    monkeypatch.setattr(training_run, "CHECKPOINT_SECONDS", 0)
+    before = os.umask(mask)
+    try:
+        directory = train_run(run, tmp_path, ignore)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in directory.path.rglob("*") if path.is_file()}
+    assert {"model.safetensors", "best.safetensors", "latest.safetensors", "result.json"} <= set(modes)
+    assert set(modes.values()) == {0o666 & ~mask}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_a_file_that_only_others_may_read_is_told_as_such(run: Run, name: str) -> None:
+    with not_as_root(), tempfile.TemporaryDirectory() as place:
+        directory = train_run(run, Path(place), ignore)
+        path = directory.path / name
+        path.chmod(0)
+        with pytest.raises(RunDirectoryError, match=f"^{path}: permission denied$"):
+            mixcoder.load(directory.path)
+
+
+@contextmanager
+def not_as_root() -> Iterator[None]:
+    """As a user whom the modes of files keep out."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(12345)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
 def test_done_is_done(tmp_path: Path, run: Run) -> None:
     directory = train_run(run, tmp_path, ignore)
     before = {path: path.stat().st_mtime_ns for path in directory.path.iterdir()}
@@ -85,7 +126,13 @@ def test_two_runs_with_the_same_seed_are_equal_to_the_byte(tmp_path: Path, run: 
     first = train_run(run, tmp_path / "a", ignore)
     torch.rand(5)
     second = train_run(run, tmp_path / "b", ignore)
-    for name in ("model.safetensors", "model.json", "metrics.jsonl", "config.yml"):
+    for name in (
+        "model.safetensors",
+        "model.json",
+        "metrics.jsonl",
+        "config.yml",
+        "checkpoint/best.safetensors",
+    ):
         assert (first.path / name).read_bytes() == (second.path / name).read_bytes()
 
 

@@ -94,7 +94,7 @@ def write_codes(path: Path, batches: Iterable[tuple[list[str], Tensor]], model: 
     """
     names: list[str] = []
     shape: tuple[int, ...] = ()
-    with swapped_in(path) as part, part.open("xb") as file:
+    with swapped_in(path) as part, part.open("wb") as file:
         file.seek(_HEADER_BYTES)
         for names_of_batch, latents in batches:
             names += names_of_batch
