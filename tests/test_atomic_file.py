@@ -1,4 +1,4 @@
-"""The modes of new files and of those that take the place of others; `faults/test_writes.py` tests the rest."""
+"""The modes of new files and of those that take the place of others."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def read_tensors(
 def _bytes_of(tensor: Tensor) -> memoryview:
     """The elements as they lie in memory, one after the other."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)  # (elements,)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
 
 
 @contextmanager

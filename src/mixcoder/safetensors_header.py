@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 def safetensors_header(
     tensors: Mapping[str, Entry], metadata: Mapping[str, str], size: int | None = None
 ) -> bytes:
-    """The beginning of a file that holds `tensors` in this order, without gaps: `size` bytes, or what it takes.
+    """The beginning of a file that holds `tensors` in this order, without gaps: `size` bytes, or enough.
 
     Raises:
         ValueError: the header does not fit into `size` bytes.
