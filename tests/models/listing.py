@@ -70,7 +70,11 @@ class Mixer(nn.Module):
 
 
 class ListingMixer(nn.Module):
-    """The article's `MixerMLP` for 28 x 28 grey images, patches of 7, breadths 64, 64, 64, 16 (or others)."""
+    """The article's `MixerMLP` for 28 x 28 grey images, patches of 7, breadths 64, 64, 64, 16 (or others).
+
+    With a mixing layer at position 1, the article's code gives the last layer, to the pixels, an activation
+    too: `last_act`.
+    """
 
     def __init__(
         self,
@@ -79,13 +83,14 @@ class ListingMixer(nn.Module):
         mixer_at: Sequence[int],
         encoder_mixer_act: bool,
         breadths: Sequence[int],
+        last_act: bool = False,
     ) -> None:
         super().__init__()
         channels = [49, *breadths]
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         for i, (now, then) in enumerate(pairwise(channels)):
             self.encoder.append(Layer(now, then, act=True))
-            self.decoder.insert(0, Layer(then, now, act=i > 0))
+            self.decoder.insert(0, Layer(then, now, act=i > 0 or last_act))
             if i + 1 in mixer_at:
                 self.encoder.append(Mixer(kind, 16, then, kernel, encoder_mixer_act))
                 self.decoder.insert(0, Mixer(kind, 16, then, kernel, act=True))
@@ -168,8 +173,7 @@ class _Conv(nn.Module):
         self.act = nn.ReLU6() if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.skip(x) + x if len(self.skip) else x
-        y: Tensor = self.act(self.conv(x))
+        y: Tensor = self.act(self.conv(x + self.skip(x) if len(self.skip) else x))
         return y + x if y.shape == x.shape else y
 
 

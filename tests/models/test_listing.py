@@ -45,6 +45,26 @@ def test_mixer(mixer: str, kernel_size: int, mixer_at: tuple[int, ...], encoder_
     assert_same_function(listing, ours, torch.rand(5, 1, 28, 28))
 
 
+@pytest.mark.parametrize("mixer_at", [(1,), (1, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("mixer", ["cnn", "mlp"])
+def test_mixing_at_1_with_the_article_s_last_activation(mixer: str, mixer_at: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    breadths = [64, 64, 64, 16]
+    ours = create_model(
+        "mixer",
+        image_shape=(1, 28, 28),
+        patch_size=7,
+        hidden_channels=breadths,
+        latent_dim=16,
+        mixer_at=mixer_at,
+        mixer=mixer,
+        encoder_mixer_activation="none",
+        output_activation="gelu",
+    )
+    listing = ListingMixer(mixer, 1, mixer_at, False, breadths, last_act=True)
+    assert_same_function(listing, ours, torch.rand(5, 1, 28, 28))
+
+
 def test_first_layer_is_residual_where_the_breadth_is_the_patches() -> None:
     """A breadth of 49 = 7 · 7 pixels makes the first and the last per-patch layer residual too."""
     torch.manual_seed(0)

@@ -95,6 +95,31 @@ def test_a_users_own_layer_works_at_once() -> None:
         register_mixer("cnn")(Swap)
 
 
+def test_the_output_activation_stands_behind_all_else_also_a_residual_layer() -> None:
+    plain, tanh = mixer(hidden_channels=[16, 9]), mixer(hidden_channels=[16, 9], output_activation="tanh")
+    assert list(tanh.state_dict()) == list(plain.state_dict())
+    tanh.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 1, 8, 12)
+    torch.testing.assert_close(tanh(images), plain(images).tanh())
+
+
+def test_a_clamp_clips_and_in_training_lets_a_tenth_through() -> None:
+    plain, clamped = mixer(), mixer(output_activation="clamp")
+    clamped.load_state_dict(plain.state_dict())
+    images = torch.rand(4, 1, 8, 12)
+    with torch.no_grad():
+        plain.decoder[-1].module.bias.copy_(torch.linspace(-1, 2, 16))
+        clamped.load_state_dict(plain.state_dict())
+    outputs = plain(images)
+    assert (outputs < 0).any()
+    assert (outputs > 1).any()
+    torch.testing.assert_close(clamped.eval()(images), outputs.clamp(0, 1))
+    beyond = outputs - outputs.clamp(0, 1)
+    torch.testing.assert_close(clamped.train()(images), outputs.clamp(0, 1) + beyond / 10)
+    (gradient,) = torch.autograd.grad(clamped(images).sum(), clamped.decoder[-2].module.bias)
+    assert gradient.min() > 0
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -126,6 +151,8 @@ def test_a_users_own_layer_works_at_once() -> None:
         ({"hidden_channels": [16], "mixer_at": [], "norm": "foo"}, "norm: unknown norm 'foo'"),
         ({"mixer_at": [], "encoder_mixer_activation": "foo"}, "unknown activation 'foo'"),
         ({"encoder_mixer_activation": ""}, "unknown activation ''"),
+        ({"output_activation": "clam"}, "unknown output activation 'clam'; did you mean 'clamp'?"),
+        ({"activation": "clamp"}, "activation: unknown activation 'clamp'"),
         ({"patch_siz": 4}, "patch_siz: unknown key 'patch_siz'; did you mean 'patch_size'?"),
         ({"patch_size": "4"}, "patch_size: must be a whole number, not the text '4'"),
         ({"patch_size": True}, "patch_size: must be a whole number, not true"),

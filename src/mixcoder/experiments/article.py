@@ -39,8 +39,8 @@ def article_tables() -> dict[str, list[dict[str, Any]]]:
 def article_row(run: Run) -> dict[str, Any] | None:
     """The article's row for the same model, data and recipe; of several, the one trained about as long.
 
-    Whether the encoder's mixing layers have an activation, which its listings and its tables do not agree
-    on, makes no difference here.
+    Whether the encoder's mixing layers and the last layer have an activation, on which its listings, its
+    tables and its code do not agree, makes no difference here.
     """
     fitting = [row for rows in article_tables().values() for row in rows if _fits(run, row)]
     inputs = _inputs(run)
@@ -74,6 +74,7 @@ def _fits(run: Run, row: dict[str, Any]) -> bool:
         and theirs.pop("type") == name
         and all(arguments.get(key) == value for key, value in (_PLAIN[name] | theirs).items())
         and arguments.get("encoder_mixer_activation") in (None, "none", "gelu")
+        and arguments.get("output_activation", "none") in ("none", "gelu")
         and run.recipe.learning_rate == row["learning_rate"]
         and all(getattr(run.recipe, key) == value for key, value in _RECIPE.items())
     )

@@ -130,6 +130,9 @@ class Run:
     def digest(self) -> str:
         """Ten hex digits that are the same just for what trains the same, whatever it is called."""
         content = {key: value for key, value in self.resolved().items() if key != "name"}
+        content["model"] = {
+            key: value for key, value in content["model"].items() if _ADDED_LATER.get(key, ...) != value
+        }
         content["training"] = _what_matters(content["training"])
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -138,6 +141,10 @@ class Run:
         """The name of a new run directory: readable, and ending in the digest."""
         readable = slug(self.values) or f"{self.model[0]}-{self.data[0]}"
         return f"{readable}-{self.digest}"
+
+
+_ADDED_LATER = {"output_activation": "none"}
+"""Arguments of models that older results were made without, and the values with which they change nothing."""
 
 
 def _what_matters(training: dict[str, Any]) -> dict[str, Any]:

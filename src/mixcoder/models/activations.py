@@ -1,15 +1,31 @@
-"""The activation functions by name."""
+"""The activation functions by name, and what may stand behind a network's last layer."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from torch import nn
+from torch import Tensor, nn
 
 from mixcoder.registry import Registry
 
+
+class Clamp(nn.Module):
+    """Clips to [0, 1], where images are; in training a tenth of what lies beyond is let through.
+
+    Clipped to nothing, a pixel beyond would have no gradient, and never come back.
+    """
+
+    SLOPE = 0.1
+
+    def forward(self, x: Tensor) -> Tensor:
+        clipped = x.clamp(0, 1)
+        return clipped + self.SLOPE * (x - clipped) if self.training else clipped
+
+
 ACTIVATIONS: Registry[type[nn.Module]] = Registry("activation", "activation")
 ActivationName = Annotated[str, ACTIVATIONS]
+OUTPUT_ACTIVATIONS: Registry[type[nn.Module]] = Registry("output activation", "output_activation")
+OutputActivationName = Annotated[str, OUTPUT_ACTIVATIONS]
 for _name, _activation in {
     "none": nn.Identity,
     "gelu": nn.GELU,
@@ -22,6 +38,8 @@ for _name, _activation in {
     "sigmoid": nn.Sigmoid,
 }.items():
     ACTIVATIONS.register(_name)(_activation)
+    OUTPUT_ACTIVATIONS.register(_name)(_activation)
+OUTPUT_ACTIVATIONS.register("clamp")(Clamp)
 
 
 def create_activation(name: str) -> nn.Module:

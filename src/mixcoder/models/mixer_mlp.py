@@ -8,6 +8,7 @@
       │ flatten, Linear                   (B, latent_dim)
     latents
       │ Linear, unflatten, and the same layers mirrored; the last, to pixels, without activation
+      │ output_activation                 (B, P, C·p·p)                 where it is not `none`
       │ unpatchify
     images (B, C, H, W)
 
@@ -26,7 +27,12 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError
-from mixcoder.models.activations import ActivationName, create_activation
+from mixcoder.models.activations import (
+    OUTPUT_ACTIVATIONS,
+    ActivationName,
+    OutputActivationName,
+    create_activation,
+)
 from mixcoder.models.autoencoder import Autoencoder, checked_image_shape
 from mixcoder.models.mixing import MIXERS, MixerName, MixingLayer, create_mixing_layer
 from mixcoder.models.norms import NormName, create_norm
@@ -106,6 +112,9 @@ class MixerMLP(Autoencoder):
         encoder_mixer_activation: of the encoder's mixing layers alone; `none` gives the form of the
             article's listing. By default it is `activation`.
         norm: the normalisation before every residual layer.
+        output_activation: behind the decoder's last layer, on the pixels: an activation, or `clamp`, which
+            clips to [0, 1] and lets a small slope through outside in training. The article's networks with
+            a mixing layer at position 1 have `gelu`.
 
     Raises:
         ArgumentError: numbers that clash; the message says which, and which would fit.
@@ -132,6 +141,7 @@ class MixerMLP(Autoencoder):
         activation: ActivationName = "gelu",
         encoder_mixer_activation: ActivationName | None = None,
         norm: NormName = "none",
+        output_activation: OutputActivationName = "none",
     ) -> None:
         super().__init__()
         self.image_shape = checked_image_shape(image_shape)
@@ -144,7 +154,7 @@ class MixerMLP(Autoencoder):
             encoder_mixer_activation = activation
         for name in (activation, encoder_mixer_activation):
             create_activation(name)
-        _, _ = MIXERS[mixer], create_norm(norm, 1)
+        _, _, last_activation = MIXERS[mixer], create_norm(norm, 1), OUTPUT_ACTIVATIONS[output_activation]
 
         grid = patch_grid(self.image_shape, patch_size)
         patches = math.prod(grid)
@@ -168,6 +178,8 @@ class MixerMLP(Autoencoder):
                 self.decoder.append(mixing_layer(next_breadth, activation))
             to_pixels = position == 1
             self.decoder.append(PatchLayer(next_breadth, breadth, "none" if to_pixels else activation, norm))
+        if output_activation != "none":
+            self.decoder.append(last_activation())
         self.unpatchify = Unpatchify(self.image_shape, patch_size)
 
     def _encode(self, images: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
     script  = step { "|" step }
     step    = "ch" ("=" | "*" | "/") number     convolution to that many channels + activation,
-                                                plus its input where the number stays
+                                                plus the layer's own input where the number stays
             | "down" number                     PixelUnshuffle: (C, H, W) → (C·n·n, H/n, W/n)
             | "scl" "=" number                  n extra same-size convolutions, wrapped by a skip,
                                                 before each convolution that follows
@@ -215,7 +215,7 @@ def _does_not_divide(factor: int, height: int, width: int) -> str:
 class ScriptLayer(nn.Module):
     """Same-size convolutions with a skip around them, then one to `out_channels`: (B, C, H, W).
 
-    x ──[conv, act] · skip_layers──▶ + x ──conv──▶ act ──▶ + its input where the channels stay
+    x ──[conv, act] · skip_layers──▶ + x ──conv──▶ act ──▶ + x where the channels stay
     """
 
     def __init__(
@@ -238,9 +238,8 @@ class ScriptLayer(nn.Module):
         self.residual = stage.in_channels == stage.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(self.skip):
-            x = x + self.skip(x)
-        y: Tensor = self.act(self.conv(x))
+        skipped = x + self.skip(x) if len(self.skip) else x
+        y: Tensor = self.act(self.conv(skipped))
         return x + y if self.residual else y
 
     def extra_repr(self) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from mixcoder.models import Autoencoder, create_model
-from mixcoder.models.activations import ACTIVATIONS
+from mixcoder.models.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.gradients import eager_gradients
 from mixcoder.training.losses import LOSSES
@@ -72,6 +72,43 @@ def test_every_activation(activation: str) -> None:
         for parameter in model.parameters():
             parameter.mul_(2)
     assert_exact(model)
+
+
+@pytest.mark.parametrize("activation", list(OUTPUT_ACTIVATIONS))
+@pytest.mark.parametrize("hidden", [[9, 25], [48, 9]], ids=["plain", "residual"])
+def test_every_output_activation(activation: str, hidden: list[int]) -> None:
+    """Also behind a last layer that is residual; with outputs below 0, between, and above 1."""
+    torch.manual_seed(0)
+    model = mixer(output_activation=activation, hidden_channels=hidden, mixer_at=[1])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    assert_exact(model, parts=7)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+def test_what_is_no_number_stays_so(activation: str, precision: torch.dtype) -> None:
+    """No activation hides a weight that has diverged: the loss tells it, as that of eager steps does."""
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (4, 3, 12, 8), dtype=torch.uint8)
+    for name in ("encoder.0.module.bias", "encoder.1.module.weight", "decoder.3.module.weight"):
+        model = mixer(activation=activation, hidden_channels=[9, 25], mixer_at=[1])
+        with torch.no_grad():
+            model.get_parameter(name).view(-1)[0].fill_(float("nan"))
+        flat = FlatParameters(model)
+        assert eager_gradients(model, flat, "mse", precision)(images)[1].isnan()
+        assert NativeStep(model, flat, "mse", precision, 4)(images)[1].isnan(), name
+
+
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0xFF800001])
+def test_every_form_of_no_number_stays_so_in_bfloat16(bits: int) -> None:
+    model = mixer(mixer_at=[])
+    with torch.no_grad():
+        bias = model.encoder[0].module.weight.view(-1)  # type: ignore[index, union-attr]
+        bias.view(torch.int32)[0] = bits - 2**32 if bits >= 2**31 else bits
+    images = torch.full((4, 3, 12, 8), 255, dtype=torch.uint8)
+    assert NativeStep(model, FlatParameters(model), "mse", torch.bfloat16, 4)(images)[1].isnan()
 
 
 def test_gelu_far_out() -> None:

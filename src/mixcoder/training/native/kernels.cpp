@@ -38,7 +38,8 @@ typedef uint16_t Rounded;
 inline Rounded rounded(float value) {
     uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
-    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    const uint32_t nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return value == value ? nearest : 0x7fc0;  // what is not a number stays so
 }
 
 inline float sum(Vec value) {
@@ -72,7 +73,8 @@ inline Vec exp_negative(Vec x) {
     return (Vec)((IntVec)p + (__builtin_convertvector(n, IntVec) << 23));
 }
 
-// An activation: its value of z, and its slope there; where that is 1 everywhere it need not be kept.
+// An activation: its value of z, and its slope there; where that is 1 everywhere it need not be kept. Of what is not a
+// number, none makes one: comparisons ask for what is below, and take all else as it is.
 struct Identity {
     static constexpr bool HAS_SLOPE = false;
     static void of(Vec z, Vec& value, Vec& slope) {
@@ -85,8 +87,8 @@ struct Relu {
     static constexpr bool HAS_SLOPE = true;
     static void of(Vec z, Vec& value, Vec& slope) {
         const Vec zero{}, one = all(1.0f);
-        value = z > zero ? z : zero;
-        slope = z > zero ? one : zero;
+        value = z <= zero ? zero : z;
+        slope = z <= zero ? zero : one;
     }
 };
 
@@ -94,8 +96,8 @@ struct Relu6 {
     static constexpr bool HAS_SLOPE = true;
     static void of(Vec z, Vec& value, Vec& slope) {
         const Vec zero{}, one = all(1.0f), six = all(6.0f);
-        value = z > zero ? (z < six ? z : six) : zero;
-        slope = z > zero ? (z < six ? one : zero) : zero;
+        value = z <= zero ? zero : (z >= six ? six : z);
+        slope = z <= zero ? zero : (z >= six ? zero : one);
     }
 };
 
@@ -112,7 +114,7 @@ struct Elu {
     static constexpr bool HAS_SLOPE = true;
     static void of(Vec z, Vec& value, Vec& slope) {
         const Vec zero{}, one = all(1.0f), power = exp_negative(z < zero ? z : zero);
-        value = z > zero ? z : power - one;
+        value = z <= zero ? power - one : z;
         slope = z > zero ? one : power;
     }
 };
@@ -166,6 +168,17 @@ struct Gelu {
         slope = below + z * density * 0.3989422804f;
     }
     static constexpr float TAIL[8] = {0.11962322f, 0.12084625f, 0.09934271f, 0.1304307f, -0.05719359f, 0.21014596f, -0.1593937f, 0.03619838f};
+};
+
+// Clips to [0, 1], but for a tenth of what lies beyond.
+struct Clamp {
+    static constexpr bool HAS_SLOPE = true;
+    static void of(Vec z, Vec& value, Vec& slope) {
+        const Vec zero{}, one = all(1.0f), leak = all(0.1f);
+        const Vec clipped = z < zero ? zero : (z > one ? one : z);
+        value = clipped + (z - clipped) * leak;
+        slope = z < zero ? leak : (z > one ? leak : one);
+    }
 };
 
 struct Operation {
@@ -593,7 +606,7 @@ enum Code {  // tape.py knows the order
 
 constexpr decltype(&activate<Identity>) ACTIVATE_AS[] = {  // layers.py knows the order
     activate<Identity>, activate<Relu>, activate<Relu6>, activate<LeakyRelu>, activate<Elu>,
-    activate<Silu>,     activate<Tanh>, activate<Sigmoid>, activate<Gelu>,
+    activate<Silu>,     activate<Tanh>, activate<Sigmoid>, activate<Gelu>,      activate<Clamp>,
 };
 
 extern "C" void mixcoder_set_product(void* function) { sgemm = reinterpret_cast<Sgemm>(function); }

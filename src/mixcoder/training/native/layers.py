@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mixcoder.models.activations import Clamp
 from mixcoder.models.mixer_mlp import FromLatent, PatchLayer, ToLatent
 from mixcoder.models.mixing import (
     Conv2dMixing,
@@ -46,7 +47,7 @@ _ConvOver = ConvOverPatches | ConvOverPatches2d
 _Conv = _ConvAcross | _ConvOver
 _NO_ACTIVATION = nn.Identity()
 _ACTIVATIONS: list[type[nn.Module]] = [
-    nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.GELU,
+    nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.GELU, Clamp,
 ]  # fmt: skip
 """In the order of `ACTIVATE_AS` in `kernels.cpp`."""
 _LARGE = 2**16
@@ -235,6 +236,13 @@ def _linear_mixing(net: Network, layer: LinearMixing, x: int) -> tuple[int, Back
     return out, lambda gradient: back_from_joined(back_to_joined(back_to_mixed(gradient)))
 
 
+def _output_activation(net: Network, act: nn.Module, x: int) -> tuple[int, Back]:
+    """An activation that stands by itself, after all layers: as one of a layer whose bias is nothing."""
+    no_bias = net.tape.zeros("no bias", net.breadth)
+    weights = Weights(0, no_bias, 0, 0, net.tape.buffer(net.breadth))
+    return _activation(net.tape, act, x, (net.rows, net.breadth), weights, 0)
+
+
 _WRITERS: Mapping[type[nn.Module], Callable[[Network, Any, int], tuple[int, Back]]] = {
     PatchLayer: _patch_layer,
     ToLatent: _to_latent,
@@ -244,6 +252,7 @@ _WRITERS: Mapping[type[nn.Module], Callable[[Network, Any, int], tuple[int, Back
     FlippedConvMixing: _flipped_mixing,
     FlippedConv2dMixing: _flipped_mixing,
     LinearMixing: _linear_mixing,
+    **dict.fromkeys(_ACTIVATIONS, _output_activation),
 }
 
 
