@@ -27,17 +27,23 @@ class Room:
     where: str
 
 
+_UNKNOWN = Room(2**63 - 1, "on this machine")
+"""Where no limit is known, none is checked."""
+
+
 def room_on(device: torch.device) -> Room:
     """The memory that there is for a run on `device`, were it the only one."""
     if device.type == "cuda":
         total = torch.cuda.mem_get_info(device)[1] - torch.cuda.memory_allocated(device)
         return Room(total, "on the GPU")
-    return min(_rooms(), key=lambda room: room.bytes)
+    return min(_rooms(), key=lambda room: room.bytes, default=_UNKNOWN)
 
 
 def _rooms() -> Iterator[Room]:
     held = _own_bytes("RssAnon")
-    yield Room(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") - held, "on this machine")
+    machine = _machine_bytes()
+    if machine is not None:
+        yield Room(machine - held, "on this machine")
     for group in control_group_limits(_PROCESS / "cgroup", _CONTROL_GROUPS):
         yield Room(group - held, "in this control group")
     limit = _address_space()
@@ -66,6 +72,15 @@ def control_group_limits(membership: Path, root: Path) -> list[int]:
             if folder.is_relative_to(base) and (text := _text(folder / file).strip()).isdecimal():
                 limits.append(int(text))
     return limits
+
+
+def _machine_bytes() -> int | None:
+    """The memory of this machine; None where the system does not tell."""
+    try:
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, others lack its names
+        return None
+    return pages * size if min(pages, size) > 0 else None
 
 
 def _address_space() -> int | None:
