@@ -66,7 +66,7 @@ format: $(VENV)/.check ## put the code into shape
 
 .PHONY: clean
 clean: ## remove the virtual environment, the runs, the site and all caches
-	rm -rf $(VENV) runs site fuzz-failures demo.png demo.html .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs site faults demo.png demo.html .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -30,7 +30,7 @@ from tests.faults.strangers import limit_memory
 
 MOST_SECONDS = 1.0
 """Of processor time, for one case."""
-KEPT = Path("fuzz-failures")
+KEPT = Path("faults")
 _SECONDS_TO_END = 30
 """After which a case is cut off."""
 

@@ -1,49 +1,44 @@
 """Kills training runs at random moments, lets them go on, and compares them with runs that were let alone.
 
-    python -m tests.faults.kills [--kills 100] [--seed 0]
+    python -m tests.faults.kills [--kills 100] [--seed 0]     again after an interruption: goes on
+    python -m tests.faults.kills --kills 10_000 --show        the figures so far
+    python -m tests.faults.kills --seed 0 --only 17           run 17 of that seed once more
 
-Each run is trained in a forked process, which saves a checkpoint whenever it looks up; SIGKILL comes at a
-moment drawn evenly from the time that a whole run takes, so in start-up, steps, validation, checkpoints and
-the last writes. A run goes on until it is done; its weights, metrics and result must be those of one
-that nobody disturbed.
+Each run is the command `mixcoder run`, which saves a checkpoint whenever it looks up. Most processes are
+forks of this one, killed by the clock or right before a file operation; one of twenty is started anew,
+killed by the clock, so that start-up is covered. A run goes on until it is done. It is lost where it cannot,
+and unequal where its files, weights, metrics or measures differ by a byte from those of a run that nobody
+disturbed.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-import os
-import random
-import signal
+import json
+import shutil
 import tempfile
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
-import torch
-import torch._dynamo  # which torch imports for its optimizers: once here, not in every fork
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
-from mixcoder.errors import RunDirectoryError
-from mixcoder.experiments import training_run
 from mixcoder.experiments.run_directory import RunDirectory
-from mixcoder.experiments.spec import Run, read_experiment
-from mixcoder.training.checkpoint import read_state
+from tests.faults.forks import (
+    Ended,
+    Moment,
+    drawn_moment,
+    import_all,
+    memory_folder,
+    run_command,
+    run_forked,
+)
+from tests.faults.kept_state import KEPT, read_state, until_interrupted, write_state
+from tests.faults.victims import PLUGIN, VICTIMS, damage, file_name, outcome, stage, write_victims
 
-MODELS = {
-    "mixer": "{type: mixer, patch_size: 4, hidden_channels: [9], latent_dim: 8, mixer_at: [1], mixer: mlp}",
-    "cnn": "{type: cnn, channels: [8, 8], kernel_size: 3, latent_dim: 8}",
-    "script": '{type: script, script: "ch=8|down2|ch*1|ch=2", kernel_size: 3}',
-    "native": "{type: mixer, patch_size: 4, hidden_channels: [9], latent_dim: 8, mixer_at: [1], mixer: cnnf}",
-}
-TRAINING = "{steps: 100, batch_size: 32, validations: 10, warmup_steps: 10, compile: %s}"
-"""`native` is trained by our own operations; to compile the others too would take minutes."""
-MEASURES = ("validation_loss", "best_validation_loss", "psnr", "ssim", "inputs", "steps")
-STEPS = 100
 MOST_TRIES = 500
+COMMANDS = 0.05
+"""How many processes are started anew."""
 
 
 @dataclass
@@ -52,128 +47,178 @@ class Report:
 
     Attributes:
         kills: how many processes were killed, by where they were.
+        ways: the same, by how they were started and killed.
+        victims: the same, by what they trained.
         runs: how many runs came to their end.
         lost: why a checkpoint could not be read, or a run did not go on.
         unequal: which runs ended otherwise than one that was let alone.
+        tracebacks: which runs printed one.
     """
 
     kills: Counter[str] = field(default_factory=Counter)
+    ways: Counter[str] = field(default_factory=Counter)
+    victims: Counter[str] = field(default_factory=Counter)
     runs: int = 0
     lost: list[str] = field(default_factory=list)
     unequal: list[str] = field(default_factory=list)
+    tracebacks: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> Report:
+        """The report that a state holds."""
+        kills, ways, victims = (Counter[str](state[key]) for key in ("kills", "ways", "victims"))
+        return cls(kills, ways, victims, state["runs"], state["lost"], state["unequal"], state["tracebacks"])
+
+    @property
+    def wrong(self) -> list[str]:
+        """All that went wrong."""
+        return [*self.lost, *self.unequal, *self.tracebacks]
+
+    def show(self) -> None:
+        """Prints the figures."""
+        total = self.kills.total()
+        print(f"{total:,} kills in {self.runs:,} runs of {len(VICTIMS)} kinds:")
+        for counter in (self.kills, self.ways, self.victims):
+            print("\n".join(f"  {count:6,} {what}" for what, count in counter.most_common()))
+            print()
+        print(f"{len(self.lost)} lost, {len(self.unequal)} unequal, {len(self.tracebacks)} tracebacks")
+        print("\n".join(f"  {line}" for line in self.wrong), end="\n" if self.wrong else "")
 
 
-def harass(folder: Path, models: list[str], kills: int, seed: int) -> Report:
-    """Kills `kills` processes that train the models in turn; all that was killed comes to its end."""
-    report, dice = Report(), random.Random(seed)
-    runs = {name: _run(folder, name) for name in models}
-    undisturbed, seconds = {}, {}
-    for name, run in runs.items():
-        start = time.perf_counter()
-        assert _train(run, folder / "undisturbed") == 0, f"{name} cannot be trained"
-        seconds[name] = time.perf_counter() - start
-        undisturbed[name] = _outcome(RunDirectory.of(run, folder / "undisturbed"))
-    while report.kills.total() < kills:
-        name = models[report.runs % len(models)]
-        runs_folder = folder / f"run {report.runs}"
-        directory = RunDirectory.of(runs[name], runs_folder)
+class Harness:
+    """Runs to be killed, and what each ends with when nobody does.
+
+    Args:
+        folder: where all of it is done.
+        seed: of all that is drawn; each run has dice of its own, `Random(f"{seed} {number}")`.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.seed = seed
+        self._whole: dict[tuple[str, bool], tuple[Ended, dict[str, object]]] = {}
+        write_victims(folder)
+
+    def harass(self, number: int, report: Report, most_kills: int) -> None:
+        """Kills run `number` again and again, at most so often, until it is done; adds to the report."""
+        dice = Random(f"{self.seed} {number}")
+        name = list(VICTIMS)[number % len(VICTIMS)]
+        told = f"run {number} of seed {self.seed} ({name})"
+        runs, cache = f"run {number}", self._cache(name, f"run {number}")
         for _ in range(MOST_TRIES):
-            delay = dice.uniform(0, seconds[name]) if report.kills.total() < kills else None
-            status = _train(runs[name], runs_folder, delay)
-            if status == -signal.SIGKILL:
-                report.kills[_where(directory)] += 1
-                _read_checkpoint(directory, report)
-            elif status:
-                report.lost.append(f"{name}: ended with status {status}")
+            is_command = dice.random() < COMMANDS
+            whole, expected = self._undisturbed(name, is_command)
+            moment = drawn_moment(dice, whole) if most_kills > 0 else None
+            ended = self._train(name, runs, cache, is_command, moment)
+            if ended.has_traceback:
+                report.tracebacks.append(f"{told}: {ended.said[-2000:]}")
+            if not ended.is_killed:
                 break
-            else:
-                break
+            most_kills -= 1
+            directory = self._directory(name, runs)
+            report.kills[stage(directory.path, cache)] += 1
+            report.ways[_way(is_command, moment)] += 1
+            report.victims[name] += 1
+            if damaged := damage(directory):
+                report.lost.append(f"{told}: {damaged}")
         report.runs += 1
-        outcome = _outcome(directory)
-        differing = [key for key in outcome if outcome[key] != undisturbed[name][key]]
+        if ended.status:
+            report.lost.append(f"{told}: ended with status {ended.status}: {ended.said[-2000:]}")
+            return
+        found = outcome(self._directory(name, runs), cache)
+        differing = [key for key in expected if found[key] != expected[key]]
         if differing:
-            report.unequal.append(f"{name}, run {report.runs}: {', '.join(differing)}")
+            report.unequal.append(f"{told}: {', '.join(differing)}")
+
+    def clear(self, number: int, keep: Path | None) -> None:
+        """Removes what a run has left, or moves it to `keep`."""
+        for folder in (self.folder / f"run {number}", self.folder / f"cache of run {number}"):
+            if keep and folder.exists():
+                shutil.copytree(folder, keep / folder.name, dirs_exist_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _undisturbed(self, name: str, is_command: bool) -> tuple[Ended, dict[str, object]]:
+        """How long a run takes that is let alone, and what it ends with."""
+        if (name, is_command) not in self._whole:
+            runs = f"undisturbed {is_command}"
+            self._train(name, f"first {is_command}", self._cache(name, "first"), is_command=False)  # compiles
+            cache = self._cache(name, runs)
+            ended = self._train(name, runs, cache, is_command)
+            assert not ended.status, f"{name} cannot be trained: {ended.said}"
+            self._whole[name, is_command] = ended, outcome(self._directory(name, runs), cache)
+        return self._whole[name, is_command]
+
+    def _train(
+        self, name: str, runs: str, cache: Path, is_command: bool, moment: Moment | None = None
+    ) -> Ended:
+        arguments = ["--plugin", str(PLUGIN), "run", f"{file_name(name)}.yml", "--runs", runs]
+        run = run_command if is_command else run_forked
+        return run(arguments, self.folder, {"XDG_CACHE_HOME": str(cache.parent)}, moment)
+
+    def _cache(self, name: str, runs: str) -> Path:
+        """The user's cache of Mixcoder; each run on crops has its own, and so packs its pictures itself."""
+        return self.folder / (f"cache of {runs}" if name == "crops" else "cache") / "mixcoder"
+
+    def _directory(self, name: str, runs: str) -> RunDirectory:
+        """Where the only run of that name is, or will be."""
+        found = sorted((self.folder / runs / file_name(name)).glob("*"))
+        return RunDirectory(found[0] if found else self.folder / runs / "none yet")
+
+
+def _way(is_command: bool, moment: Moment | None) -> str:
+    assert moment
+    start = "started anew" if is_command else "forked"
+    return f"{start}, {'by the clock' if moment.operation is None else 'at a file operation'}"
+
+
+def harass_all(kills: int, seed: int, path: Path) -> Report:
+    """Kills `kills` processes, going on from the state at `path`, which is kept after every run.
+
+    What is left of a run that went wrong is kept beside it.
+    """
+    report = Report.of(read_state(path) or vars(Report()))
+    import_all()
+    with until_interrupted(), tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
+        harness = Harness(Path(folder).resolve(), seed)
+        while report.kills.total() < kills:
+            number, wrong = report.runs, len(report.wrong)
+            harness.harass(number, report, kills - report.kills.total())
+            is_wrong = len(report.wrong) > wrong
+            harness.clear(number, path.with_suffix("") if is_wrong else None)
+            write_state(path, vars(report), report.kills.total() >= kills)
     return report
 
 
-def _run(folder: Path, name: str) -> Run:
-    path = folder / f"{name}.yml"
-    training = TRAINING % ("on" if name == "native" else "off")
-    path.write_text(f"name: {name}\ndata: {{source: digits}}\nmodel: {MODELS[name]}\ntraining: {training}\n")
-    return read_experiment(path).runs[0]
-
-
-def _train(run: Run, runs: Path, delay: float | None = None) -> int:
-    """Trains in a process of its own, killed after `delay` seconds; its exit status, or minus its signal."""
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            torch.set_num_threads(1)  # threads do not outlive a fork, and runs this small need none
-            training_run.CHECKPOINT_SECONDS, training_run.CHECKPOINT_SHARE = 0.0, math.inf
-            training_run.train_run(run, runs, lambda trainer, progress: None)
-            status = 0
-        finally:
-            os._exit(status)
-    if delay is not None:
-        time.sleep(delay)
-        os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def _where(directory: RunDirectory) -> str:
-    """Where a killed process was, as far as its files tell."""
-    names = {path.name for path in directory.path.rglob("*")} if directory.path.exists() else set()
-    if any(name.endswith(".part") for name in names):
-        return "while a file was written"
-    if "result.json" in names:
-        return "after the result"
-    if "model.safetensors" in names:
-        return "while the result was made"
-    if "latest.safetensors" in names:
-        return "between checkpoints"
-    return "before the first checkpoint" if "config.yml" in names else "before the run directory"
-
-
-def _read_checkpoint(directory: RunDirectory, report: Report) -> None:
-    """Both files of the checkpoint, where they are there, must be whole at any moment."""
-    try:
-        if directory.checkpoint.exists():
-            read_state(directory.checkpoint, STEPS)
-            load_file(directory.checkpoint)
-        if directory.best.exists():
-            load_file(directory.best)
-    except (RunDirectoryError, SafetensorError) as error:
-        report.lost.append(str(error))
-
-
-def _outcome(directory: RunDirectory) -> dict[str, Any]:
-    """All of a run that time does not change."""
-    result = directory.read_result() or {}
-    return {
-        "weights": (directory.path / "model.safetensors").read_bytes(),
-        "best": {name: it.numpy().tobytes() for name, it in load_file(directory.best).items()},
-        "metrics": directory.read_metrics(),
-        "result": {
-            key: result.get(key) for key in ("validation_loss", "best_validation_loss", "psnr", "ssim")
-        },
-    }
+def harass_one(number: int, seed: int, kept: Path) -> Report:
+    """Kills one run of that seed; what it has left is kept."""
+    report = Report()
+    import_all()
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
+        harness = Harness(Path(folder).resolve(), seed)
+        harness.harass(number, report, MOST_TRIES)
+        harness.clear(number, kept)
+    return report
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, metavar="RUN", help="this run alone")
+    parser.add_argument("--show", action="store_true", help="print what was reached, kill nothing")
+    parser.add_argument(
+        "--kept", type=Path, default=KEPT, help="folder of the figures and of what went wrong"
+    )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        report = harass(Path(folder), list(MODELS), options.kills, options.seed)
-    print(f"{report.kills.total()} kills in {report.runs} runs of {len(MODELS)} models:")
-    for place, count in report.kills.most_common():
-        print(f"  {count:4} {place}")
-    print(f"{len(report.lost)} lost, {len(report.unequal)} unequal")
-    for line in [*report.lost, *report.unequal]:
-        print(f"  {line}")
-    raise SystemExit(bool(report.lost or report.unequal))
+    path = options.kept.absolute() / f"kills-{options.kills}-seed-{options.seed}.json"
+    if options.show:
+        report = Report.of(json.loads(path.read_text()))
+    elif options.only is not None:
+        report = harass_one(options.only, options.seed, path.with_suffix(""))
+    else:
+        report = harass_all(options.kills, options.seed, path)
+    report.show()
+    raise SystemExit(bool(report.wrong))
 
 
 if __name__ == "__main__":
