@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from mixcoder.data.mnist import SHAPES
 
 EXPERIMENT = """\
 name: x
@@ -18,17 +21,40 @@ training: {steps: 20, batch_size: 32, compile: on}
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
-def mixcoder(*arguments: str, folder: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
-    """Runs the command line in a folder; variables that are None are taken away."""
+def run(*command: str, folder: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a folder; variables that are None are taken away."""
     given = {**os.environ, **environment}
     return subprocess.run(
-        [sys.executable, "-m", "mixcoder", *arguments],
+        command,
         cwd=folder,
         env={name: value for name, value in given.items() if value is not None},
         capture_output=True,
         encoding="utf-8",
         check=False,
     )
+
+
+def mixcoder(*arguments: str, folder: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    """Runs the command line."""
+    return run(sys.executable, "-m", "mixcoder", *arguments, folder=folder, **environment)
+
+
+WITHOUT_HOME = """\
+import pwd, sys
+def getpwuid(uid): raise KeyError(uid)
+pwd.getpwuid = getpwuid
+from mixcoder.cli import main
+main(sys.argv[1:])
+"""
+"""The command line of a user without an entry among the users."""
+NO_HOME = {"HOME": None, "XDG_CACHE_HOME": None, "MPLCONFIGDIR": None, "HF_HOME": None, "MIXCODER_DATA": None}
+NO_CACHE = "there is no home folder for the cache; set XDG_CACHE_HOME to the path of a folder"
+
+
+def homeless(*arguments: str, folder: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    """Runs the command line of a user without a home."""
+    program = (sys.executable, "-c", WITHOUT_HOME, *arguments)
+    return run(*program, folder=folder, **{**NO_HOME, **environment})
 
 
 @pytest.mark.parametrize("arguments", ["models ls", "schema --format md", "experiments ls --format json"])
@@ -62,3 +88,46 @@ def test_training_needs_nothing_that_windows_lacks(tmp_path: Path) -> None:
         done = mixcoder("--plugin", "without_posix.py", *arguments.split(), folder=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", ["data verify mnist", "data fetch folder path=pictures"])
+def test_data_without_a_home_for_it_is_refused(arguments: str, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (120, 120)).save(tmp_path / "pictures" / "a.png")
+    done = homeless(*arguments.split(), folder=tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"error: {NO_CACHE}\n")
+
+
+def test_no_cache_is_asked_for_where_the_data_is(tmp_path: Path) -> None:
+    (tmp_path / "data" / "mnist").mkdir(parents=True)
+    for name in SHAPES:
+        (tmp_path / "data" / "mnist" / name).touch()
+
+    def listed(**environment: str | None) -> str:
+        done = homeless("data", "ls", "--format", "csv", folder=tmp_path, **environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    assert f"mnist,,{NO_CACHE}" in listed()
+    assert "ready in data/mnist" in listed(MIXCODER_DATA="data")
+    home = listed(MIXCODER_DATA="~/data", HOME=str(tmp_path))  # as settings have it that no shell has read
+    assert f"ready in {tmp_path}/data/mnist" in home
+
+
+def test_a_name_with_a_tilde_that_is_no_home(tmp_path: Path) -> None:
+    (tmp_path / "~nobody at all").mkdir()
+    Image.new("RGB", (120, 120)).save(tmp_path / "~nobody at all" / "a.png")
+    done = homeless("data", "fetch", "folder", "path=~/none", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: ~/none: there is no such folder\n")
+    cache = str(tmp_path / "cache")
+    done = homeless("data", "fetch", "folder", "path=~nobody at all", folder=tmp_path, XDG_CACHE_HOME=cache)
+    assert "of 1 images, 1 would train" in done.stderr
+
+
+def test_training_and_its_results_without_a_home(tmp_path: Path) -> None:
+    (tmp_path / "x.yml").write_text(EXPERIMENT)
+    for arguments in ("run x.yml", "report x.yml -o x.html"):
+        done = homeless(*arguments.split(), folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "~").exists()

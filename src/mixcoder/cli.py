@@ -25,7 +25,7 @@ from mixcoder.commands.options import (
     WhereOption,
 )
 from mixcoder.commands.printing import print_note, print_rows, print_text
-from mixcoder.errors import DataError, MixcoderError, TrainingError, is_out_of_memory
+from mixcoder.errors import CacheError, DataError, MixcoderError, TrainingError, is_out_of_memory
 
 if TYPE_CHECKING:
     from mixcoder.data import DataSource
@@ -472,9 +472,11 @@ def _source_row(name: str) -> dict[str, Any]:
 
     try:
         source = create_source(name)
+        return {"source": name, "image_shape": list(source.image_shape), "status": source.status()}
+    except CacheError as error:
+        return {"source": name, "image_shape": None, "status": str(error)}
     except MixcoderError as error:
         return {"source": name, "image_shape": None, "status": f"ready once told: {error}"}
-    return {"source": name, "image_shape": list(source.image_shape), "status": source.status()}
 
 
 def _create_source(name: str, arguments: Sequence[str] | None) -> DataSource:

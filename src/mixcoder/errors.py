@@ -61,6 +61,10 @@ class DataError(MixcoderError):
     """Image data is missing, damaged or cannot be fetched."""
 
 
+class CacheError(MixcoderError):
+    """There is no place for the cache."""
+
+
 class RunDirectoryError(MixcoderError):
     """A run directory is missing, incomplete or damaged."""
 

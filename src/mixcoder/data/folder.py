@@ -17,6 +17,7 @@ from mixcoder.data.progress import StartProgress, no_progress
 from mixcoder.data.registry import register_source
 from mixcoder.data.store import ImageStore
 from mixcoder.errors import ArgumentError
+from mixcoder.user_folders import expand_home
 
 
 @register_source("folder")
@@ -73,7 +74,7 @@ class Folder(PackedSource):
         return pack_into(path, list(listing.files), decode, report(f"packing {place}", "images"))
 
     def _pack_path(self, place: str, listing: Listing) -> Path:
-        identity = f"{Path(place).expanduser().absolute()} {astuple(self.fit)}"
+        identity = f"{expand_home(place).absolute()} {astuple(self.fit)}"
         return pack_path(f"folder {Path(place).name}", identity, listing.fingerprint)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from platformdirs import user_cache_path
+from mixcoder.errors import CacheError
+from mixcoder.user_folders import cache_folder, expand_home
 
 DATA_VARIABLE = "MIXCODER_DATA"
 
@@ -14,8 +15,15 @@ def data_folders(name: str) -> list[Path]:
     """The folders in which data set `name` is looked for, the first one being where it is fetched to.
 
     `$MIXCODER_DATA/<name>` where that variable is set, then the user's cache folder.
+
+    Raises:
+        CacheError: there is neither.
     """
-    roots = [user_cache_path("mixcoder")]
-    if chosen := os.environ.get(DATA_VARIABLE):
-        roots.insert(0, Path(chosen))
+    chosen = os.environ.get(DATA_VARIABLE)
+    roots = [expand_home(chosen)] if chosen else []
+    try:
+        roots.append(cache_folder())
+    except CacheError:
+        if not roots:
+            raise
     return [root / name for root in roots]

@@ -12,6 +12,7 @@ from pathlib import Path
 from mixcoder.data.decode import SUFFIXES
 from mixcoder.errors import DataError
 from mixcoder.safe_text import sanitize
+from mixcoder.user_folders import expand_home
 
 _MAGIC = frozenset("*?[")
 
@@ -69,7 +70,7 @@ def is_pattern(place: str) -> bool:
 
 def _found(place: str) -> tuple[Path, list[Path]]:
     """The root, and the files below it."""
-    root = Path(place).expanduser()
+    root = expand_home(place)
     try:
         if root.is_dir():
             return root, list(_walk(root))

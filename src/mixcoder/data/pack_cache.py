@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from mixcoder.atomic_file import write_atomically
 from mixcoder.data.decode import Pixels
 from mixcoder.data.progress import Progress
 from mixcoder.data.store import ImageStore, pack
+from mixcoder.user_folders import cache_folder
 
 _LONGEST_LABEL = 40
 
@@ -26,10 +25,13 @@ def pack_path(label: str, identity: str, content: str) -> Path:
         label: of the collection, to be read by people.
         identity: which collection, and how its images are stored.
         content: changes when its images do.
+
+    Raises:
+        CacheError: there is no place for the cache.
     """
     readable = re.sub(r"[^A-Za-z0-9]+", "-", label).strip("-")[-_LONGEST_LABEL:]
     name = f"{readable}-{_short_hash(identity)}-{_short_hash(content)}.safetensors"
-    return user_cache_path("mixcoder") / "packed" / name
+    return cache_folder() / "packed" / name
 
 
 def pack_into(

@@ -34,6 +34,7 @@ from mixcoder.data.progress import StartProgress, no_progress
 from mixcoder.data.registry import DataSource, register_source
 from mixcoder.data.store import ImageStore
 from mixcoder.errors import DataError, WriteError
+from mixcoder.user_folders import expand_home
 
 PHOTOS = 25_000
 VALIDATION_PHOTOS = 100
@@ -154,7 +155,7 @@ class Unsplash(DataSource):
     def _archive(self, origin: str | None, sha256: str | None, progress: StartProgress) -> Path:
         """The archive on this machine: the named one, one put there by hand, or the one to fetch."""
         if origin and "://" not in origin:
-            return _checked_archive(Path(origin).expanduser(), sha256)
+            return _checked_archive(expand_home(origin), sha256)
         by_hand = sorted(self.folder.glob("*.zip"))
         if by_hand and not origin:
             return _checked_archive(by_hand[-1], sha256)

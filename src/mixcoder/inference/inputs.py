@@ -28,6 +28,7 @@ from mixcoder.inference.shaping import Shaping
 from mixcoder.models.autoencoder import ImageShape
 from mixcoder.safe_text import sanitize
 from mixcoder.training.validation import safe_batch_size
+from mixcoder.user_folders import expand_home
 
 Place = str | Path
 """A file, a folder, a pattern such as `photos/**/*.jpg`, or images of a data source: `digits`, those that
@@ -148,7 +149,7 @@ def _batch(names: list[str], images: Sequence[Pixels]) -> Batch:
 def _reader(place: str, shape: ImageShape, sources: Mapping[str, DataSource]) -> _Reader:
     """What reads the images at a place."""
     fit = Fit(shape[0], longest_edge=None, shortest_edge=1)
-    path = Path(place).expanduser()
+    path = expand_home(place)
     if _is_dir(path) or (is_pattern(place) and not path.exists()):
         return _listed(place, fit)
     if path.exists():
