@@ -239,6 +239,9 @@ def test_a_part_that_never_starts_keeps_no_other_waiting(monkeypatch: pytest.Mon
     with pytest.raises(KeyboardInterrupt):
         step(images)
     assert ended.wait(60)
+    monkeypatch.undo()
+    with pytest.raises(RuntimeError, match="interrupted on its way"):  # its threads would not wait any more
+        step(images)
 
 
 class Doubled(nn.Identity):

@@ -90,6 +90,8 @@ class NativeStep:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         assert images.shape == self._shape
+        if int(self._memory.calls) >= _ABANDONED:
+            raise RuntimeError("a step was interrupted on its way; make a new one")
         parts = images.contiguous().chunk(len(self._operations))
         jobs = [partial(self._run_list, *job) for job in zip(self._operations, parts, strict=True)]
         try:
