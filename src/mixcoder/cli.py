@@ -419,17 +419,14 @@ def _let_streams_take_any_text() -> None:
 
 
 def _prepare_data(experiment: Experiment, runs: Path) -> None:
-    """Fetches and packs what the runs that are not done need, before the first of them begins."""
-    from mixcoder.experiments.run_directory import RunDirectory
+    """Fetches and packs what is needed, before the first run begins; refuses results of other images."""
+    from mixcoder.experiments.preparing import prepare_images
     from mixcoder.progress import data_progress
 
-    open_runs = [run for run in experiment.runs if not RunDirectory.of(run, runs).is_done()]
-    sources = {repr(run.data): run.create_source() for run in open_runs}
-    console = Console(stderr=True)
-    with data_progress(console) as progress:
-        notes = [source.prepare(progress) for source in sources.values()]
-    for note in filter(None, notes):
-        print_note(note)
+    with data_progress(Console(stderr=True)) as progress:
+        notes = prepare_images(experiment.runs, runs, progress)
+    for note in notes:
+        print(note, file=sys.stderr)
 
 
 def _run_here(run: Run, runs: Path, device: str, format: Format) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from torch import Tensor
 
 from mixcoder.data import ImageData
 from mixcoder.errors import RunDirectoryError
+from mixcoder.training.trainer import Trainer
 from tests.training.test_trainer import trainer, weights
 
 Tensors = dict[str, Tensor]
 State = dict[str, Any]
 STEPS = 20
 WEIGHTS, MOMENT, RANDOM = "model.encoder.0.module.weight", "optimizer.0.0.exp_avg", "random.cpu"
+COUNT = "optimizer.0.0.step"
 
 
 @pytest.fixture
@@ -38,6 +41,15 @@ def contents(path: Path) -> tuple[Tensors, State]:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors, json.loads(file.metadata()["state"])
+
+
+def everything(run: Trainer) -> list[Tensor]:
+    """All that a run goes on with, or that it leaves to others in its process."""
+    states = [
+        value for optimizer in run.optimizers for it in optimizer.state.values() for value in it.values()
+    ]
+    rates = torch.tensor([group["lr"] for optimizer in run.optimizers for group in optimizer.param_groups])
+    return [weights(run.model), *states, rates, torch.get_rng_state()]
 
 
 def change(path: Path, doctor: Callable[[Tensors, State], object]) -> None:
@@ -86,6 +98,27 @@ DOCTORED: dict[str, tuple[Callable[[Tensors, State], object], str]] = {
         lambda tensors, _: tensors[RANDOM].fill_(255),
         r"is not a readable checkpoint \(its random state is none\)",
     ),
+    "a count of other steps": (
+        lambda tensors, _: tensors[COUNT].fill_(7),
+        r"is not a checkpoint of this run \(optimizer.0.0.step is 7, not 20\)",
+    ),
+    "a count before the beginning": (lambda tensors, _: tensors[COUNT].fill_(-1), r"step is -1, not 20"),
+    "a count that is no number": (lambda tensors, _: tensors[COUNT].fill_(torch.nan), r"step is nan, not 20"),
+    "a count without an end": (lambda tensors, _: tensors[COUNT].fill_(torch.inf), r"step is inf, not 20"),
+    "a step that the optimizer has not": (lambda _, state: state.update(step=7), r"step is 20, not 7\)"),
+    "a step before any that the optimizer has": (
+        lambda _, state: state.update(step=0),
+        r"this run \(it has no optimizer.0.0.exp_avg\)",
+    ),
+    "other images": (
+        lambda _, state: state.update(data_hash="0123456789abcdef" * 4),
+        r"was saved by a run on other images \(0123456789ab…, now they are [0-9a-f]{12}…\); "
+        r"bring those back, or delete .* to begin anew$",
+    ),
+    "images with a name for the terminal": (
+        lambda _, state: state.update(data_hash="\x1b[2J" * 99),
+        r"was saved by a run on other images \(\\x1b\[2J",
+    ),
     "a step beyond the end": (
         lambda _, state: state.update(step=STEPS + 1),
         r"is not a checkpoint of this run \(step 21 of 20\)",
@@ -118,15 +151,16 @@ def test_a_doctored_one_is_refused_and_changes_nothing(
     doctor, sentence = DOCTORED[name]
     change(checkpoint, doctor)
     run = trainer(tiny_data, steps=STEPS)
-    before = weights(run.model).clone()
+    next(run.run())
+    step, before = run.step, [each.clone() for each in everything(run)]
     with pytest.raises(RunDirectoryError, match=sentence) as caught:
         run.restore(checkpoint)
     message = str(caught.value)
     assert str(checkpoint) in message
     assert message.isprintable()
     assert len(message) < 600
-    assert run.step == 0
-    assert torch.equal(weights(run.model), before)
+    assert run.step == step > 0
+    assert all(map(torch.equal, everything(run), before))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +177,21 @@ def test_a_damaged_one_is_refused(
     checkpoint.write_bytes(content)
     with pytest.raises(RunDirectoryError, match=f"is not a readable checkpoint .*{sentence}"):
         trainer(tiny_data, steps=STEPS).restore(checkpoint)
+
+
+def test_a_checkpoint_from_before_images_were_told_apart_goes_on(
+    checkpoint: Path, tiny_data: ImageData
+) -> None:
+    change(checkpoint, lambda _, state: state.pop("data_hash"))
+    run = trainer(tiny_data, steps=STEPS)
+    run.restore(checkpoint)
+    assert run.step == STEPS
+
+
+def test_one_of_other_images_is_refused(checkpoint: Path, tiny_data: ImageData) -> None:
+    others = replace(tiny_data, train=tiny_data.validation)
+    with pytest.raises(RunDirectoryError, match="was saved by a run on other images"):
+        trainer(others, steps=STEPS).restore(checkpoint)
 
 
 def test_a_run_goes_on_without_the_gpu_it_began_on(checkpoint: Path, tiny_data: ImageData) -> None:

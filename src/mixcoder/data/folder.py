@@ -6,8 +6,10 @@ folder ─▶ image files by relative path ─▶ packed store, in the user's ca
 
 from __future__ import annotations
 
+import os
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 from mixcoder.data.decode import ImageError, Pixels, decode_file
 from mixcoder.data.listing import Listing, list_images
@@ -18,6 +20,8 @@ from mixcoder.data.registry import register_source
 from mixcoder.data.store import ImageStore
 from mixcoder.errors import ArgumentError
 from mixcoder.user_folders import expand_home
+
+_PATHS = ("path", "train", "validation")
 
 
 @register_source("folder")
@@ -54,6 +58,13 @@ class Folder(PackedSource):
         super().__init__(crop_size, channels, longest_edge, validation_share, horizontal_flips)
         self.places = _places(path, train, validation)
 
+    @classmethod
+    def located(cls, arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+        return {
+            key: below(folder, value) if key in _PATHS and isinstance(value, str) else value
+            for key, value in arguments.items()
+        }
+
     def status(self) -> str:
         paths = [self._pack_path(place, list_images(place)) for place in self.places]
         return "ready" if all(path.exists() for path in paths) else "not packed yet"
@@ -74,8 +85,15 @@ class Folder(PackedSource):
         return pack_into(path, list(listing.files), decode, report(f"packing {place}", "images"))
 
     def _pack_path(self, place: str, listing: Listing) -> Path:
-        identity = f"{expand_home(place).absolute()} {astuple(self.fit)}"
+        whole = os.path.abspath(expand_home(place))  # noqa: PTH100 - the same place with and without ".."
+        identity = f"{whole} {astuple(self.fit)}"
         return pack_path(f"folder {Path(place).name}", identity, listing.fingerprint)
+
+
+def below(folder: Path, place: str) -> str:
+    """A path or a pattern as it is to be found from here, once a relative one begins in `folder`."""
+    is_whole = Path(place).is_absolute() or place.startswith("~")
+    return place if is_whole or folder == Path() else os.path.join(folder, place)  # noqa: PTH118 - patterns
 
 
 def _places(path: str | None, train: str | None, validation: str | None) -> list[str]:

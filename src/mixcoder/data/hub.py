@@ -68,9 +68,16 @@ class Hub(PackedSource):
         self.revision = revision
         self.column = column
 
+    @classmethod
+    def located(cls, arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+        path = folder / str(arguments.get("name", ""))
+        return {**arguments, "name": str(path)} if arguments.get("name") and path.is_dir() else arguments
+
+    def is_fetched(self) -> bool:
+        return all(self._pack_path(split).exists() for split in self.splits)
+
     def status(self) -> str:
-        is_there = all(self._pack_path(split).exists() for split in self.splits)
-        return "ready" if is_there else "not fetched yet"
+        return "ready" if self.is_fetched() else "not fetched yet"
 
     def stores(self, progress: StartProgress) -> list[ImageStore]:
         return [self._store(split, progress) for split in self.splits]

@@ -53,6 +53,9 @@ class IdxSource(DataSource):
             self.name, self._split(TRAIN_IMAGES, TRAIN_LABELS), self._split(TEST_IMAGES, TEST_LABELS)
         )
 
+    def is_fetched(self) -> bool:
+        return self.folder() is not None
+
     def status(self) -> str:
         folder = self.folder()
         return f"ready in {folder}" if folder else "not fetched yet"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mixcoder.data.images import ImageData
@@ -34,6 +35,15 @@ class DataSource(ABC):
         Raises:
             DataError: they are not to be had, or damaged.
         """
+
+    @classmethod
+    def located(cls, arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+        """The constructor's arguments, relative paths among them taken from `folder`; here none is a path."""
+        return arguments
+
+    def is_fetched(self) -> bool:
+        """Whether `load` finds everything on this machine."""
+        return True
 
     def prepare(self, progress: StartProgress = no_progress) -> str:
         """Does once what `load` would else do first, such as to fetch or to pack, and shows how it goes.

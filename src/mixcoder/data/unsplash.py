@@ -62,22 +62,26 @@ class Unsplash(DataSource):
     @property
     def training_images(self) -> int:  # type: ignore[override]
         """As many as were fetched; before that, as many as the data set has."""
-        return len(self.load().train) if self._is_fetched() else PHOTOS - VALIDATION_PHOTOS
+        return len(self.load().train) if self.is_fetched() else PHOTOS - VALIDATION_PHOTOS
+
+    def is_fetched(self) -> bool:
+        parts = (self._fetched_path, self._list_path, self._left_out_path, self._photos)
+        return all(path.exists() for path in parts)
 
     def status(self) -> str:
-        if self._is_fetched():
+        if self.is_fetched():
             return f"ready in {self.folder}"
         if _is_begun(self.folder):
             return f"partly fetched to {self.folder}"
         return "not fetched yet"
 
     def prepare(self, progress: StartProgress = no_progress) -> str:
-        if not self._is_fetched():
+        if not self.is_fetched():
             self.fetch(progress=progress)
         return self._describe(self._store(progress))
 
     def load(self) -> ImageData:
-        if not self._is_fetched():
+        if not self.is_fetched():
             self.fetch()
         store = self._store()
         if len(store) <= VALIDATION_PHOTOS:
@@ -147,10 +151,6 @@ class Unsplash(DataSource):
     @property
     def _fetched_path(self) -> Path:
         return self.folder / "fetched"
-
-    def _is_fetched(self) -> bool:
-        parts = (self._fetched_path, self._list_path, self._left_out_path, self._photos)
-        return all(path.exists() for path in parts)
 
     def _archive(self, origin: str | None, sha256: str | None, progress: StartProgress) -> Path:
         """The archive on this machine: the named one, one put there by hand, or the one to fetch."""

@@ -95,6 +95,7 @@ def experiment_schema() -> Schema:
         "properties": {
             "extends": _EXTENDS,
             "name": _in_file(top["properties"]["name"]),
+            "relative_to": _in_file(top["properties"]["relative_to"]),
             **{key: _in_file({**it, **_about(top["properties"][key])}) for key, it in maps.items()},
             "matrix": _MATRIX,
         },

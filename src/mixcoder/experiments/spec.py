@@ -27,6 +27,7 @@ from torch import nn
 
 from mixcoder.data import SOURCES, DataSource
 from mixcoder.errors import ArgumentError, ExperimentError, is_out_of_memory
+from mixcoder.experiments.data_paths import Choice, with_root
 from mixcoder.experiments.matrix import Values, expand, label, slug, substitute, unused_axes
 from mixcoder.experiments.yaml_file import Document, parse_assignment, read_document
 from mixcoder.models import MODELS, Autoencoder, create_model
@@ -37,9 +38,6 @@ from mixcoder.registry import Registry
 from mixcoder.safe_text import sanitize
 from mixcoder.signatures import argument_problems, signature_schema
 from mixcoder.training.recipe import DURATIONS, Recipe
-
-Choice = tuple[str, dict[str, Any]]
-"""The name of something registered, and the arguments it is built with."""
 
 
 class TopLevel(BaseModel):
@@ -53,6 +51,10 @@ class TopLevel(BaseModel):
         description="what the experiment is called; its runs are in the folder of that name",
     )
     data: dict[str, Any] = Field(description="where the images come from, and with them their shape")
+    relative_to: str | None = Field(
+        default=None,
+        description="the folder in which relative paths of `data` begin; by default that of the file",
+    )
     model: dict[str, Any] = Field(description="the network")
     training: dict[str, Any] = Field(
         description="how the model is trained; exactly one of `inputs`, `steps` and `epochs` says how long"
@@ -88,9 +90,10 @@ class Run:
     Attributes:
         experiment: the name of the experiment, which is also that of its folder of runs.
         values: this run's values of the matrix.
-        data: name and arguments of the data source, defaults filled in.
+        data: name and arguments of the data source, defaults filled in, paths as they are stated.
         model: name and arguments of the model, defaults filled in, without the image shape.
         recipe: how it is trained.
+        root: the folder in which relative paths of the data source begin.
     """
 
     experiment: str
@@ -98,11 +101,12 @@ class Run:
     data: Choice
     model: Choice
     recipe: Recipe
+    root: Path = Path()
 
     def create_source(self) -> DataSource:
         """The data source, not loaded yet."""
         name, arguments = self.data
-        return SOURCES[name](**arguments)
+        return SOURCES[name](**SOURCES[name].located(arguments, self.root))
 
     def create_model(self) -> Autoencoder:
         """A new model for the images of the data source, initialised from torch's random state."""
@@ -119,8 +123,11 @@ class Run:
         """The run as an experiment file would state it, with every default written out."""
         data_name, data_arguments = self.data
         model_name, model_arguments = self.model
+        root = self.root.absolute()
+        has_paths = SOURCES[data_name].located(data_arguments, root) != data_arguments
         return {
             "name": self.experiment,
+            **({"relative_to": str(root)} if has_paths else {}),
             "data": {"source": data_name, **data_arguments},
             "model": {"type": model_name, **model_arguments},
             "training": self.recipe.model_dump(),
@@ -128,8 +135,12 @@ class Run:
 
     @property
     def digest(self) -> str:
-        """Ten hex digits that are the same just for what trains the same, whatever it is called."""
-        content = {key: value for key, value in self.resolved().items() if key != "name"}
+        """Ten hex digits that are the same just for what trains the same, whatever it is called.
+
+        Paths count as they are stated: a project that moves keeps its runs, and the hash of the images
+        tells two projects apart.
+        """
+        content = {key: value for key, value in self.resolved().items() if key not in ("name", "relative_to")}
         content["model"] = {
             key: value for key, value in content["model"].items() if _ADDED_LATER.get(key, ...) != value
         }
@@ -175,7 +186,7 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     problems: dict[str, list[Values]] = {problem: [] for problem in unused_axes(document)}
     runs = []
     for values in combinations:
-        validator = _Validator(substitute(document, values), values)
+        validator = _Validator(substitute(document, values), values, document)
         if run := validator.run():
             runs.append(run)
         for problem in validator.problems:
@@ -281,9 +292,10 @@ def _apply_override(document: Document, override: str) -> None:
 class _Validator:
     """Finds every problem of one combination of a document."""
 
-    def __init__(self, document: Document, values: Values) -> None:
+    def __init__(self, document: Document, values: Values, stated: Document) -> None:
         self.document = document
         self.values = values
+        self.stated = stated
         self.problems: list[str] = []
 
     def run(self) -> Run | None:
@@ -296,7 +308,8 @@ class _Validator:
             self.build(model, image_shape)
         if self.problems or not (data and model and recipe):
             return None
-        return Run(self.document.data["name"], self.values, data, model, recipe)
+        data, root = with_root(data, self.stated)
+        return Run(self.document.data["name"], self.values, data, model, recipe, root)
 
     def check(self, schema: type[BaseModel], value: Any, path: KeyPath) -> None:
         """Notes what `schema` finds wrong with the value at `path`."""

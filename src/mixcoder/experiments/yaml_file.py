@@ -28,6 +28,10 @@ _MAX_BITS = 64
 _TOO_MUCH = "is nested too deeply or expands too far"
 
 
+COMMAND_LINE = "command line, "
+"""How the place of a `key=value` begins; the place of any other key is a file and its line."""
+
+
 @dataclass
 class Document:
     """Plain data (dict, list, str, int, float, bool, None) with the place that each key came from."""
@@ -41,6 +45,11 @@ class Document:
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, self.source)
+
+    def file(self, path: KeyPath) -> Path | None:
+        """The file that states the key at `path`; None where the command line does."""
+        place = self.place(path)
+        return None if place.startswith(COMMAND_LINE) else Path(re.sub(r":[0-9]+$", "", place))
 
     def problem(self, path: KeyPath, message: str) -> str:
         """One line of an error: `file:line: key: what is wrong`."""
@@ -97,7 +106,7 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
         ExperimentError: it is not of that form.
     """
     key, equals, text = assignment.partition("=")
-    place = f"command line, '{sanitize(assignment, 200)}'"
+    place = f"{COMMAND_LINE}'{sanitize(assignment, 200)}'"
     if not equals or not _KEY.fullmatch(key.strip()):
         raise ExperimentError([f"{place}: must be key=value, such as training.inputs=50_000"])
     return key.strip(), parse_value(text, place)

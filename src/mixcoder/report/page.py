@@ -129,13 +129,13 @@ def _load_data(records: Sequence[Record]) -> list[ImageData | MixcoderError | No
     """The data of each run that is done, loaded once for all runs that share it, or why it is not there."""
     loaded: dict[str, ImageData | MixcoderError] = {}
     for record in records:
-        key = repr(record.run.data)
+        key = repr((record.run.data, record.run.root))
         if record.state == "done" and key not in loaded:
             try:
                 loaded[key] = record.run.create_source().load()
             except MixcoderError as error:
                 loaded[key] = error
-    return [loaded.get(repr(record.run.data)) for record in records]
+    return [loaded.get(repr((record.run.data, record.run.root))) for record in records]
 
 
 def _look_at(record: Record, data: ImageData | MixcoderError | None) -> _Finding:

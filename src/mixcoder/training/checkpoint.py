@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file, written new and then swapped in.
 
     {model.<name>: weights, optimizer.<k>.<i>.<name>: its state, random.<device>: random state}
-    + metadata {state: JSON with the step and the clock}
+    + metadata {state: JSON with the step, the clock and the hash of the images}
 
 One may come from a stranger, or be damaged: first its state is checked, then its header against what this run
 would save at that step, and only then a tensor is read.
@@ -9,7 +9,8 @@ would save at that step, and only then a tensor is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,6 +25,8 @@ from mixcoder.training.clock import TrainingClock
 
 _UNREADABLE = "is not a readable checkpoint"
 _OF_ANOTHER_RUN = "is not a checkpoint of this run"
+_LAST_STEP_COUNTED = 1 << 24
+"""Steps that an optimizer counts in float32, in which one more is then none."""
 _OF_A_GPU = {"random.cuda"}
 """What a checkpoint holds only where there is a GPU; a run may go on without one, or with one."""
 
@@ -35,6 +38,7 @@ class CheckpointState(BaseModel):
 
     step: NonNegativeInt
     clock: TrainingClock
+    data_hash: str | None = None
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: CheckpointState) -> None:
@@ -65,6 +69,37 @@ def read_state(path: Path, total_steps: int) -> CheckpointState:
         where = f"step {sanitize(f'{state.step:,}')} of {total_steps:,}"
         raise RunDirectoryError(f"{path}: {_OF_ANOTHER_RUN} ({where})")
     return state
+
+
+def check_data(path: Path, state: CheckpointState, data_hash: str) -> None:
+    """Refuses a checkpoint of a run on other images.
+
+    Raises:
+        RunDirectoryError: says what to do.
+    """
+    if state.data_hash not in (None, data_hash):
+        raise RunDirectoryError(
+            f"{path}: was saved by a run on other images ({short_hash(state.data_hash)}, "
+            f"now they are {short_hash(data_hash)}); bring those back, or delete {path.parent} to begin anew"
+        )
+
+
+def short_hash(data_hash: str | None) -> str:
+    """A hash as it stands in a message."""
+    return sanitize(data_hash or "", 12)
+
+
+def check_step_counts(path: Path, tensors: Mapping[str, Tensor], step: int) -> None:
+    """Refuses a checkpoint whose optimizers have counted other steps than the run.
+
+    Raises:
+        RunDirectoryError: names the first.
+    """
+    for name, value in tensors.items():
+        if name.startswith("optimizer.") and name.endswith(".step"):
+            count = value.item()
+            if count != min(step, _LAST_STEP_COUNTED):
+                raise RunDirectoryError(f"{path}: {_OF_ANOTHER_RUN} ({name} is {count:g}, not {step})")
 
 
 def load_checkpoint(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -102,6 +137,24 @@ def give_state(optimizers: Sequence[torch.optim.Optimizer], step: int) -> None:
             _take_empty_step(optimizer)
 
 
+@contextmanager
+def keeping_state(optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[None]:
+    """When the `with` block fails, the optimizers are as before."""
+    before = [
+        (optimizer, dict(optimizer.state), [group["lr"] for group in optimizer.param_groups])
+        for optimizer in optimizers
+    ]
+    try:
+        yield
+    except BaseException:
+        for optimizer, state, rates in before:
+            optimizer.state.clear()
+            optimizer.state.update(state)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+        raise
+
+
 def _take_empty_step(optimizer: torch.optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         group["lr"] = 0.0  # the trainer sets it before each step
@@ -131,9 +184,11 @@ def restore_random(path: Path, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         RunDirectoryError: it is not a random state.
     """
+    before = torch.get_rng_state()
     try:
         torch.set_rng_state(tensors["random.cpu"])
         if torch.cuda.is_available() and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"])
     except RuntimeError as error:
+        torch.set_rng_state(before)
         raise RunDirectoryError(f"{path}: {_UNREADABLE} (its random state is none)") from error

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.problems import problems_of
 from mixcoder.training.checkpoint import (
     CheckpointState,
+    check_data,
+    check_step_counts,
     give_state,
+    keeping_state,
     load_checkpoint,
     optimizer_tensors,
     random_tensors,
@@ -155,6 +159,11 @@ class Trainer:
                 throughput=self.clock.throughput,
             )
 
+    @cached_property
+    def data_hash(self) -> str:
+        """Which images these are: `ImageData.content_hash`."""
+        return self.data.content_hash()
+
     @property
     def inputs(self) -> int:
         """Images seen so far."""
@@ -171,18 +180,22 @@ class Trainer:
         Raises:
             WriteError: the file cannot be written.
         """
-        save_checkpoint(path, self._tensors(), CheckpointState(step=self.step, clock=self.clock))
+        state = CheckpointState(step=self.step, clock=self.clock, data_hash=self.data_hash)
+        save_checkpoint(path, self._tensors(), state)
 
     def restore(self, path: Path) -> None:
         """Goes back to where `save` was called.
 
         Raises:
-            RunDirectoryError: the checkpoint is damaged, or of another run.
+            RunDirectoryError: it is damaged, of another run or of other images; all is as before then.
         """
         state = read_state(path, self.total_steps)
-        give_state(self.optimizers, state.step)
-        tensors = load_checkpoint(path, self._tensors())
-        restore_random(path, tensors)  # may still refuse; the rest cannot
+        check_data(path, state, self.data_hash)
+        with keeping_state(self.optimizers):
+            give_state(self.optimizers, state.step)
+            tensors = load_checkpoint(path, self._tensors())
+            check_step_counts(path, tensors, state.step)
+            restore_random(path, tensors)  # may still refuse; the rest cannot
         self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
         restore_optimizers(self.optimizers, tensors)
         self.step, self.clock = state.step, state.clock
