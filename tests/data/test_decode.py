@@ -247,15 +247,15 @@ PNG = encoded(noise(64, 48), "PNG")
 REFUSED = {
     "text": (b"this is no image at all\n" * 9, "is not an image of a known format"),
     "nothing": (b"", "is not an image of a known format"),
-    "another format": (encoded(noise(8, 8), "PPM"), "is not an image of a known format"),
+    "another format": (encoded(noise(8, 8), "TGA"), "is not an image of a known format"),
     "half a JPEG": (JPEG[: len(JPEG) // 2], "truncated"),
     "half a PNG": (PNG[: len(PNG) // 2], "truncated|broken|damaged"),
     "half a WebP": (encoded(noise(64, 48), "WEBP")[:900], "known format|damaged|failed|decode"),
     "half a GIF": (encoded(noise(64, 48), "GIF")[:900], "truncated"),
     "a PNG without pixels": (png_that_claims(90, 90), "truncated|broken|damaged"),
     "floating point": (encoded(Image.new("F", (9, 9), 0.5), "TIFF"), "has floating-point pixels"),
-    "32 bits": (encoded(Image.new("I", (9, 9), 70_000), "TIFF"), "has 32-bit pixels"),
-    "signs": (encoded(Image.new("I", (9, 9), -1), "TIFF"), "has 32-bit pixels"),
+    "32 bits": (encoded(Image.new("I", (9, 9), 70_000), "TIFF"), "has 32-bit or signed pixels"),
+    "signs": (encoded(Image.new("I", (9, 9), -1), "TIFF"), "has 32-bit or signed pixels"),
     "too narrow": (encoded(noise(2, 81), "PNG"), "is 2 x 81 pixels, too narrow"),
     "too low": (encoded(noise(4_001, 100), "BMP"), "is 4,001 x 100 pixels, too narrow"),
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mixcoder.data import load_data
-from mixcoder.data.decode import SUFFIXES
+from mixcoder.data.decode import suffixes
 from mixcoder.data.listing import list_images
 from mixcoder.errors import DataError
 from tests.data.pictures import noise
@@ -39,7 +39,7 @@ def test_images_below_a_folder_by_their_names(root: Path) -> None:
 
 
 def test_every_known_ending_in_either_case(root: Path) -> None:
-    names = {f"{number}{suffix}" for number, suffix in enumerate(SUFFIXES)}
+    names = {f"{number}{suffix}" for number, suffix in enumerate(suffixes())}
     touch(root / "all", *names, *(name.upper() for name in names))
     assert set(list_images(f"{root}/all").files) == names | {name.upper() for name in names}
 

@@ -14,10 +14,9 @@ from typing import Any
 from mixcoder.data.decode import ImageError, Pixels, decode_file
 from mixcoder.data.listing import Listing, list_images
 from mixcoder.data.pack_cache import pack_into, pack_path
-from mixcoder.data.packed import PackedSource
+from mixcoder.data.packed import Packed, PackedSource
 from mixcoder.data.progress import StartProgress, no_progress
 from mixcoder.data.registry import register_source
-from mixcoder.data.store import ImageStore
 from mixcoder.errors import ArgumentError
 from mixcoder.user_folders import expand_home
 
@@ -28,9 +27,9 @@ _PATHS = ("path", "train", "validation")
 class Folder(PackedSource):
     """Any folder of images with all its subfolders, of any sizes: `path=...`.
 
-    JPEG, PNG, WebP, GIF, TIFF and BMP files are packed once into one file; training takes random crops,
-    validation the middle of each image. Which images validate is decided by the hash of their path below
-    the folder.
+    JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP and PNM files are packed once into one file; training takes random
+    crops, validation the middle of each image. Which images validate is decided by the hash of their path
+    below the folder. Files that end otherwise, and linked folders, are counted and told.
 
     Args:
         path: the folder, or a pattern such as `photos/**/*.jpg`.
@@ -69,10 +68,10 @@ class Folder(PackedSource):
         paths = [self._pack_path(place, list_images(place)) for place in self.places]
         return "ready" if all(path.exists() for path in paths) else "not packed yet"
 
-    def stores(self, progress: StartProgress) -> list[ImageStore]:
-        return [self._store(place, progress) for place in self.places]
+    def packs(self, progress: StartProgress) -> list[Packed]:
+        return [self._pack(place, progress) for place in self.places]
 
-    def _store(self, place: str, progress: StartProgress) -> ImageStore:
+    def _pack(self, place: str, progress: StartProgress) -> Packed:
         listing = list_images(place)
 
         def decode(name: str) -> Pixels:
@@ -82,7 +81,8 @@ class Folder(PackedSource):
 
         path = self._pack_path(place, listing)
         report = no_progress if path.exists() else progress
-        return pack_into(path, list(listing.files), decode, report(f"packing {place}", "images"))
+        store = pack_into(path, list(listing.files), decode, report(f"packing {place}", "images"))
+        return Packed(store, listing.passed_over)
 
     def _pack_path(self, place: str, listing: Listing) -> Path:
         whole = os.path.abspath(expand_home(place))  # noqa: PTH100 - the same place with and without ".."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixcoder.data.decode import ImageError, Pixels, decode_bytes, decode_file
 from mixcoder.data.pack_cache import pack_into, pack_path
-from mixcoder.data.packed import PackedSource
+from mixcoder.data.packed import Packed, PackedSource
 from mixcoder.data.progress import StartProgress
 from mixcoder.data.registry import register_source
 from mixcoder.data.store import ImageStore, open_store
@@ -79,8 +79,8 @@ class Hub(PackedSource):
     def status(self) -> str:
         return "ready" if self.is_fetched() else "not fetched yet"
 
-    def stores(self, progress: StartProgress) -> list[ImageStore]:
-        return [self._store(split, progress) for split in self.splits]
+    def packs(self, progress: StartProgress) -> list[Packed]:
+        return [Packed(self._store(split, progress)) for split in self.splits]
 
     def _store(self, split: str, progress: StartProgress) -> ImageStore:
         path = self._pack_path(split)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from mixcoder.data.crops import CropSplit
 from mixcoder.data.decode import Fit
 from mixcoder.data.images import ImageData
+from mixcoder.data.listing import describe_passed_over
 from mixcoder.data.pack_cache import describe_left_out
 from mixcoder.data.progress import StartProgress, no_progress
 from mixcoder.data.registry import DataSource
@@ -24,6 +26,24 @@ _LARGEST_EDGE = 4096
 
 Side = tuple[ImageStore, Sequence[int]]
 """A store, and which of its images."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Packed images, and what lay beside them.
+
+    Attributes:
+        store: the images.
+        passed_over: files that were not taken for images, by name, and why.
+    """
+
+    store: ImageStore
+    passed_over: Mapping[str, str] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """What could not be used, and what was passed over; empty where there is neither."""
+        notes = (describe_left_out(self.store), describe_passed_over(self.passed_over))
+        return "; ".join(filter(None, notes))
 
 
 class PackedSource(DataSource):
@@ -64,8 +84,8 @@ class PackedSource(DataSource):
         self.image_shape = (channels, *self.crop)
 
     @abstractmethod
-    def stores(self, progress: StartProgress) -> list[ImageStore]:
-        """The store of all images, or that of the training and that of the validation images.
+    def packs(self, progress: StartProgress) -> list[Packed]:
+        """All images, or those to train on and those that validate.
 
         Packs them first where they are not yet.
         """
@@ -76,19 +96,19 @@ class PackedSource(DataSource):
         return len(self.load().train)
 
     def prepare(self, progress: StartProgress = no_progress) -> str:
-        return "; ".join(filter(None, map(describe_left_out, self.stores(progress))))
+        return "; ".join(filter(None, map(Packed.describe, self.packs(progress))))
 
     def load(self) -> ImageData:
-        stores = self.stores(no_progress)
-        if len(stores) == 1:
-            training, validation = self._divided(stores[0])
+        packs = self.packs(no_progress)
+        if len(packs) == 1:
+            training, validation = self._divided(packs[0].store)
         else:
-            training, validation = ((store, range(len(store))) for store in stores)
-        sides = ("",) if len(stores) == 1 else ("train/", "validation/")  # both may hold the same names
+            training, validation = ((pack.store, range(len(pack.store))) for pack in packs)
+        sides = ("",) if len(packs) == 1 else ("train/", "validation/")  # both may hold the same names
         left_out = {
             side + name: reason
-            for side, store in zip(sides, stores, strict=True)
-            for name, reason in store.left_out.items()
+            for side, pack in zip(sides, packs, strict=True)
+            for name, reason in {**pack.store.left_out, **pack.passed_over}.items()
         }
         return ImageData(
             type(self).__name__.lower(),
