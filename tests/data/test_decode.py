@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
+import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mixcoder.data.decode import MAX_PIXELS, Fit, ImageError, Pixels, decode_bytes, decode_file
+from mixcoder.data.pixel_budget import PixelBudget
 from tests.data.pictures import encoded, noise, pixels_of, smooth
 from tests.pace import at_most
 
@@ -280,3 +286,103 @@ def test_not_a_file(tmp_path: Path) -> None:
 
 def test_as_narrow_as_may_be() -> None:
     assert decoded(noise(2, 80), fit=Fit(3, 160, 10)).shape == (3, 400, 10)
+
+
+THREADS = """
+import resource, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from PIL import Image
+from mixcoder.data import decode
+from mixcoder.data.pixel_budget import PixelBudget
+
+edge, most, mode, form, fitted = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:6]
+file = BytesIO()
+options = {"compress_level": 1} if form == "PNG" else {"compression": "tiff_lzw"} if form == "TIFF" else {}
+Image.new(mode, (edge, edge)).save(file, form, **options)
+fit = decode.Fit(3, 160, 96) if fitted == "fitted" else decode.Fit(3, None, 1)
+decode._budget = PixelBudget(most)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with ThreadPoolExecutor(4) as pool:
+    for pixels in pool.map(lambda content: decode.decode_bytes(content, fit).mean(), [file.getvalue()] * 4):
+        pass
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / edge**2)
+"""
+
+
+def bytes_for_each_pixel(*arguments: object) -> float:
+    """How much memory four threads took that decode a large picture each, by the pixels of one."""
+    command = [sys.executable, "-c", THREADS, *map(str, arguments)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize(("mode", "form"), [("RGBA", "PNG"), ("I;16", "PNG"), ("CMYK", "TIFF")])
+def test_threads_share_a_budget_of_pixels(mode: str, form: str) -> None:
+    """One picture after the other, and each band by band, whatever the mode."""
+    edge = 4_100
+    assert bytes_for_each_pixel(edge, edge**2, mode, form, "fitted") < 10
+
+
+def test_a_picture_that_stays_as_large_takes_little_more_than_its_pixels() -> None:
+    edge = 4_100
+    assert bytes_for_each_pixel(edge, edge**2, "RGBA", "PNG", "as it is") < 16
+
+
+def test_a_budget_is_never_exceeded_and_never_left_taken() -> None:
+    budget, lock = PixelBudget(10), threading.Lock()
+    now, most = 0, 0
+
+    def take(pixels: int) -> None:
+        nonlocal now, most
+        with budget.taken(pixels):
+            with lock:
+                now += min(pixels, 10)
+                most = max(most, now)
+            time.sleep(0.001)
+            with lock:
+                now -= min(pixels, 10)
+            if pixels == 7:
+                raise ImageError("is a 7")
+
+    with ThreadPoolExecutor(8) as pool:
+        errors = [pool.submit(take, pixels).exception() for pixels in (3, 7, 99, 1, 5, 7, 2) * 9]
+    assert sum(isinstance(error, ImageError) for error in errors) == 18
+    assert most <= 10
+    with budget.taken(10):
+        assert now == 0
+
+
+@pytest.mark.parametrize("orientation", STORED_AS)
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_a_huge_picture_is_averaged_and_still_right(
+    form: str, orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mixcoder.data.decode._LARGE", 100_000)
+    monkeypatch.setattr("mixcoder.data.decode._BAND_PIXELS", 30_000)
+    image, fit = smooth(1_003, 611, mode="RGBA"), Fit(3, 90, 40)
+    turn = STORED_AS[orientation]
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    options = {**LOSSLESS[form], "exif": exif}
+    pixels = decoded(image if turn is None else image.transpose(turn), form, fit, **options)
+    white = Image.new("RGBA", image.size, "white")
+    wanted = (
+        Image.alpha_composite(white, image)
+        .convert("RGB")
+        .resize(fit.size(*image.size), Image.Resampling.LANCZOS)
+    )
+    assert_close(pixels, pixels_of(wanted), 3)
+
+
+def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [smooth(301, 203, mode="RGBA"), smooth(301, 203).quantize(50), smooth(301, 203).convert("1")]
+    whole = [decoded(image, "PNG", Fit(3, 90, 40)) for image in images]
+    monkeypatch.setattr("mixcoder.data.decode._BAND_PIXELS", 1_000)
+    for image, pixels in zip(images, whole, strict=True):
+        assert np.array_equal(decoded(image, "PNG", Fit(3, 90, 40)), pixels)
+
+
+def test_what_would_be_scaled_up_to_gigabytes_is_refused() -> None:
+    assert refusal(encoded(noise(3_900, 100), "PNG"), Fit(3, None, 4_096)) == (
+        "would have to be scaled up to 159,744 x 4,096 pixels"
+    )

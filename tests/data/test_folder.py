@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+import mixcoder
 from mixcoder.data import CropSplit, Folder, ImageData, load_data
 from mixcoder.data.decode import Fit, decode_file
 from mixcoder.data.images import TrainingBatches
@@ -315,18 +316,42 @@ training: {learning_rate: 0.01, steps: 5, batch_size: 16}
 def test_from_the_command_line(tmp_path: Path, photos: Path, cli: Cli) -> None:
     (photos / "torn.png").write_bytes(encoded(noise(30, 30), "PNG")[:999])
     (photos / "text.jpg").write_text("not an image")
+    for number in range(5):
+        (photos / f"{number}.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (photos / "loop").symlink_to(".")
+    passed_over = (
+        "5 files end in .heic, which is not read here; 1 file is a link to a folder, which is not followed"
+    )
     Path("x.yml").write_text(EXPERIMENT)
     status, out, err = cli("run", "x.yml")
     assert status == 0
+    assert f"says why; {passed_over}\n" in err
     assert f"2 of 42 images are left out: {tmp_path}/cache/mixcoder/packed/" in err
     result = json.loads((Path(out.splitlines()[-1]) / "result.json").read_text())
-    assert result["images_left_out"] == 2
+    assert result["images_left_out"] == 2 + 5 + 1
+    run = Path(out.splitlines()[-1])
+    for command in ("score", "encode"):
+        output = ("-o", "codes.safetensors") if command == "encode" else ()
+        status, out, err = cli(command, run, "photos", "--fit", *output)
+        assert status == 0
+        assert "2 images left out; the first: photos/text.jpg: is not an image of a known format" in err
+        assert err.endswith(f"{passed_over}\n")
+    status, out, err = cli("score", run, "folder")
+    assert "8 images left out" in err
+    with pytest.warns(UserWarning, match=f"2 images left out; .*; {passed_over}$"):
+        assert len(mixcoder.encode(run, "photos", fit=True).names) == 40
+    with pytest.warns(UserWarning, match=f"2 images left out; .*; {passed_over}$"):
+        assert len(mixcoder.score(run, "photos", fit=True)) == 40
 
     status, out, err = cli("data", "fetch", "folder", "path=photos", "crop_size=8")
     data = load(photos)
     counts = f"{len(data.train)} images to train on, {len(data.validation)} to validate on"
     assert (status, out) == (0, f"folder: {counts}\nready\n")
     assert "2 of 42 images are left out" in err
+    assert err.endswith(f"says why; {passed_over}\n")
+    assert data.left_out["3.HEIC"] == "ends in .heic, which is not read here"
+    assert data.left_out["loop"] == "is a link to a folder, which is not followed"
+    assert len(data.left_out) == 8
 
     status, out, err = cli("data", "ls")
     assert status == 0

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import features
 
 from mixcoder.data import load_data
 from mixcoder.data.decode import suffixes
-from mixcoder.data.listing import list_images
+from mixcoder.data.listing import describe_passed_over, list_images
 from mixcoder.errors import DataError
 from tests.data.pictures import noise
 
@@ -38,7 +39,61 @@ def test_images_below_a_folder_by_their_names(root: Path) -> None:
     assert listing.refused == {}
 
 
+def test_what_is_passed_over_is_named_with_the_reason(root: Path) -> None:
+    touch(
+        root,
+        "notes.txt",
+        "IMG_1.HEIC",
+        "deep/IMG_2.heic",
+        "deep/bare",
+        ".DS_Store",
+        "deep/.hidden.txt",
+        ".jpg",
+    )
+    (root / "linked").symlink_to("deep")
+    (root / "deep/around").symlink_to("..")
+    (root / "broken").symlink_to("nothing")
+    listing = list_images(str(root))
+    assert list(listing.files) == EVERYTHING
+    link = "is a link to a folder, which is not followed"
+    assert listing.passed_over == {
+        "notes.txt": "ends in .txt, which is not read here",
+        "IMG_1.HEIC": "ends in .heic, which is not read here",
+        "deep/IMG_2.heic": "ends in .heic, which is not read here",
+        "deep/bare": "has no suffix",
+        "broken": "has no suffix",
+        "linked": link,
+        "deep/around": link,
+    }
+    assert list_images(f"{root}/**/*.jpg").passed_over == {"linked": link, "deep/around": link}
+    assert list_images(f"{root}/d*/**/*.webp").passed_over == {"deep/around": link}
+    assert list_images(f"{root}/*.jpg").passed_over == {}
+    assert describe_passed_over(listing.passed_over) == (
+        "2 files end in .heic, which is not read here; 2 files have no suffix; "
+        "2 are links to folders, which are not followed; 1 file ends in .txt, which is not read here"
+    )
+
+
+def test_only_the_commonest_of_many_endings_are_told(root: Path) -> None:
+    touch(root, *(f"{number}.x{number % 9}\x1b[31m" for number in range(20)), "a.jp2")
+    told = describe_passed_over(list_images(str(root)).passed_over)
+    assert told.isprintable()
+    assert told.startswith("3 files end in .x0\\x1b[31m, which is not read here; 3 files end in .x1")
+    assert told.endswith("; 9 of 5 other kinds are not read either")
+
+
+def test_a_folder_of_nothing_that_can_be_read(root: Path) -> None:
+    touch(root / "phone", *(f"{number}.HEIC" for number in range(50)))
+    with pytest.raises(
+        DataError, match=r"phone: holds no images \(50 files end in .heic, which is not read here"
+    ):
+        list_images(f"{root}/phone")
+
+
 def test_every_known_ending_in_either_case(root: Path) -> None:
+    assert suffixes() >= {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
+    assert suffixes() >= {".pgm", ".ppm", ".pbm", ".pnm"}
+    assert (".avif" in suffixes()) == features.check("avif")
     names = {f"{number}{suffix}" for number, suffix in enumerate(suffixes())}
     touch(root / "all", *names, *(name.upper() for name in names))
     assert set(list_images(f"{root}/all").files) == names | {name.upper() for name in names}

@@ -188,14 +188,13 @@ def _opened(
 ) -> Iterator[tuple[Autoencoder, Inputs]]:
     """The model, and the images it is to work on; what could not be read is told in the end."""
     from mixcoder.experiments.run_directory import load
-    from mixcoder.inference.inputs import left_out_note
     from mixcoder.inference.trained import inputs_of
 
     folder = chosen_run(run, where).path
     model = load(folder).to(_device(device))
     inputs = inputs_of(folder, model, images, fit)
     yield model, inputs
-    if note := left_out_note(inputs.left_out):
+    if note := inputs.note():
         print_note(note)
 
 

@@ -9,8 +9,8 @@ image is made of it band by band: one picture never takes gigabytes, and many at
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+from PIL import _imaging as core
 
 from mixcoder.data.pixel_budget import PixelBudget
 from mixcoder.data.pixel_modes import ImageError as ImageError
@@ -39,9 +40,14 @@ _MARGIN = 2
 """Images are decoded to, or averaged to, no less than this multiple of the wanted size, then resampled."""
 _LARGE = 16_000_000
 """Pixels from which on an image that is far larger than wanted is averaged first."""
-_BAND_PIXELS = 4_000_000
+_BAND_PIXELS = 1_000_000
+
+_BLOCK_BYTES = 1 << 29
+"""Pillow takes memory in blocks of up to so many bytes. An image in one large block gives it back to the
+system at once; what was 16 MB each stayed with every thread that had ever decoded a large image."""
 
 _budget = PixelBudget(MAX_PIXELS)
+core.set_block_size(max(_BLOCK_BYTES, core.get_block_size()))
 
 
 def suffixes() -> frozenset[str]:
@@ -122,7 +128,7 @@ def _decode(source: Path | BytesIO, fit: Fit) -> Pixels:
 def _unknown(source: Path | BytesIO) -> str:
     """Why a file cannot be opened that has the form of no known format."""
     start = b""
-    with contextlib.suppress(OSError), source.open("rb") if isinstance(source, Path) else source as file:
+    with suppress(OSError), source.open("rb") if isinstance(source, Path) else source as file:
         file.seek(0)
         start = file.read(4)
     if start in _TIFF:
@@ -142,7 +148,7 @@ def _pixels(image: Image.Image, fit: Fit) -> Pixels:
     claimed = image.width * image.height
     image.draft(None, (wanted[0] * _MARGIN, wanted[1] * _MARGIN))
     decoded = claimed if image.info.get("progressive") else image.width * image.height
-    with _budget.taken(max(decoded, wanted[0] * wanted[1])):
+    with _budget.taken(max(decoded, wanted[0] * wanted[1])), closing(image):  # its pixels go with it
         return _to_array(_fitted(image, wanted, values), fit.channels)
 
 
@@ -187,7 +193,7 @@ _ORIENTATION = 0x0112
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation that a decoded image still has; 1 where its EXIF data is damaged."""
-    with contextlib.suppress(Exception):
+    with suppress(Exception):
         return int(image.getexif().get(_ORIENTATION, 1))
     return 1
 

@@ -27,6 +27,7 @@ class Listing:
     """What was found.
 
     Attributes:
+        root: the folder.
         files: by path below the root, with `/` between its parts, in the order of these names.
         refused: names that must not be opened, and why; they are among `files` too.
         passed_over: files that are not called as images that can be read, and links to folders, by name, and
@@ -34,6 +35,7 @@ class Listing:
         fingerprint: changes when a file comes, goes, or is written.
     """
 
+    root: Path
     files: dict[str, Path]
     refused: dict[str, str]
     passed_over: dict[str, str]
@@ -78,16 +80,16 @@ def list_images(place: str) -> Listing:
     if not files:
         others = describe_passed_over(found.passed_over) or ", ".join(sorted(suffixes()))
         raise DataError(f"{sanitize(place, 200)}: holds no images ({others})")
-    return Listing(files, refused, found.passed_over, digest.hexdigest())
+    return Listing(found.root, files, refused, found.passed_over, digest.hexdigest())
 
 
 def describe_passed_over(passed_over: Mapping[str, str]) -> str:
     """How many files are passed over for each reason, as part of a sentence; empty where none is."""
-    kinds = Counter(passed_over.values()).most_common()
+    kinds = sorted(Counter(passed_over.values()).items(), key=lambda kind: (-kind[1], kind[0]))
     parts = [_describe(count, reason) for reason, count in kinds[:_MOST_KINDS]]
     if rest := kinds[_MOST_KINDS:]:
         parts.append(f"{sum(count for _, count in rest):,} of {len(rest):,} other kinds are not read either")
-    return ", ".join(parts)
+    return "; ".join(parts)
 
 
 def _describe(count: int, reason: str) -> str:

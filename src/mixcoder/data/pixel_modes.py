@@ -81,6 +81,8 @@ def on_white(image: Image.Image, values: Values) -> Image.Image:
     """
     if image.mode in ("I", *_SIXTEEN_BITS):
         image = _to_eight_bits(image, values)
+    if image.mode == "La":  # grey multiplied with alpha, which Pillow makes nothing else of
+        image = image.convert("LA")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

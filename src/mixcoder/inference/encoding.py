@@ -20,7 +20,7 @@ from mixcoder.models.autoencoder import Autoencoder
 
 
 def encode(run: str | Path | Autoencoder, *images: Place, fit: bool = False) -> Codes:
-    """The codes of images, in their order.
+    """The codes of images, in their order. Warns of files that are left out or passed over.
 
     Args:
         run: the folder of a finished run, or a model.
@@ -34,9 +34,11 @@ def encode(run: str | Path | Autoencoder, *images: Place, fit: bool = False) -> 
     model = open_model(run)
     names: list[str] = []
     parts = []
-    for names_of_batch, latents in encoded(model, inputs_of(run, model, images, fit)):
+    inputs = inputs_of(run, model, images, fit)
+    for names_of_batch, latents in encoded(model, inputs):
         names += names_of_batch
         parts.append(latents)
+    inputs.warn()
     return Codes(names, torch.cat(parts), weights_hash(model))
 
 

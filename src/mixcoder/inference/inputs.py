@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import stat
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,8 +22,8 @@ from torch import Tensor
 from mixcoder.data import SOURCES, DataSource, create_source
 from mixcoder.data.ahead import map_ahead
 from mixcoder.data.decode import Fit, ImageError, Pixels, decode_file
-from mixcoder.data.images import ImageSplit
-from mixcoder.data.listing import is_pattern, list_images
+from mixcoder.data.images import ImageData, ImageSplit
+from mixcoder.data.listing import Listing, describe_passed_over, is_pattern, list_images
 from mixcoder.errors import ArgumentError, DataError, did_you_mean
 from mixcoder.inference.shaping import Shaping
 from mixcoder.models.autoencoder import ImageShape
@@ -63,6 +64,7 @@ class Inputs:
 
     Attributes:
         left_out: files that could not be read so far, by name, and why.
+        passed_over: files beside those of the places that are not taken for images, by name, and why.
 
     Raises:
         DataError: a place does not exist, or holds no image.
@@ -80,7 +82,8 @@ class Inputs:
         self.shape = shape
         self.shaping = shaping
         self.left_out: dict[str, str] = {}
-        self._readers = [_reader(str(place), shape, sources or {}) for place in places]
+        self.passed_over: dict[str, str] = {}
+        self._readers = [self._reader(str(place), sources or {}) for place in places]
 
     def __iter__(self) -> Iterator[Batch]:
         """All images, as many at a time as memory is sure to bear.
@@ -102,6 +105,35 @@ class Inputs:
         elif is_empty:
             name, reason = next(iter(self.left_out.items()))
             raise DataError(f"none of {len(self.left_out):,} images can be used; {name}: {reason}")
+
+    def note(self) -> str:
+        """What could not be read so far, and what was passed over; empty where there is neither."""
+        notes = (left_out_note(self.left_out), describe_passed_over(self.passed_over))
+        return "; ".join(filter(None, notes))
+
+    def warn(self) -> None:
+        """Warns a caller in Python of what `note` says."""
+        if note := self.note():
+            warnings.warn(note, stacklevel=3)
+
+    def _reader(self, place: str, sources: Mapping[str, DataSource]) -> _Reader:
+        """What reads the images at a place; notes what it passes over."""
+        fit = Fit(self.shape[0], longest_edge=None, shortest_edge=1)
+        path = expand_home(place)
+        if _is_dir(path) or (is_pattern(place) and not path.exists()):
+            listing = list_images(place)
+            self.passed_over |= {str(listing.root / name): why for name, why in listing.passed_over.items()}
+            return _listed(listing, fit)
+        if path.exists():
+            return _file(place, path, fit)
+        spec = _SOURCE.fullmatch(place)
+        if spec and spec["source"] in SOURCES:
+            data = (sources.get(spec["source"]) or create_source(spec["source"])).load()
+            if not spec["index"]:
+                self.left_out |= data.left_out
+            return _of_source(spec, data)
+        nearest = did_you_mean(place, SOURCES)
+        raise DataError(f"{sanitize(place, 200)}: there is no such file, folder or data source{nearest}")
 
     def _images(self) -> Iterator[tuple[str, Pixels]]:
         """Names and pixels (C, H, W) of all that can be read."""
@@ -146,22 +178,6 @@ def _batch(names: list[str], images: Sequence[Pixels]) -> Batch:
     return Batch(names, torch.from_numpy(np.stack(images)))  # (B, C, H, W)
 
 
-def _reader(place: str, shape: ImageShape, sources: Mapping[str, DataSource]) -> _Reader:
-    """What reads the images at a place."""
-    fit = Fit(shape[0], longest_edge=None, shortest_edge=1)
-    path = expand_home(place)
-    if _is_dir(path) or (is_pattern(place) and not path.exists()):
-        return _listed(place, fit)
-    if path.exists():
-        return _file(place, path, fit)
-    spec = _SOURCE.fullmatch(place)
-    if spec and spec["source"] in SOURCES:
-        return _of_source(spec, sources)
-    raise DataError(
-        f"{sanitize(place, 200)}: there is no such file, folder or data source{did_you_mean(place, SOURCES)}"
-    )
-
-
 def _is_dir(path: Path) -> bool:
     try:
         return path.is_dir()
@@ -175,9 +191,7 @@ def _file(name: str, path: Path, fit: Fit) -> _Reader:
     return lambda: [(name, partial(decode_file, path, fit))]
 
 
-def _listed(place: str, fit: Fit) -> _Reader:
-    listing = list_images(place)
-
+def _listed(listing: Listing, fit: Fit) -> _Reader:
     def read(name: str) -> Pixels:
         if name in listing.refused:
             raise ImageError(listing.refused[name])
@@ -186,10 +200,8 @@ def _listed(place: str, fit: Fit) -> _Reader:
     return lambda: ((str(path), partial(read, name)) for name, path in listing.files.items())
 
 
-def _of_source(spec: re.Match[str], sources: Mapping[str, DataSource]) -> _Reader:
-    name = spec["source"]
-    data = (sources.get(name) or create_source(name)).load()
-    side = f"{name}{spec['train'] or ''}"
+def _of_source(spec: re.Match[str], data: ImageData) -> _Reader:
+    side = f"{spec['source']}{spec['train'] or ''}"
     split = data.train if spec["train"] else data.validation
     if not isinstance(split, ImageSplit):
         raise ArgumentError("images", f"{side} are random crops; name the files or the folder instead")

@@ -37,7 +37,7 @@ class Score:
 
 
 def score(run: str | Path | Autoencoder, *images: Place, fit: bool = False) -> list[Score]:
-    """A score for each image, the worst first.
+    """A score for each image, the worst first. Warns of files that are left out or passed over.
 
     Args:
         run: the folder of a finished run, or a model.
@@ -49,7 +49,10 @@ def score(run: str | Path | Autoencoder, *images: Place, fit: bool = False) -> l
         RunDirectoryError: there is no trained model.
     """
     model = open_model(run)
-    return worst_first(scored(model, inputs_of(run, model, images, fit)), 0)[0]
+    inputs = inputs_of(run, model, images, fit)
+    scores, _ = worst_first(scored(model, inputs), 0)
+    inputs.warn()
+    return scores
 
 
 def scored(model: Autoencoder, batches: Iterable[Batch]) -> Iterator[tuple[Score, Tensor]]:
