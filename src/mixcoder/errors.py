@@ -22,7 +22,7 @@ class ArgumentError(MixcoderError, ValueError):
     """
 
     def __init__(self, argument: str, message: str) -> None:
-        super().__init__(f"{argument}: {message}" if argument else message)
+        super().__init__(f"{sanitize(argument)}: {message}" if argument else message)
         self.argument = argument
         self.message = message
 
@@ -120,5 +120,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = get_close_matches(word, names, n=1, cutoff=0.6)
     if near:
-        return f"; did you mean '{near[0]}'?"
+        return f"; did you mean '{sanitize(near[0], _KNOWN_LETTERS)}'?"
     return f"; known: {sanitize(', '.join(names), _KNOWN_LETTERS)}" if names else ""

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +201,26 @@ def test_what_is_left_out_is_listed_beside_the_pack(tmp_path: Path, photos: Path
     assert dict(rows[1:]) == store.left_out == source.load().left_out
     assert list(store.left_out) == ["more/torn.png", "out.jpg", "pipe.png", "text, they say.jpg"]
     assert store.left_out["text, they say.jpg"] == "is not an image of a known format"
+
+
+def test_the_list_is_written_after_a_kill_between_pack_and_list(tmp_path: Path, photos: Path) -> None:
+    (photos / "text.jpg").write_text("not an image")
+    source = Folder(path=str(photos), crop_size=8)
+    source.prepare()
+    table = the_store(tmp_path).path.with_suffix(".left-out.csv")
+    content = table.read_bytes()
+    table.unlink()
+    source.prepare()
+    assert table.read_bytes() == content
+
+
+def test_names_in_the_list_are_text_for_a_spreadsheet(tmp_path: Path, photos: Path) -> None:
+    for name in (b"=1+1.jpg", b"\x1b[2J.jpg", b"\xff.jpg"):
+        (photos / os.fsdecode(name)).write_text("not an image")
+    Folder(path=str(photos), crop_size=8).prepare()
+    table = the_store(tmp_path).path.with_suffix(".left-out.csv")
+    rows = list(csv.reader(StringIO(table.read_text(encoding="utf-8"))))
+    assert [name for name, _ in rows[1:]] == ["\\x1b[2J.jpg", "'=1+1.jpg", "\\udcff.jpg"]
 
 
 @pytest.mark.parametrize("count", [1, 2])

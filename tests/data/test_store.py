@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,40 @@ def test_whatever_byte_of_the_journal_is_damaged(tmp_path: Path, whole: Path) ->
         assert pack(folder / "s.safetensors", NAMES, flat, "a key").path.read_bytes() == whole.read_bytes()
 
 
+STRANGE_ENTRIES: list[object] = [
+    None, 3, [], {}, {"name": "3"}, {"name": "3", "bytes": "many"}, {"name": "3", "reason": ["is damaged"]},
+    {"name": "3", "channels": 3, "height": -1, "width": -1, "bytes": 3, "crc": 0},
+    {"name": "3", "channels": 3, "height": 1, "width": 1, "bytes": 10**12, "crc": 0},
+    {"name": "7", "reason": "is damaged", "bytes": 0, "crc": 0},
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("short_steps")
+@pytest.mark.parametrize("entry", STRANGE_ENTRIES, ids=str)
+def test_a_journal_of_somebody_else_is_left_where_it_is_strange(
+    tmp_path: Path, whole: Path, entry: object
+) -> None:
+    """Its checksums fit."""
+    path, calls = tmp_path / "s.safetensors", list[str]()
+    pack_and_interrupt(path)
+    journal = path.with_suffix(".journal")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    text = json.dumps(entry).encode() + b"\n"
+    lines[1 + 3] = b"%08x %s" % (zlib.crc32(text), text)
+    journal.write_bytes(b"".join(lines))
+    pack(path, NAMES, counted(flat, calls), "a key")
+    assert sorted(calls, key=int) == NAMES[3:]
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_a_kill_behind_the_last_step_leaves_nothing(tmp_path: Path, whole: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    shutil.copy(whole, path)
+    path.with_suffix(".journal").write_bytes(b"of a packing that did not come to remove it")
+    pack(path, NAMES, flat, "a key")
+    assert leftovers(tmp_path) == [path.name]
+
+
 @pytest.mark.usefixtures("short_steps")
 @pytest.mark.parametrize("change", ["key", "names"])
 def test_a_packing_of_something_else_begins_anew(tmp_path: Path, change: str) -> None:
@@ -408,6 +443,8 @@ def test_no_image_can_be_used(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="none of 30 images can be used; 0: is not one"):
         pack(tmp_path / "s.safetensors", NAMES, decode, "key")
+    with pytest.raises(DataError, match=r"none of 1 images can be used; a\\x1b\[2J\.png: is not one"):
+        pack(tmp_path / "s.safetensors", ["a\x1b[2J.png"], decode, "key")
     with pytest.raises(DataError, match="there is no image"):
         pack(tmp_path / "t.safetensors", [], decode, "key")
     assert not list(tmp_path.glob("*.safetensors"))

@@ -219,6 +219,16 @@ def test_best_and_final_weights_are_both_there_and_say_which_they_are(tmp_path: 
         ("model.json", '{"format": 1, "type": "mixer", "arguments": []}', "does not describe a model"),
         ("model.json", '{"format": 1, "type": "os.system", "arguments": {}}', "unknown model 'os.system'"),
         ("model.json", '{"format": 1, "type": "mixer", "arguments": {"x": 1}}', "unknown key 'x'"),
+        (
+            "model.json",
+            r'{"format": 1, "\u001b": 1}',
+            r"does not describe a model: \\x1b: unknown key '\\x1b'",
+        ),
+        (
+            "model.json",
+            r'{"format": 1, "type": "mixer", "arguments": {"\u001b": 1}}',
+            r"model.json: \\x1b: unknown key '\\x1b'",
+        ),
         ("model.safetensors", "garbage", "are not this model's weights"),
     ],
 )
@@ -227,6 +237,15 @@ def test_damaged_models_are_refused(tmp_path: Path, run: Run, name: str, content
     (directory.path / name).write_text(content)
     with pytest.raises(RunDirectoryError, match=sentence):
         mixcoder.load(directory.path)
+
+
+def test_a_damaged_config_is_told_by_its_line(tmp_path: Path, run: Run) -> None:
+    directory = RunDirectory.of(run, tmp_path)
+    directory.write_config(run)
+    config = directory.path / "config.yml"
+    config.write_text("name: x\ndata: {source: digits}\nmodel: {type: mixer}\ntraining: 3\n")
+    with pytest.raises(ExperimentError, match=rf"^{config}:4: training: must be a map"):
+        directory.read_run()
 
 
 def test_a_runs_folder_that_cannot_be_written(tmp_path: Path, run: Run) -> None:

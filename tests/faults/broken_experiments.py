@@ -310,14 +310,17 @@ def _replaced(text: str, pattern: re.Pattern[str], new: Callable[[str], str], di
 
 
 def _with_other_values(text: str, dice: Random) -> str:
-    """The same file, its values replaced, taken away, moved, multiplied or nested one to three times."""
-    data = YAML(typ="safe", pure=True).load(text)
+    return json.dumps(change_values(YAML(typ="safe", pure=True).load(text), dice), indent=1)
+
+
+def change_values(data: Any, dice: Random) -> Any:
+    """The same map or list, its values replaced, taken away, moved, multiplied or nested."""
     for _ in range(dice.choice([1, 1, 2, 3])):
         places = list(_places(data))
         if places:
             holder, key = dice.choice(places)
             _change(holder, key, dice.choice([within[at] for within, at in places]), dice)
-    return json.dumps(data, indent=1)
+    return data
 
 
 def _places(node: Any) -> Iterator[tuple[Any, Any]]:

@@ -1,7 +1,8 @@
-"""Opens broken experiment files, scripts and IDX files by the thousand, and counts what comes of them.
+"""Opens broken files of every kind by the thousand, and counts what comes of them.
 
-    python -m tests.faults.fuzz [--cases 100000] [--seed 0]
-    python -m tests.faults.fuzz --repeat FILE
+    python -m tests.faults.fuzz [--cases 100000] [--seed 0]     again after an interruption: goes on
+    python -m tests.faults.fuzz --cases 1_000_000 --show        the figures so far
+    python -m tests.faults.fuzz --repeat FILE                   a kept case once more
 
 Each case is drawn from a seed of its own and opened in a process that may take a gigabyte more. It is sound,
 and what is made of it is checked; or it is refused in a sentence that says where and what. Anything else is a
@@ -12,9 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
+import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
@@ -23,14 +27,27 @@ from random import Random
 from types import FrameType
 from typing import Any, Protocol
 
+import torch
+
 from mixcoder.errors import MixcoderError
 from mixcoder.safe_text import sanitize
-from tests.faults import broken_experiments, broken_idx, broken_scripts
+from tests.faults import (
+    broken_experiments,
+    broken_idx,
+    broken_images,
+    broken_names,
+    broken_runs,
+    broken_scripts,
+    broken_stores,
+)
+from tests.faults.forks import memory_folder
+from tests.faults.kept_state import KEPT, read_state, until_interrupted, write_state
 from tests.faults.strangers import limit_memory
 
 MOST_SECONDS = 1.0
 """Of processor time, for one case."""
-KEPT = Path("faults")
+ROUND = 2_000
+"""Cases of all kinds that one process opens; then the figures are kept, and the next process begins."""
 _SECONDS_TO_END = 30
 """After which a case is cut off."""
 
@@ -46,9 +63,13 @@ class Kind(Protocol):
 
 
 KINDS: dict[str, tuple[Kind, float]] = {
-    "experiments": (broken_experiments, 0.4),
-    "scripts": (broken_scripts, 0.3),
-    "idx": (broken_idx, 0.3),
+    "experiments": (broken_experiments, 0.2),
+    "scripts": (broken_scripts, 0.2),
+    "idx": (broken_idx, 0.15),
+    "runs": (broken_runs, 0.15),
+    "images": (broken_images, 0.15),
+    "stores": (broken_stores, 0.1),
+    "names": (broken_names, 0.05),
 }
 """Each kind, and its share of the cases."""
 
@@ -79,30 +100,78 @@ class Stuck(BaseException):
     """A case is cut off. No handler of errors takes it."""
 
 
-def fuzz(cases: int, seed: int, kept: Path, most_seconds: float = MOST_SECONDS) -> dict[str, Tally]:
-    """What comes of so many cases, opened in the current folder; those that fail are kept in `kept`."""
-    return {
-        name: _fuzz_kind(name, round(cases * share), seed, kept, most_seconds)
-        for name, (_, share) in KINDS.items()
-    }
+def fuzz(cases: int, seed: int, state: Path, most_seconds: float = MOST_SECONDS) -> dict[str, Tally]:
+    """What comes of so many cases, opened in the current folder, going on from the figures kept in `state`.
+
+    Those that fail are kept beside it.
+    """
+    kept = read_state(state) or {"kinds": {}}
+    tallies = {name: Tally(**kept["kinds"].get(name, {})) for name in KINDS}
+    with until_interrupted():
+        for end in [*range(ROUND, cases, ROUND), cases]:
+            for name, (_, share) in KINDS.items():
+                numbers = range(tallies[name].cases, round(end * share))
+                tallies[name] = _in_a_fork(name, numbers, seed, state.parent, most_seconds, tallies[name])
+            kinds = {name: vars(tally) for name, tally in tallies.items()}
+            write_state(state, {"kinds": kinds}, end >= cases)
+    return tallies
 
 
-def _fuzz_kind(name: str, cases: int, seed: int, kept: Path, most_seconds: float) -> Tally:
-    tally = Tally()
-    for number in range(cases):
-        case = KINDS[name][0].draw(Random(f"{name} {seed} {number}"))
+def _in_a_fork(name: str, numbers: range, seed: int, kept: Path, most_seconds: float, tally: Tally) -> Tally:
+    """The tally with the cases of these numbers, opened in a process with little memory."""
+    if not numbers:
+        return tally
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
         try:
-            is_sound, seconds = open_case(name, case)
-            tally.slowest = max(tally.slowest, seconds)
-            assert seconds <= most_seconds, f"took {seconds:.1f} s"
-            tally.sound += is_sound
-            tally.refused += not is_sound
-        except (Exception, Stuck) as error:
-            path = kept / f"{name}-{seed}-{number}.json"
-            kept.mkdir(exist_ok=True)
-            path.write_text(json.dumps({"kind": name, "case": case}))
-            tally.failures.append(f"{path}: {type(error).__name__}: {sanitize(str(error), 300)}")
-    return tally
+            os.setsid()  # Ctrl-C is for the harness
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            sys.stderr = os.fdopen(os.dup(2), "w")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C libraries tell it of damaged images
+            limit_memory()
+            for number in numbers:
+                open_counted(name, number, seed, kept, most_seconds, tally)
+            with os.fdopen(writer, "w") as pipe:
+                json.dump(vars(tally), pipe)
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+        finally:
+            os._exit(0)
+    os.close(writer)
+    try:
+        with os.fdopen(reader) as pipe:
+            counted = pipe.read()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    if counted:
+        return Tally(**json.loads(counted))
+    if len(numbers) > 1:  # one of them ended the process: which?
+        for number in numbers:
+            tally = _in_a_fork(name, range(number, number + 1), seed, kept, most_seconds, tally)
+        return tally
+    failure = f"{name}, seed {seed}, case {numbers[0]}: its process ended with {status}"
+    return Tally(tally.sound, tally.refused, [*tally.failures, failure], tally.slowest)
+
+
+def open_counted(name: str, number: int, seed: int, kept: Path, most_seconds: float, tally: Tally) -> None:
+    """Draws a case, opens it, and counts what comes of it."""
+    case = KINDS[name][0].draw(Random(f"{name} {seed} {number}"))
+    try:
+        is_sound, seconds = open_case(name, case)
+        tally.slowest = max(tally.slowest, seconds)
+        assert seconds <= most_seconds, f"took {seconds:.1f} s"
+        tally.sound += is_sound
+        tally.refused += not is_sound
+    except (Exception, Stuck) as error:
+        path = kept / f"{name}-{seed}-{number}.json"
+        kept.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"kind": name, "case": case}))
+        tally.failures.append(f"{path}: {type(error).__name__}: {sanitize(str(error), 300)}")
 
 
 def open_case(name: str, case: dict[str, Any]) -> tuple[bool, float]:
@@ -151,32 +220,43 @@ def _repeat(path: Path) -> None:
     print(f"{'sound' if is_sound else 'refused'}, {seconds:.2f} s")
 
 
+def _show(tallies: dict[str, Tally]) -> None:
+    for name, tally in tallies.items():
+        print(
+            f"{tally.cases:9,} {name}: {tally.sound:,} sound, {tally.refused:,} refused, "
+            f"{len(tally.failures)} failed, slowest {tally.slowest:.2f} s"
+        )
+    failures = [line for tally in tallies.values() for line in tally.failures]
+    print(f"{len(failures)} failed of {sum(tally.cases for tally in tallies.values()):,}")
+    for line in failures:
+        print(f"  {line}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=MOST_SECONDS, help="what a case may take")
     parser.add_argument("--repeat", type=Path, help="a file that a failed case was kept in")
+    parser.add_argument("--show", action="store_true", help="print what was reached, open nothing")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="where figures and failures are kept")
     options = parser.parse_args()
-    kept, repeated = KEPT.absolute(), options.repeat and options.repeat.absolute()
-    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+    state = options.kept.absolute() / f"fuzz-{options.cases}-seed-{options.seed}.json"
+    repeated = options.repeat and options.repeat.absolute()
+    if options.show:
+        kinds = json.loads(state.read_text())["kinds"]
+        _show({name: Tally(**figures) for name, figures in kinds.items()})
+        return
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder, chdir(folder):
         if repeated:
             _repeat(repeated)
             return
         for kind, _ in KINDS.values():
             kind.prepare()
-        limit_memory()
-        tallies = fuzz(options.cases, options.seed, kept, options.seconds)
-    for name, tally in tallies.items():
-        print(
-            f"{tally.cases:6} {name}: {tally.sound} sound, {tally.refused} refused, "
-            f"{len(tally.failures)} failed, slowest {tally.slowest:.2f} s"
-        )
-    failures = [line for tally in tallies.values() for line in tally.failures]
-    print(f"{len(failures)} failed")
-    for line in failures:
-        print(f"  {line}")
-    raise SystemExit(bool(failures))
+        tallies = fuzz(options.cases, options.seed, state, options.seconds)
+    _show(tallies)
+    raise SystemExit(any(tally.failures for tally in tallies.values()))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Whatever stands in an experiment file, a script or an IDX file: it is sound, or refused in a sentence."""
+"""Whatever stands in a file, and whatever it is called: it is sound, or refused in a sentence."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tests.pace import yardstick
 ROOT = Path(__file__).parents[2]
 
 
-def test_nothing_broken_is_a_traceback_or_takes_long() -> None:
+def test_nothing_broken_is_a_traceback_or_takes_long(tmp_path: Path) -> None:
     """In a process of its own, whose memory is bounded. `make faults` opens more."""
     ended = subprocess.run(
         [
@@ -30,6 +31,7 @@ def test_nothing_broken_is_a_traceback_or_takes_long() -> None:
             "--cases=500",
             "--seed=7",
             f"--seconds={10 * yardstick()}",
+            f"--kept={tmp_path}",
         ],
         cwd=ROOT,
         capture_output=True,
@@ -38,23 +40,24 @@ def test_nothing_broken_is_a_traceback_or_takes_long() -> None:
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     *kinds, last = ended.stdout.splitlines()
-    assert last == "0 failed"
-    counts = [re.findall(r"(\d+) (experiments|scripts|idx|sound|refused|failed)", line) for line in kinds]
+    assert last == "0 failed of 500"
+    counts = [re.findall(rf"(\d+) ({'|'.join(fuzz.KINDS)}|sound|refused|failed)", line) for line in kinds]
     for (cases, _), (sound, _), (refused, _), _ in counts:
         assert int(sound) > 0
-        assert int(refused) > 0.5 * int(cases)
-    assert [cases for (cases, _), *_ in counts] == ["200", "150", "150"]
+        assert int(refused) > 0.25 * int(cases)
+    assert [cases for (cases, _), *_ in counts] == ["100", "100", "75", "75", "75", "50", "25"]
 
 
 class Faulty:
     """A kind of file whose cases go wrong in turn."""
 
-    cases = 0
+    def __init__(self, *ways: str) -> None:
+        self.ways = ways
+        self.drawn = 0
 
     def draw(self, dice: Random) -> dict[str, Any]:
-        self.cases += 1
-        ways = ["sound", "refused", "error", "wrong", "no sentence", "slow"]
-        return {"way": ways[self.cases - 1], "drawn": dice.random()}
+        self.drawn += 1
+        return {"way": self.ways[self.drawn - 1], "drawn": dice.random()}
 
     def prepare(self) -> None:
         pass
@@ -63,6 +66,8 @@ class Faulty:
         start = time.process_time()
         while case["way"] == "slow" and time.process_time() < start + 0.1:
             pass
+        if case["way"] == "dies":
+            os._exit(3)
         if case["way"] in ("refused", "no sentence"):
             raise MixcoderError(case["way"])
         return str(1 / 0 if case["way"] == "error" else case["way"])
@@ -76,13 +81,37 @@ class Faulty:
 
 def test_what_fails_is_counted_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error not ours, a wrong value, words that say nothing, too much time: each can be repeated."""
-    monkeypatch.setattr(fuzz, "KINDS", {"faulty": (Faulty(), 1.0)})
-    tally = fuzz.fuzz(6, 3, tmp_path / "kept", most_seconds=0.05)["faulty"]
+    faulty = Faulty("sound", "refused", "error", "wrong", "no sentence", "slow")
+    monkeypatch.setattr(fuzz, "KINDS", {"faulty": (faulty, 1.0)})
+    state = tmp_path / "kept" / "state.json"
+    tally = fuzz.fuzz(6, 3, state, most_seconds=0.05)["faulty"]
     assert (tally.cases, tally.sound, tally.refused) == (6, 1, 1)
     assert ["ZeroDivisionError" in tally.failures[0], "took 0.1 s" in tally.failures[3]] == [True, True]
-    kept = sorted((tmp_path / "kept").iterdir())
+    kept = sorted(path for path in state.parent.iterdir() if path != state)
     assert [path.name for path in kept] == [f"faulty-3-{number}.json" for number in (2, 3, 4, 5)]
     content = json.loads(kept[0].read_text())
     assert content["kind"] == "faulty"
     with pytest.raises(ZeroDivisionError):
         fuzz.open_case("faulty", content["case"])
+
+
+def test_the_case_that_ends_the_process_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Numbered(Faulty):
+        def draw(self, dice: Random) -> dict[str, Any]:
+            return {"way": "dies" if dice.random() == Random("faulty 3 1").random() else "sound"}
+
+    monkeypatch.setattr(fuzz, "KINDS", {"faulty": (Numbered(), 1.0)})
+    tally = fuzz.fuzz(3, 3, tmp_path / "state.json")["faulty"]
+    assert (tally.sound, tally.failures) == (2, ["faulty, seed 3, case 1: its process ended with 3"])
+
+
+def test_figures_outlast_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is counted is not opened again, until the goal is reached; then all begins anew."""
+    state = tmp_path / "state.json"
+    counted = {"sound": 2, "refused": 2, "failures": ["one"], "slowest": 0.5}
+    state.write_text(json.dumps({"kinds": {"faulty": counted}, "is_done": False}))
+    monkeypatch.setattr(fuzz, "KINDS", {"faulty": (Faulty("sound", "refused"), 1.0)})
+    tally = fuzz.fuzz(7, 3, state)["faulty"]
+    assert (tally.sound, tally.refused, tally.failures) == (3, 3, ["one"])
+    monkeypatch.setattr(fuzz, "KINDS", {"faulty": (Faulty("sound", "refused"), 1.0)})
+    assert fuzz.fuzz(2, 3, state)["faulty"].cases == 2

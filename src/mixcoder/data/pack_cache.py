@@ -13,6 +13,7 @@ from mixcoder.atomic_file import write_atomically
 from mixcoder.data.decode import Pixels
 from mixcoder.data.progress import Progress
 from mixcoder.data.store import ImageStore, pack
+from mixcoder.safe_text import csv_cell
 from mixcoder.user_folders import cache_folder
 
 _LONGEST_LABEL = 40
@@ -43,7 +44,7 @@ def pack_into(
         DataError: no image can be used, or the store is damaged.
         WriteError: it cannot be written.
     """
-    is_new = not path.exists()
+    is_new = not (path.exists() and _list_path(path).exists())  # a kill may have come between the two
     store = pack(path, names, decode, key=path.stem, progress=progress)
     if is_new:
         _remove_earlier(path)
@@ -71,8 +72,8 @@ def _write_left_out(store: ImageStore) -> None:
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("image", "reason"))
-    writer.writerows(store.left_out.items())
-    write_atomically(_list_path(store.path), text.getvalue().encode(errors="backslashreplace"))
+    writer.writerows(map(csv_cell, entry) for entry in store.left_out.items())
+    write_atomically(_list_path(store.path), text.getvalue().encode())
 
 
 def _list_path(path: Path) -> Path:

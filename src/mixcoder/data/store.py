@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import warnings
 import zlib
@@ -35,7 +36,8 @@ from torch import Tensor
 from mixcoder.data.ahead import map_ahead
 from mixcoder.data.decode import ImageError, Pixels
 from mixcoder.data.progress import Progress
-from mixcoder.errors import DataError, WriteError
+from mixcoder.errors import DataError, WriteError, first_line
+from mixcoder.safe_text import sanitize
 from mixcoder.safetensors_header import Entry, safetensors_header
 
 _HEADER_BYTES = 4096
@@ -106,7 +108,8 @@ def open_store(path: Path) -> ImageStore:
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{path}: is damaged ({error}); delete it, and it will be made anew") from error
+        reason = sanitize(first_line(error), 200)
+        raise DataError(f"{path}: is damaged ({reason}); delete it, and it will be made anew") from error
     return store
 
 
@@ -159,6 +162,7 @@ def pack(
         with FileLock(path.with_suffix(".lock")):
             if not path.exists():
                 _Packing(path, key).run(names, decode, progress)
+            path.with_suffix(".journal").unlink(missing_ok=True)  # also after a kill behind the last step
     except OSError as error:
         raise WriteError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
     return open_store(path)
@@ -190,7 +194,6 @@ class _Packing:
             _record(pixels, journal, pending)
             self._finish(pixels)
         self.pixels_path.replace(self.path)
-        self.journal_path.unlink()
 
     def _resume(self, names: Sequence[str]) -> None:
         """Reads back what an earlier packing of the same key left whole, or begins anew."""
@@ -203,9 +206,11 @@ class _Packing:
         end = _HEADER_BYTES
         with self.pixels_path.open("r+b") as pixels:
             pixels.seek(end)
-            for entry in lines[1:]:
+            for entry, name in zip(lines[1:], names, strict=False):
+                if not _is_entry(entry, name):
+                    break
                 content = pixels.read(entry["bytes"])
-                if len(content) < entry["bytes"] or zlib.crc32(content) != entry["crc"]:
+                if len(content) < entry["bytes"] or zlib.crc32(content) != entry.get("crc"):
                     break
                 self.entries.append(entry)
                 end += len(content)
@@ -289,15 +294,29 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
         checksum, _, text = line.partition(b" ")
         if checksum != b"%08x" % zlib.crc32(text):
             break
-        lines.append(json.loads(text))
+        try:
+            lines.append(json.loads(text))
+        except (ValueError, RecursionError):  # whoever wrote it, it was no packing
+            break
     return lines
+
+
+def _is_entry(entry: Any, name: str) -> bool:
+    """Whether a line of a journal says what a packing says of the image called `name`."""
+    if not isinstance(entry, dict) or entry.get("name") != name:
+        return False
+    if isinstance(entry.get("reason"), str):
+        return "height" not in entry and (entry.get("bytes"), entry.get("crc")) == (0, 0)
+    sizes: list[Any] = [entry.get(key) for key in ("channels", "height", "width")]
+    return all(type(size) is int and size > 0 for size in sizes) and entry.get("bytes") == math.prod(sizes)
 
 
 def _nothing_usable(entries: Sequence[dict[str, Any]]) -> str:
     if not entries:
         return "there is no image"
     first = entries[0]
-    return f"none of {len(entries):,} images can be used; {first['name']}: {first['reason']}"
+    name, reason = (sanitize(first[key], 200) for key in ("name", "reason"))
+    return f"none of {len(entries):,} images can be used; {name}: {reason}"
 
 
 def _sha256(path: Path) -> str:

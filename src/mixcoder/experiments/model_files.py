@@ -94,7 +94,8 @@ def _read_description(path: Path) -> _Description:
         return _Description.model_validate(content)
     except ValidationError as error:
         (key, *_), problem = problems_of(error, _Description)[0]
-        raise RunDirectoryError(f"{path}: does not describe a model: {key}: {problem}") from error
+        reason = f"{sanitize(str(key))}: {problem}"
+        raise RunDirectoryError(f"{path}: does not describe a model: {reason}") from error
 
 
 def _build(path: Path, description: _Description) -> Autoencoder:

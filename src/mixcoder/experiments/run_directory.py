@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 
 from mixcoder.atomic_file import remove_parts, write_atomically
-from mixcoder.errors import RunDirectoryError, WriteError
+from mixcoder.errors import ExperimentError, RunDirectoryError, WriteError
 from mixcoder.experiments.model_files import DESCRIPTION, load_model, save_model
 from mixcoder.experiments.spec import Run, read_experiment
 from mixcoder.json_file import check_plain_file, read_json_object
@@ -102,7 +102,11 @@ class RunDirectory:
 
     def read_run(self) -> Run:
         """The run that was made here, without its loggers, which a reader need not have."""
-        return read_experiment(self.path / "config.yml", ["training.log=[]"]).runs[0]
+        path = self.path / "config.yml"
+        try:
+            return read_experiment(path, ["training.log=[]"]).runs[0]
+        except ExperimentError:
+            return read_experiment(path).runs[0]  # which tells of the file alone
 
     def truncate_metrics(self, last_step: int) -> None:
         """Forgets the metrics after `last_step`, before a run goes on from there."""
