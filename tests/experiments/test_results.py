@@ -58,9 +58,16 @@ def test_every_state(file: Path, tmp_path: Path) -> None:
     assert rows[1]["validation_loss"] is None
 
 
-def test_an_axis_named_as_a_measure_keeps_its_values(file: Path, tmp_path: Path) -> None:
-    rows = result_rows(records_of(read_experiment(file), tmp_path / "runs"))
-    assert [row["inputs"] for row in rows] == [128, 256] * 3
+def test_an_axis_named_as_a_measure_has_its_whole_key(file: Path, tmp_path: Path) -> None:
+    """One name, one meaning: `inputs` is what a run has seen, here and in the table of a folder."""
+    runs = tmp_path / "runs"
+    rows = result_rows(records_of(read_experiment(file), runs))
+    assert [row["matrix.inputs"] for row in rows] == [128, 256] * 3
+    assert [row["inputs"] for row in rows] == [None] * 6
+    for run in read_experiment(file, ["matrix.mixer=[cnn]", "matrix.inputs=[100, 200]"]).runs:
+        train_run(run, runs, lambda trainer, progress: None)
+    rows = result_rows(records_in(runs))
+    assert [(row["training.inputs"], row["inputs"]) for row in rows] == [(100, 128), (200, 256)]
 
 
 def test_a_folder_tells_its_runs_apart(file: Path, tmp_path: Path) -> None:
@@ -72,7 +79,7 @@ def test_a_folder_tells_its_runs_apart(file: Path, tmp_path: Path) -> None:
 
     assert [record.values for record in records_in(runs / "mine")] == [{"mixer": "cnn"}, {"mixer": "mlp"}]
     assert [record.name for record in records_in(runs / "mine")] == ["mixer=cnn", "mixer=mlp"]
-    assert {tuple(record.values) for record in records_in(runs)} == {("name", "mixer", "inputs")}
+    assert {tuple(record.values) for record in records_in(runs)} == {("name", "mixer", "training.inputs")}
     [alone] = records_in(runs / "other")
     assert (alone.values, alone.name) == ({}, alone.directory.path.name)
     assert [it.directory.path for it in records_in(alone.directory.path)] == [alone.directory.path]
@@ -101,7 +108,7 @@ def test_different_models_show_what_they_have(tmp_path: Path) -> None:
 def test_short_names_leave_out_what_all_share(tmp_path: Path, file: Path) -> None:
     records = records_of(read_experiment(file, ["matrix.inputs=[128]"]), tmp_path)
     assert short_names(records) == ["mixer=cnn", "mixer=cnnf", "mixer=mlp"]
-    assert short_names(records[:1]) == ["mixer=cnn, inputs=128"]
+    assert short_names(records[:1]) == ["mixer=cnn, matrix.inputs=128"]
 
 
 def test_a_lock_held_elsewhere_is_a_run_that_runs(file: Path, tmp_path: Path) -> None:
@@ -156,7 +163,7 @@ def test_what_is_done_stays_done(file: Path, tmp_path: Path) -> None:
         [record] = records_of(Experiment("mine", (run,)), runs)
     assert (record.state, record.reason, record.result["validation_loss"]) == ("done", "", 0.5)
     [row] = result_rows([record])
-    assert (row["inputs"], row["params"]) == (128, None)  # the axis stands above the measure
+    assert (row["inputs"], row["matrix.inputs"], row["params"]) == (7, 128, None)
 
 
 def test_values_of_one_name_are_told_apart_by_their_section(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ after 6,000,000 inputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from mixcoder.errors import MixcoderError
 from mixcoder.experiments.results import Record
 from mixcoder.experiments.spec import Run
 
@@ -55,14 +57,23 @@ def add_article(rows: Sequence[dict[str, Any]], records: Sequence[Record]) -> No
     not compare.
     """
     for row, record in zip(rows, records, strict=True):
-        theirs = article_row(record.run)
         row["article_validation_loss"] = row["difference"] = None
-        if theirs is None:
-            continue
-        row["article_validation_loss"] = theirs["validation_loss"]
-        ours = record.result.get("validation_loss")
-        if ours is not None and abs(_inputs(record.run) / theirs["inputs"] - 1) < 0.01:
-            row["difference"] = ours / theirs["validation_loss"] - 1
+        if record.run is not None:
+            with suppress(
+                MixcoderError
+            ):  # of data that is not here, nobody knows how many images an epoch has
+                row |= _compared(record.run, record.result.get("validation_loss"))
+
+
+def _compared(run: Run, ours: float | None) -> dict[str, Any]:
+    """The article's loss and the difference, as far as there are any."""
+    theirs = article_row(run)
+    if theirs is None:
+        return {}
+    loss = theirs["validation_loss"]
+    if ours is None or abs(_inputs(run) / theirs["inputs"] - 1) >= 0.01:
+        return {"article_validation_loss": loss}
+    return {"article_validation_loss": loss, "difference": ours / loss - 1}
 
 
 def _fits(run: Run, row: dict[str, Any]) -> bool:

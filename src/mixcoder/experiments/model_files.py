@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mixcoder.atomic_file import write_atomically
 from mixcoder.errors import ArgumentError, RunDirectoryError
+from mixcoder.experiments.unknown_names import unknown_name
 from mixcoder.json_file import read_json_object
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.problems import problems_of
@@ -102,4 +103,5 @@ def _build(path: Path, description: _Description) -> Autoencoder:
     try:
         return create_model(description.type, **description.arguments)
     except (ArgumentError, TypeError) as error:  # the latter of an argument without a name
-        raise RunDirectoryError(f"{path}: {error}") from error
+        unknown = unknown_name({"type": description.type, **description.arguments})
+        raise RunDirectoryError(f"{path}: {unknown or error}") from error

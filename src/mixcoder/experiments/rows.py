@@ -83,7 +83,8 @@ def averaged(rows: Sequence[Row], axes: Sequence[str], over: str) -> list[Row]:
 
     Returns:
         Rows with the other axes, `n` (how many results), the means, and `validation_loss_std`: the
-        standard deviation of the sample, None of a single one.
+        standard deviation of the sample, None of a single one. After them, as they are, those of runs of
+        which nobody knows the axes.
 
     Raises:
         ArgumentError: there is no such axis.
@@ -92,8 +93,10 @@ def averaged(rows: Sequence[Row], axes: Sequence[str], over: str) -> list[Row]:
         raise ArgumentError("average", f"'{over}' is no axis of the matrix{did_you_mean(over, axes)}")
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(repr([row.get(axis) for axis in axes if axis != over]), []).append(row)
-    return [_average(group, over) for group in groups.values()]
+        if row["state"] != "unreadable":
+            groups.setdefault(repr([row.get(axis) for axis in axes if axis != over]), []).append(row)
+    unreadable = [row for row in rows if row["state"] == "unreadable"]
+    return [_average(group, over) for group in groups.values()] + unreadable
 
 
 def _average(group: Sequence[Row], over: str) -> Row:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -51,9 +51,16 @@ class RunDirectory:
     @classmethod
     def of(cls, run: Run, runs: Path) -> RunDirectory:
         """Where the runs folder keeps this run: the digest decides, whatever stands before it."""
-        folder = runs / run.experiment
-        existing = sorted(folder.glob(f"*-{run.digest}"))
-        return cls(existing[0] if existing else folder / run.directory_name)
+        return cls.of_all([run], runs)[0]
+
+    @classmethod
+    def of_all(cls, experiment: Sequence[Run], runs: Path) -> list[RunDirectory]:
+        """The same for each of several runs of one experiment, whose folder is listed once for all."""
+        if not experiment:
+            return []
+        folder = runs / experiment[0].experiment
+        existing = _names_by_digest(folder)
+        return [cls(folder / existing.get(run.digest, run.directory_name)) for run in experiment]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -101,8 +108,13 @@ class RunDirectory:
         write_atomically(self.path / "config.yml", text.getvalue())
 
     def read_run(self) -> Run:
-        """The run that was made here, without its loggers, which a reader need not have."""
+        """The run that was made here, without its loggers, which a reader need not have.
+
+        Raises:
+            MixcoderError: the config is missing, damaged, or of what is not known here.
+        """
         path = self.path / "config.yml"
+        check_plain_file(path)
         try:
             return read_experiment(path, ["training.log=[]"]).runs[0]
         except ExperimentError:
@@ -161,7 +173,7 @@ class RunDirectory:
     def read_failure(self) -> dict[str, Any] | None:
         """Why the last try failed, or None."""
         path = self.path / "failure.json"
-        return read_json_object(path) if path.is_file() else None
+        return read_json_object(path) if os.path.lexists(path) else None
 
     def is_done(self) -> bool:
         """Whether a result is there; a damaged one is none, and whoever trains here is told of it."""
@@ -177,7 +189,7 @@ class RunDirectory:
             RunDirectoryError: it is damaged; names the key.
         """
         path = self.path / "result.json"
-        if not path.is_file():
+        if not os.path.lexists(path):
             return None
         result = read_json_object(path)
         try:
@@ -186,6 +198,15 @@ class RunDirectory:
             keys, problem = problems_of(error, _Result)[0]
             raise RunDirectoryError(f"{path}: {'.'.join(map(str, keys))}: {problem}") from error
         return result
+
+
+def _names_by_digest(folder: Path) -> dict[str, str]:
+    """The names in a folder of runs by what follows their last dash, of several the first by name."""
+    try:
+        names = sorted((path.name for path in folder.iterdir()), reverse=True)
+    except OSError:  # not made yet; whoever writes there is told what is wrong
+        return {}
+    return {name.rpartition("-")[2]: name for name in names if "-" in name}
 
 
 def find_run(path: Path) -> RunDirectory:
@@ -222,7 +243,7 @@ def load(run: str | Path, weights: Literal["final", "best"] = "final") -> Autoen
 class _Result(BaseModel):
     """What tables, curves and pages rely on in a result."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
     validation_loss: float
     best_validation_loss: float | None = None

@@ -13,7 +13,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mixcoder import __version__
 from mixcoder.atomic_file import swapped_in
-from mixcoder.errors import ExportError, first_line
+from mixcoder.errors import ExportError, MixcoderError, first_line
 from mixcoder.experiments.model_files import weights_hash
 from mixcoder.experiments.run_directory import find_run
 from mixcoder.inference.trained import open_model
@@ -114,10 +114,10 @@ def _metadata(run: str | Path | Autoencoder, model: Autoencoder) -> dict[str, st
         "weights_sha256": weights_hash(model),
         "mixcoder_version": __version__,
     }
-    directory = None if isinstance(run, Autoencoder) else find_run(Path(run))
-    if directory and (directory.path / "config.yml").is_file():
-        stated = directory.read_run()
-        values |= {"name": stated.experiment, "recipe_hash": stated.digest}
+    if not isinstance(run, Autoencoder):
+        with suppress(MixcoderError):  # the model is there all the same
+            stated = find_run(Path(run)).read_run()
+            values |= {"name": stated.experiment, "recipe_hash": stated.digest}
     return {key: json.dumps(value) for key, value in values.items()}
 
 

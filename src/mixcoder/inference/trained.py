@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mixcoder.data import DataSource
+from mixcoder.errors import MixcoderError
 from mixcoder.experiments.run_directory import find_run, load
 from mixcoder.inference.inputs import Inputs, Place
 from mixcoder.inference.shaping import exact, fitted
@@ -33,8 +34,8 @@ def _own_source(run: str | Path | Autoencoder) -> dict[str, DataSource]:
     """The data source that a run was trained on, by name; nothing where that is not known."""
     if isinstance(run, Autoencoder):
         return {}
-    directory = find_run(Path(run))
-    if not (directory.path / "config.yml").is_file():
+    try:
+        stated = find_run(Path(run)).read_run()
+    except MixcoderError:  # the model is there all the same
         return {}
-    stated = directory.read_run()
     return {stated.data[0]: stated.create_source()}

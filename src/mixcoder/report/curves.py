@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -24,9 +25,10 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocat
 from matplotlib.transforms import Bbox
 
 from mixcoder.atomic_file import write_atomically
-from mixcoder.errors import ArgumentError
+from mixcoder.errors import ArgumentError, MixcoderError, RunDirectoryError
 from mixcoder.experiments.matrix import written
 from mixcoder.experiments.results import Record, short_names
+from mixcoder.safe_text import sanitize
 
 BINS = 100
 """A training curve has at most so many points."""
@@ -70,16 +72,17 @@ class Curves:
 
 
 def curve_points(record: Record) -> Curves:
-    """The curves of a run as far as it has got; what is not finite is left out.
+    """The curves of a run as far as it has got; what a logarithmic scale cannot show is left out.
 
     The training loss is averaged within hundredths of the run, so that many runs can be compared.
     """
-    rows = record.directory.read_metrics()
-    run = record.run
-    width = max(1, run.total_steps * run.recipe.batch_size / BINS)
+    rows: list[dict[str, Any]] = []
+    with suppress(RunDirectoryError):  # whose metrics are no file has no curve, and hides no other
+        rows = record.directory.read_metrics()
+    width = max(1, _total_inputs(record, rows) / BINS)
     bins: dict[int, list[tuple[int, float]]] = {}
     for row in rows:
-        if math.isfinite(row["training_loss"]):
+        if _is_shown(row["training_loss"]):
             index = math.ceil(row["inputs"] / width)
             bins.setdefault(index, []).append((row["inputs"], row["training_loss"]))
     training = [
@@ -88,9 +91,21 @@ def curve_points(record: Record) -> Curves:
     validation = [
         (row["inputs"], row["validation_loss"])
         for row in rows
-        if math.isfinite(row.get("validation_loss", math.nan))
+        if _is_shown(row.get("validation_loss", math.nan))
     ]
     return Curves(training, validation)
+
+
+def _is_shown(loss: float) -> bool:
+    return math.isfinite(loss) and loss > 0
+
+
+def _total_inputs(record: Record, rows: Sequence[Mapping[str, Any]]) -> int:
+    """How many images the whole run sees; so far, where its config or its data are not there to tell."""
+    if record.run is not None:
+        with suppress(MixcoderError):
+            return record.run.total_steps * record.run.recipe.batch_size
+    return rows[-1]["inputs"] if rows else 0
 
 
 def run_colours(records: Sequence[Record]) -> list[str]:
@@ -151,7 +166,7 @@ def loss_curves(records: Sequence[Record]) -> Figure:
         figure = Figure(figsize=(11, height), layout="constrained")
         FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2, sharey=True)
-        figure.suptitle(_title(records), x=0.01, ha="left", fontweight="bold")
+        figure.suptitle(title_of(records), x=0.01, ha="left", fontweight="bold")
         for _, colour, curves in drawn:
             left.plot(*zip(*curves.training, strict=True), color=colour, lw=1.2)
             if curves.validation:
@@ -168,8 +183,10 @@ def loss_curves(records: Sequence[Record]) -> Figure:
         return figure
 
 
-def _title(records: Sequence[Record]) -> str:
-    return " · ".join(dict.fromkeys(record.run.experiment for record in records))
+def title_of(records: Sequence[Record]) -> str:
+    """The names of the experiments; of runs that are all unreadable, those of their folders."""
+    names = [record.run.experiment for record in records if record.run]
+    return " · ".join(dict.fromkeys(names or [record.directory.path.parent.name for record in records]))
 
 
 def _style_axes(axes: Axes) -> None:
@@ -204,7 +221,7 @@ def _label_ends(axes: Axes, drawn: Sequence[tuple[str, str, Curves]]) -> None:
     gap = _LABEL_INCHES / max(1.0, inches - 1.0)
     places = spread([min(1.0, max(0.0, it)) for it in heights], gap, 0.0, 1.0)
     for (name, colour, _), (inputs, loss), place in zip(drawn, ends, places, strict=True):
-        text = f"{loss:.5f}  {name}"
+        text = f"{loss:.5f}  {sanitize(name)}"  # which may be of dozens of settings
         axes.text(1.06, place, text, transform=axes.transAxes, va="center", fontsize=8, color=colour)
         leader = {"arrowstyle": "-", "color": "#c8c8c8", "lw": 0.6, "shrinkA": 0, "shrinkB": 2}
         axes.annotate("", (inputs, loss), (1.05, place), textcoords="axes fraction", arrowprops=leader)
@@ -242,7 +259,7 @@ def pareto_plot(records: Sequence[Record], cost: str) -> Figure:
     shown = [
         (record.result[key], record.result["validation_loss"], name, colour)
         for record, name, colour in zip(records, short_names(records), run_colours(records), strict=True)
-        if record.result.get(key)
+        if (record.result.get(key) or 0) > 0 and _is_shown(record.result["validation_loss"])
     ]
     if not shown:
         raise ArgumentError("runs", "no run is done yet; mixcoder run finishes them")
@@ -251,7 +268,7 @@ def pareto_plot(records: Sequence[Record], cost: str) -> Figure:
         figure = Figure(figsize=(9, 6), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()
-        figure.suptitle(_title(records), x=0.01, ha="left", fontweight="bold")
+        figure.suptitle(title_of(records), x=0.01, ha="left", fontweight="bold")
         _style_axes(axes)
         axes.set_xscale("log")
         axes.margins(0.12, 0.08)
@@ -294,8 +311,9 @@ def _label_dots(figure: Figure, axes: Axes, shown: Sequence[tuple[Any, ...]], fr
     halo = [withStroke(linewidth=2.5, foreground="white")]
     for i in [*front, *(i for i in range(len(shown)) if i not in front)]:
         x, y, name, colour = shown[i]
+        text = sanitize(name)
         for offset, side in _LABEL_PLACES:
-            label = axes.annotate(name, (x, y), offset, textcoords="offset points", fontsize=8, ha=side)
+            label = axes.annotate(text, (x, y), offset, textcoords="offset points", fontsize=8, ha=side)
             label.set(va="center", color=colour, path_effects=halo)
             box = label.get_window_extent()
             if room.containsx(box.x0) and room.containsx(box.x1) and not box.count_overlaps(taken):

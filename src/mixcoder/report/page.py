@@ -26,12 +26,13 @@ from mixcoder import __version__
 from mixcoder.atomic_file import write_atomically
 from mixcoder.data import ImageData, to_float
 from mixcoder.data.images import epoch_draws
-from mixcoder.errors import ArgumentError, MixcoderError
+from mixcoder.errors import ArgumentError, MixcoderError, RunDirectoryError
 from mixcoder.experiments.matrix import written
 from mixcoder.experiments.results import Record, differing_keys, result_rows, settings_of, short_names
 from mixcoder.experiments.run_directory import load
+from mixcoder.json_file import check_plain_file
 from mixcoder.models import Autoencoder
-from mixcoder.report.curves import curve_points, run_colours
+from mixcoder.report.curves import curve_points, run_colours, title_of
 from mixcoder.report.latents import (
     encode_flat,
     gaussian_samples,
@@ -49,6 +50,8 @@ _VALIDATION_CODES = 1_000
 _POINTS = 600
 _LINES, _STEPS = 4, 9
 _SAMPLES = 36
+_LONGEST_CONFIG = 250_000
+"""Characters of a config that are shown: more than any that can be read has."""
 _MADDS_A_RUN = 1e12
 """How much a run's latents may cost: some ten seconds."""
 
@@ -80,7 +83,7 @@ def render_page(records: Sequence[Record]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("page.html.j2").render(
-        name=_title(records),
+        name=title_of(records),
         version=__version__,
         css=(resources / "page.css").read_text(encoding="utf-8"),
         js=(resources / "page.js").read_text(encoding="utf-8"),
@@ -128,14 +131,15 @@ class _Finding:
 def _load_data(records: Sequence[Record]) -> list[ImageData | MixcoderError | None]:
     """The data of each run that is done, loaded once for all runs that share it, or why it is not there."""
     loaded: dict[str, ImageData | MixcoderError] = {}
-    for record in records:
-        key = repr((record.run.data, record.run.root))
-        if record.state == "done" and key not in loaded:
+    runs = [record.run if record.state == "done" else None for record in records]
+    for run in filter(None, runs):
+        key = repr((run.data, run.root))
+        if key not in loaded:
             try:
-                loaded[key] = record.run.create_source().load()
+                loaded[key] = run.create_source().load()
             except MixcoderError as error:
                 loaded[key] = error
-    return [loaded.get(repr((record.run.data, record.run.root))) for record in records]
+    return [None if run is None else loaded[repr((run.data, run.root))] for run in runs]
 
 
 def _look_at(record: Record, data: ImageData | MixcoderError | None) -> _Finding:
@@ -204,22 +208,18 @@ def _address(picture: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def _title(records: Sequence[Record]) -> str:
-    return " · ".join(dict.fromkeys(record.run.experiment for record in records))
-
-
 def _summary(records: Sequence[Record]) -> _Json:
     """What the head of the page says in figures."""
     done = [record for record in records if record.state == "done"]
     best = min(done, key=lambda record: record.result["validation_loss"], default=None)
     states = [record.state for record in records]
     return {
-        "sources": " and ".join(dict.fromkeys(record.run.data[0] for record in records)),
+        "sources": " and ".join(dict.fromkeys(record.run.data[0] for record in records if record.run)),
         "total": len(records),
         "states": {state: states.count(state) for state in dict.fromkeys(states)},
         "best": best,
-        "minutes": sum(record.result["train_minutes"] for record in done),
-        "inputs": sum(record.result["inputs"] for record in done),
+        "minutes": sum(record.result.get("train_minutes") or 0.0 for record in done),
+        "inputs": sum(record.result.get("inputs") or 0 for record in done),
     }
 
 
@@ -230,7 +230,8 @@ def _table(records: Sequence[Record], findings: Sequence[_Finding]) -> _Json:
     """Headings and cells: what they show, and by what they sort."""
     rows = result_rows(records)
     values = [record.values for record in records]
-    columns = columns_of(default_keys(rows, values), values)
+    keys = [key for key in default_keys(rows, values) if key != "reason"]  # which stands by the state
+    columns = columns_of(keys, values)
     if any(finding.accuracy is not None for finding in findings):
         place = next(i for i, column in enumerate(columns) if column.key == "validation_loss") + 1
         columns.insert(place, _ACCURACY)
@@ -260,9 +261,10 @@ def _originals(findings: Sequence[_Finding]) -> list[str]:
 
 def _same_settings(records: Sequence[Record]) -> list[tuple[str, str]]:
     """The settings that all runs share."""
-    settings = [settings_of(record.run) for record in records]
+    settings = [settings_of(record.run) for record in records if record.run]
     differing = set(differing_keys(settings))
-    return [(key, written(value)) for key, value in settings[0].items() if key not in differing]
+    stated = settings[0] if settings else {}
+    return [(key, written(value)) for key, value in stated.items() if key not in differing]
 
 
 def _effects(records: Sequence[Record]) -> list[_Json]:
@@ -289,7 +291,7 @@ def _provenance(record: Record) -> _Json:
         "data hash": result.get("data_hash"),
         "multiply-adds": known(count)(result.get("madds")),
         "directory": record.directory.path.name,
-        "failed because": record.reason,
+        "reason": record.reason,
     }
     return {
         "name": record.name,
@@ -304,9 +306,12 @@ def _facts(values: Mapping[str, Any]) -> str:
 
 
 def _config_text(record: Record) -> str:
+    path = record.directory.path / "config.yml"
     try:
-        return (record.directory.path / "config.yml").read_text(encoding="utf-8")
-    except OSError:  # a run that has not begun
+        check_plain_file(path)
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(_LONGEST_CONFIG)
+    except (OSError, RunDirectoryError):  # a run that has not begun, or has no file there
         return ""
 
 

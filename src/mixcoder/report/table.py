@@ -243,6 +243,8 @@ def default_keys(rows: Sequence[Row], values: Sequence[Values]) -> list[str]:
     there = {key for row in rows for key in row}
     axes = [axis for axis in axes_of(values) if axis in there]
     hidden = {"state", *_DETAILS} if all(row["state"] == "done" for row in rows) else _DETAILS
+    if any(row["state"] == "unreadable" for row in rows):
+        hidden = hidden - {"run", "reason"}
     hidden = hidden | {key for key in _LATER if not any(row.get(key) is not None for row in rows)}
     figures = [it.key for it in RESULT_COLUMNS if it.key in there and it.key not in hidden]
     return list(dict.fromkeys([*(axes or ["run"]), *figures]))
