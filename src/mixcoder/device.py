@@ -1,18 +1,24 @@
-"""Where to compute."""
+"""Where to compute, and in what."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
-from mixcoder.errors import ArgumentError, first_line
+from mixcoder.errors import ArgumentError, describe_type, first_line
+from mixcoder.safe_text import sanitize
 
 
-def resolve_device(device: str) -> torch.device:
-    """The device of that name; of "auto", a GPU where there is one.
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The device, or that of a name; of "auto", a GPU where there is one.
 
     Raises:
         ArgumentError: it cannot be used here.
     """
+    if not isinstance(device, str | torch.device):
+        raise ArgumentError("device", f"must be a name such as 'cpu', got {describe_type(device)}")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -20,6 +26,22 @@ def resolve_device(device: str) -> torch.device:
         torch.zeros(1, device=resolved).item()
     except Exception as error:
         raise ArgumentError(
-            "device", f"'{device}' cannot be used here ({first_line(error)}); 'auto' or 'cpu' can"
+            "device",
+            f"'{sanitize(str(device))}' cannot be used here ({first_line(error)}); 'cpu' can",
         ) from None
     return resolved
+
+
+@contextmanager
+def factory_defaults() -> Iterator[None]:
+    """Context in which new tensors are float32, on the CPU and ordinary, whatever the program around us set.
+
+    The default type is that of all threads: nothing that takes long may stand within it.
+    """
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"), torch.inference_mode(False):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)

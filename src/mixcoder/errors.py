@@ -110,6 +110,18 @@ def system_reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+def describe_type(value: object) -> str:
+    """Returns what a wrong argument is, for a message: its type, of a tensor or an array also its form.
+
+    The elements of a tensor are never part of it.
+    """
+    name = "None" if value is None else type(value).__name__
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is None or dtype is None:
+        return name
+    return f"{name} {tuple(shape)} of {dtype}" if str(dtype) != name else f"numpy.{name}"
+
+
 def first_line(error: Exception) -> str:
     """The first line of what an error of another library says, or else its type."""
     return str(error).strip().partition("\n")[0].strip() or type(error).__name__

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from mixcoder.errors import did_you_mean
+from mixcoder.errors import describe_type, did_you_mean
 from mixcoder.safe_text import sanitize
 
 Path = tuple[str | int, ...]
@@ -49,9 +50,16 @@ def kind_of(value: Any) -> str:
         return f"the text '{sanitize(value)}'"
     if isinstance(value, Mapping):
         return "a map"
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple) and all(map(_is_readable, value)):
         return f"the list {sanitize(str(list(value)))}"
-    return sanitize(str(value))
+    return sanitize(str(value)) if _is_readable(value) else describe_type(value)
+
+
+def _is_readable(value: Any) -> bool:
+    """Whether a value is one that an experiment file can hold, and not, say, a tensor's many elements."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_readable, value))
+    return value is None or isinstance(value, bool | int | float | str | date | Mapping)
 
 
 def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem]:
@@ -82,7 +90,9 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
         return f"must be {words} {readable_number(context[bound])}, not {kind_of(value)}"
     if kind == "literal_error":
         names = re.findall(r"'([^']*)'", context["expected"])
-        return f"unknown name '{sanitize(str(value))}'{did_you_mean(str(value), names)}"
+        if not isinstance(value, str):
+            return f"must be one of {', '.join(names)}, not {kind_of(value)}"
+        return f"unknown name '{sanitize(value)}'{did_you_mean(value, names)}"
     if kind == "string_pattern_mismatch":
         return f"must be made of letters, digits, '.', '_' and '-', not {kind_of(value)}"
     if kind == "json_invalid":

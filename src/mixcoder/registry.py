@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from mixcoder.errors import ArgumentError, did_you_mean
+from mixcoder.errors import ArgumentError, describe_type, did_you_mean
 from mixcoder.safe_text import sanitize
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Registry(Generic[T]):
 
         A taken name is refused, unless it is the same definition made again, as in a notebook.
         """
+        self._check_name(name, f'write @register_{self._argument}("my-own") above it')
 
         def enter(entry: T) -> T:
             if name in self._entries and _origin(entry) != _origin(self._entries[name]):
@@ -51,11 +52,18 @@ class Registry(Generic[T]):
         Raises:
             ArgumentError: the name is unknown; the message suggests the nearest one.
         """
+        self._check_name(name, f"such as '{next(iter(self._entries), '')}'")
         if name not in self._entries:
             raise ArgumentError(
                 self._argument, f"unknown {self.noun} '{sanitize(name)}'{did_you_mean(name, self._entries)}"
             )
         return self._entries[name]
+
+    def _check_name(self, name: object, right: str) -> None:
+        if not isinstance(name, str):
+            raise ArgumentError(
+                self._argument, f"a {self.noun} has a name, got {describe_type(name)}; {right}"
+            )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

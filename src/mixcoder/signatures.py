@@ -7,15 +7,17 @@ they mean; Python callers and experiment files are both checked against it, with
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import textwrap
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from mixcoder.errors import ArgumentError
+from mixcoder.errors import ArgumentError, describe_type
 from mixcoder.problems import Problem, problems_of
 
 _ARGS = re.compile(r"^Args:\n((?:[ ]+.*\n?|\n)*)", re.M)
@@ -71,3 +73,23 @@ def checked_arguments(
     for path, message in argument_problems(function, arguments):
         raise ArgumentError(".".join(map(str, path)), f"{message} (in {taker})")
     return dict(arguments)
+
+
+def checked_path(argument: str, value: object, meaning: str) -> Path:
+    """Returns a path that a Python caller gave.
+
+    Args:
+        argument: that it was given for.
+        value: what was given.
+        meaning: what the argument may be, for the message ("the folder of a run").
+
+    Raises:
+        ArgumentError: it is no path; says what it is.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):
+        raise ArgumentError(argument, f"must be {meaning}, got {describe_type(value)}")
+    if not text or "\0" in text:
+        flaw = "a name with a NUL character" if text else "an empty name"
+        raise ArgumentError(argument, f"must be {meaning}, got {flaw}")
+    return Path(text)

@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mixcoder.device import resolve_device
+from mixcoder.errors import ArgumentError, describe_type
 from mixcoder.models.autoencoder import ImageShape
 
 
+@runtime_checkable
 class Split(Protocol):
     """Images to take batches from, all of one shape once they are in a batch.
 
@@ -55,12 +58,21 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """Images (N, C, H, W) uint8 and, where there are any, their labels (N,) int64."""
+    """Images (N, C, H, W) uint8, N at least 1, and, where there are any, their labels (N,) int64.
+
+    Raises:
+        ArgumentError: they are others; says what would make them right.
+    """
 
     draws: ClassVar[int] = 0
 
     images: Tensor
     labels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _check_images(self.images)
+        if self.labels is not None:
+            _check_labels(self.labels, self.images)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -100,6 +112,9 @@ class ImageData:
         train: what batches are taken from.
         validation: images as they are.
         left_out: files that could not be used, by name, and why.
+
+    Raises:
+        ArgumentError: these are no splits, or they do not fit each other.
     """
 
     name: str
@@ -107,13 +122,29 @@ class ImageData:
     validation: ImageSplit
     left_out: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ArgumentError("name", f"must be a text, got {describe_type(self.name)}")
+        for name, split, kind in (("train", self.train, Split), ("validation", self.validation, ImageSplit)):
+            if not isinstance(split, kind):
+                raise ArgumentError(
+                    name,
+                    f"must be a mixcoder.ImageSplit, got {describe_type(split)}; ImageSplit(images) is one",
+                )
+        _check_fit(self.train, self.validation)
+
     @property
     def image_shape(self) -> ImageShape:
         """(C, H, W)."""
         return self.train.image_shape
 
-    def to(self, device: torch.device) -> ImageData:
-        """The same data for `device`."""
+    def to(self, device: torch.device | str) -> ImageData:
+        """The same data for `device`.
+
+        Raises:
+            ArgumentError: there is no such device here.
+        """
+        device = resolve_device(device)
         return replace(self, train=self.train.to(device), validation=self.validation.to(device))
 
     def content_hash(self) -> str:
@@ -122,6 +153,80 @@ class ImageData:
         for split in (self.train, self.validation):
             digest.update(split.identity())
         return digest.hexdigest()
+
+
+def _check_fit(train: Split, validation: ImageSplit) -> None:
+    """Refuses images to train on that are none, or of another shape or device than those that validate."""
+    if not len(train):
+        raise ArgumentError("train", "holds no images")
+    if train.image_shape != validation.image_shape:
+        raise ArgumentError(
+            "validation",
+            f"its images are {validation.image_shape}, those to train on {train.image_shape}; "
+            "all must be of one shape (C, H, W)",
+        )
+    if isinstance(train, ImageSplit) and train.device != validation.device:
+        raise ArgumentError(
+            "validation",
+            f"its images are on {validation.device}, those to train on are on {train.device}; "
+            "bring both to one device with split.to(device)",
+        )
+
+
+def _check_images(images: object) -> None:
+    """Refuses what are no images (N, C, H, W) uint8 with pixels.
+
+    Raises:
+        ArgumentError: says what would make them right.
+    """
+    if not isinstance(images, Tensor):
+        array = "torch.from_numpy(images.astype('uint8')) makes one of an array of 0 … 255"
+        raise ArgumentError("", f"images must be a torch.Tensor, got {describe_type(images)}; {array}")
+    if images.dtype != torch.uint8:
+        raise ArgumentError(
+            "", f"images must be uint8 in 0 … 255, got {images.dtype}; {_to_bytes_hint(images)}"
+        )
+    shape = tuple(images.shape)
+    if images.ndim != 4 or _is_channels_last(images.shape):
+        hint = "images[:, None]" if images.ndim == 3 else "images.permute(0, 3, 1, 2)"
+        hint = f"; did you mean {hint}?" if images.ndim in (3, 4) else ""
+        raise ArgumentError("", f"images must have shape (N, C, H, W), got {shape}{hint}")
+    if not images.numel():
+        raise ArgumentError("", f"images hold no pixels: their shape is {shape}")
+    if images.layout != torch.strided or images.is_meta:
+        raise ArgumentError(
+            "", f"images must be dense pixels in memory, got {images.layout} on {images.device}"
+        )
+
+
+def _to_bytes_hint(images: Tensor) -> str:
+    """What makes uint8 in 0 … 255 of other numbers, as they are usually meant."""
+    if images.is_floating_point():
+        return "(images * 255).round().to(torch.uint8)"
+    if images.dtype == torch.bool:
+        return "images.to(torch.uint8) * 255"
+    return "bring them to 0 … 255, then images.to(torch.uint8)"
+
+
+def _is_channels_last(shape: torch.Size) -> bool:
+    """Whether (N, H, W, C) is more likely than (N, C, H, W): colours, or one grey value, come last."""
+    _, height, width, channels = shape
+    return channels in (1, 3) and height > 4 and width > 4 and (channels == 3 or height == width)
+
+
+def _check_labels(labels: object, images: Tensor) -> None:
+    """Refuses what are no labels (N,) int64 of such images.
+
+    Raises:
+        ArgumentError: says what would make them right.
+    """
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
+        made = "labels.long()" if isinstance(labels, Tensor) else "torch.tensor(list(labels))"
+        raise ArgumentError("", f"labels must be int64 (N,), got {describe_type(labels)}; {made}")
+    if tuple(labels.shape) != (len(images),):
+        raise ArgumentError("", f"labels must have shape ({len(images)},), got {tuple(labels.shape)}")
+    if labels.device != images.device:
+        raise ArgumentError("", f"labels are on {labels.device}, their images on {images.device}")
 
 
 def to_float(images: Tensor) -> Tensor:

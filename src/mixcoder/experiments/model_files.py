@@ -20,6 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mixcoder.atomic_file import write_atomically
+from mixcoder.device import factory_defaults
 from mixcoder.errors import ArgumentError, RunDirectoryError
 from mixcoder.experiments.unknown_names import unknown_name
 from mixcoder.json_file import read_json_object
@@ -52,12 +53,13 @@ def weights_hash(model: Autoencoder) -> str:
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(f"{name} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        values = value.detach().cpu().contiguous().flatten()
+        digest.update(values.view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
     return digest.hexdigest()
 
 
 def load_model(folder: Path, weights: Path | None = None) -> Autoencoder:
-    """The model of two files, on the CPU and in evaluation mode.
+    """The model of two files in float32, on the CPU and in evaluation mode.
 
     Args:
         folder: holds both files.
@@ -69,11 +71,12 @@ def load_model(folder: Path, weights: Path | None = None) -> Autoencoder:
     """
     path = weights or folder / WEIGHTS
     description = _read_description(folder / DESCRIPTION)
-    with torch.device("meta"):
-        expected = _build(folder / DESCRIPTION, description).state_dict()
-    tensors = read_tensors(path, expected, "are not this model's weights")
-    model = _build(folder / DESCRIPTION, description)
-    model.load_state_dict(tensors)
+    with factory_defaults():
+        with torch.device("meta"):
+            expected = _build(folder / DESCRIPTION, description).state_dict()
+        tensors = read_tensors(path, expected, "are not this model's weights")
+        model = _build(folder / DESCRIPTION, description)
+        model.load_state_dict(tensors)
     return model.eval()
 
 

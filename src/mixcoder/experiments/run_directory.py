@@ -27,13 +27,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 
 from mixcoder.atomic_file import remove_parts, write_atomically
-from mixcoder.errors import ExperimentError, RunDirectoryError, WriteError
+from mixcoder.errors import ArgumentError, ExperimentError, RunDirectoryError, WriteError, system_reason
 from mixcoder.experiments.model_files import DESCRIPTION, load_model, save_model
 from mixcoder.experiments.spec import Run, read_experiment
 from mixcoder.json_file import check_plain_file, read_json_object
 from mixcoder.models import Autoencoder
 from mixcoder.problems import problems_of
+from mixcoder.safe_text import sanitize
 from mixcoder.safetensors_file import write_tensors
+from mixcoder.signatures import checked_path
 
 _LOCK = ".lock"
 LOCK_SECONDS = 10.0
@@ -215,9 +217,12 @@ def find_run(path: Path) -> RunDirectory:
     Raises:
         RunDirectoryError: there is none, or more than one.
     """
-    if (path / DESCRIPTION).is_file():
-        return RunDirectory(path)
-    below = sorted(found.parent for found in path.glob(f"*/{DESCRIPTION}"))
+    try:
+        if (path / DESCRIPTION).is_file():
+            return RunDirectory(path)
+        below = sorted(found.parent for found in path.glob(f"*/{DESCRIPTION}"))
+    except OSError as error:  # such as a name that is too long, or a folder of others
+        raise RunDirectoryError(f"{sanitize(str(path), 200)}: {system_reason(error)}") from error
     if len(below) == 1:
         return RunDirectory(below[0])
     if below:
@@ -226,17 +231,20 @@ def find_run(path: Path) -> RunDirectory:
 
 
 def load(run: str | Path, weights: Literal["final", "best"] = "final") -> Autoencoder:
-    """The trained model of a run directory, on the CPU and in evaluation mode.
+    """The trained model of a run directory in float32, on the CPU and in evaluation mode.
 
     Args:
         run: the folder of a finished run, or one with a single run below it.
         weights: "final", those at the end of the run, or "best", those of the smallest validation loss.
 
     Raises:
+        ArgumentError: an argument is of another type; says what it must be.
         RunDirectoryError: there is no finished run, its files are damaged, or it uses a model or a
             mixing layer that is not registered here.
     """
-    directory = find_run(Path(run))
+    if not isinstance(weights, str) or weights not in ("final", "best"):
+        raise ArgumentError("weights", "must be 'final' or 'best'")
+    directory = find_run(checked_path("run", run, "the folder of a finished run"))
     return load_model(directory.path, directory.best if weights == "best" else None)
 
 

@@ -132,7 +132,7 @@ def _create_trainer(run: Run, device: torch.device) -> Trainer:
     try:
         return Trainer(model, data, run.recipe)
     except ArgumentError as error:
-        raise ExperimentError([f"training.{error.argument}: {error.message}"]) from None
+        raise ExperimentError([f"training.{error}" if error.argument else error.message]) from None
 
 
 @contextmanager

@@ -14,7 +14,9 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,8 @@ from mixcoder.experiments.model_files import weights_hash
 from mixcoder.experiments.run_directory import find_run
 from mixcoder.inference.trained import open_model
 from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.models.modes import evaluation_mode
+from mixcoder.signatures import checked_path
 
 if TYPE_CHECKING:
     import onnx
@@ -58,7 +62,7 @@ class _Decoder(nn.Module):
         return self.model.decode(latents)
 
 
-def export_onnx(run: str | Path | Autoencoder, folder: str | Path) -> list[Path]:
+def export_onnx(run: str | Path | nn.Module, folder: str | Path) -> list[Path]:
     """Writes `encoder.onnx` and `decoder.onnx`; any number of images at a time goes through them.
 
     The encoder takes `images` (batch, C, H, W) float32 in [0, 1] and gives `latents`
@@ -66,31 +70,58 @@ def export_onnx(run: str | Path | Autoencoder, folder: str | Path) -> list[Path]
     of both says so: image_shape, value_range, latent_shape, the run's recipe and the weights as hashes.
 
     Args:
-        run: the folder of a finished run, or a model.
+        run: the folder of a finished run, or a model, which stays as it is and where it is. The files
+            compute in float32, also those of a model of another type.
         folder: where to write.
 
     Returns:
         The paths of the two files.
 
     Raises:
+        ArgumentError: an argument is of another type; says what it must be.
         ExportError: a package is missing, or what onnxruntime computes is not what torch does; then
             nothing is written.
         RunDirectoryError: there is no trained model.
     """
     _check_packages()
-    model = open_model(run).cpu()
+    given, folder = open_model(run), checked_path("folder", folder, "a folder to write to")
+    model = _in_float32(given)
     _check_size(model)
-    metadata = _metadata(run, model)
-    images = torch.rand(max(BATCHES), *model.image_shape, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        latents = model.encode(images)
-    halves = {"encoder": (_Encoder(model), images), "decoder": (_Decoder(model), latents)}
-    paths = [Path(folder) / f"{name}.onnx" for name in halves]
-    with swapped_in(paths[0]) as first, swapped_in(paths[1]) as second:
+    metadata = _metadata(run, given)
+    encoder, decoder = folder / "encoder.onnx", folder / "decoder.onnx"
+    with evaluation_mode(model), swapped_in(encoder) as first, swapped_in(decoder) as second:
+        images = _example_images(model)
+        halves = {"encoder": (_Encoder(model), images), "decoder": (_Decoder(model), model.encode(images))}
         for part, (name, (half, values)) in zip((first, second), halves.items(), strict=True):
             _write(part, _converted(half.eval(), values[:2], name == "encoder"), metadata)
             _compare(part, half, values, name)
-    return paths
+    return [encoder, decoder]
+
+
+def _example_images(model: Autoencoder) -> Tensor:
+    """Images (B, C, H, W) of random numbers, for the largest batch."""
+    shape, generator = (max(BATCHES), *model.image_shape), torch.Generator().manual_seed(0)
+    return torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")
+
+
+def _in_float32(model: Autoencoder) -> Autoencoder:
+    """Returns the model itself where it is in float32 on the CPU, else a copy that is.
+
+    Raises:
+        ExportError: it cannot be copied.
+    """
+    tensors = list(chain(model.parameters(), model.buffers()))
+    numbers = [it for it in tensors if it.is_floating_point()]
+    if all(it.is_cpu for it in tensors) and all(it.dtype == torch.float32 for it in numbers):
+        return model
+    local = {id(it): it.detach().to("cpu", copy=True) for it in tensors}
+    local |= {id(it): nn.Parameter(local[id(it)], it.requires_grad) for it in model.parameters()}
+    try:
+        return deepcopy(model, local).float()
+    except Exception as error:
+        raise ExportError(
+            f"the model cannot be copied ({first_line(error)}); export model.float().cpu()"
+        ) from error
 
 
 def _check_packages() -> None:
@@ -105,7 +136,7 @@ def _check_size(model: Autoencoder) -> None:
         raise ExportError(f"the weights are {size / 1e9:.1f} GB; one ONNX file holds no more than 2")
 
 
-def _metadata(run: str | Path | Autoencoder, model: Autoencoder) -> dict[str, str]:
+def _metadata(run: str | Path | nn.Module, model: Autoencoder) -> dict[str, str]:
     """What a program needs to know to use the files, each value as JSON."""
     values: dict[str, Any] = {
         "image_shape": model.image_shape,
@@ -114,7 +145,7 @@ def _metadata(run: str | Path | Autoencoder, model: Autoencoder) -> dict[str, st
         "weights_sha256": weights_hash(model),
         "mixcoder_version": __version__,
     }
-    if not isinstance(run, Autoencoder):
+    if not isinstance(run, nn.Module):
         with suppress(MixcoderError):  # the model is there all the same
             stated = find_run(Path(run)).read_run()
             values |= {"name": stated.experiment, "recipe_hash": stated.digest}
@@ -180,8 +211,7 @@ def _compare(path: Path, half: nn.Module, values: Tensor, name: str) -> None:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         for size in BATCHES:
             batch = values[:size].clone()
-            with torch.inference_mode():
-                expected = half(batch)
+            expected = half(batch)
             [found] = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
             _check_equal(torch.from_numpy(found), expected, name, size)
     except ExportError:

@@ -19,13 +19,15 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mixcoder.atomic_file import swapped_in
-from mixcoder.errors import DataError, first_line
+from mixcoder.errors import ArgumentError, DataError, describe_type, first_line
 from mixcoder.json_file import check_plain_file
 from mixcoder.safe_text import sanitize
 from mixcoder.safetensors_header import Entry, safetensors_header
+from mixcoder.signatures import checked_path
 
 FORMAT = "mixcoder codes 1"
 _HEADER_BYTES = 4096
+_FILE = "the path of a file of codes"
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,24 @@ class Codes:
         names: of the images.
         latents: (N, *latent_shape) float32, on the CPU.
         model: SHA-256 (hex) of the weights that made them; empty where that is not known.
+
+    Raises:
+        ArgumentError: these are no latents, or not as many names.
     """
 
     names: list[str]
     latents: Tensor
     model: str = ""
+
+    def __post_init__(self) -> None:
+        latents, names = self.latents, self.names
+        if not (isinstance(latents, Tensor) and latents.is_floating_point() and latents.ndim > 1):
+            wanted = "must be a torch.Tensor (N, …) of floating point numbers"
+            raise ArgumentError("latents", f"{wanted}, got {describe_type(latents)}")
+        if not (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)):
+            raise ArgumentError("names", f"must be a list of texts, got {describe_type(names)}")
+        if not len(names) == len(latents) > 0:
+            raise ArgumentError("", f"there are {len(latents):,} latents and {len(names):,} names")
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -51,7 +66,7 @@ class Codes:
         Raises:
             WriteError: it cannot be written.
         """
-        write_codes(Path(path), [(self.names, self.latents)], self.model)
+        write_codes(checked_path("path", path, _FILE), [(self.names, self.latents)], self.model)
 
     @classmethod
     def open(cls, path: str | Path) -> Codes:
@@ -60,9 +75,11 @@ class Codes:
         Raises:
             DataError: it is not there, or does not hold codes.
         """
+        file_path = checked_path("path", path, _FILE)
+        path = sanitize(str(path), 200)
         try:
-            check_plain_file(Path(path))
-            with safe_open(path, framework="pt") as file:
+            check_plain_file(file_path)
+            with safe_open(file_path, framework="pt") as file:
                 keys, metadata = set(file.keys()), file.metadata() or {}
                 if "latents" not in keys:
                     raise DataError(f"{path}: holds no 'latents'")
@@ -71,7 +88,8 @@ class Codes:
         except FileNotFoundError:
             raise DataError(f"{path}: there is no such file") from None
         except (OSError, SafetensorError) as error:
-            raise DataError(f"{path}: is not a file of codes ({first_line(error)})") from error
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise DataError(f"{path}: is not a file of codes ({reason or first_line(error)})") from error
         if latents.dtype != torch.float32 or latents.ndim < 2 or not latents.numel():
             form = f"{str(latents.dtype).removeprefix('torch.')} {tuple(latents.shape)}"
             raise DataError(f"{path}: latents must be float32 (N, …), not {form}")
@@ -99,7 +117,7 @@ def write_codes(path: Path, batches: Iterable[tuple[list[str], Tensor]], model: 
         for names_of_batch, latents in batches:
             names += names_of_batch
             shape = tuple(latents.shape[1:])
-            file.write(latents.float().cpu().contiguous().numpy().tobytes())
+            file.write(latents.detach().float().cpu().contiguous().numpy().tobytes())
         text = json.dumps(names).encode()
         file.write(text)
         tensors = {"latents": Entry("F32", (len(names), *shape)), "names": Entry("U8", (len(text),))}

@@ -5,18 +5,20 @@ latents (B, *latent_shape) ─ model.decode ─▶ images (B, C, H, W) ─▶ PN
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mixcoder.errors import DataError
+from mixcoder.errors import ArgumentError, DataError, describe_type
 from mixcoder.experiments.model_files import weights_hash
 from mixcoder.inference.codes import Codes
 from mixcoder.inference.trained import open_model
-from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.models.autoencoder import Autoencoder, device_and_dtype
+from mixcoder.models.modes import evaluation_mode
 from mixcoder.report.pictures import save_picture, to_picture
 from mixcoder.safe_text import sanitize
 from mixcoder.training.validation import safe_batch_size
@@ -24,19 +26,27 @@ from mixcoder.training.validation import safe_batch_size
 _LONGEST_NAME = 100
 
 
-def decode(run: str | Path | Autoencoder, codes: Codes | str | Path) -> Tensor:
+def decode(run: str | Path | nn.Module, codes: Codes | str | Path) -> Tensor:
     """The images (N, C, H, W) of codes; not clipped to [0, 1]: what `model(images)` gives.
 
     Args:
-        run: the folder of a finished run, or a model.
+        run: the folder of a finished run, or a model, which computes in its own type and stays as it is.
         codes: as `encode` gives them, or a file of them.
 
     Raises:
+        ArgumentError: an argument is of another type; says what it must be.
         DataError: these are not codes of this model.
         RunDirectoryError: there is no trained model.
     """
+    model = open_model(run)
+    if not isinstance(codes, Codes | str | os.PathLike):
+        raise ArgumentError(
+            "codes",
+            f"must be as mixcoder.encode gives them, or a file of them, got {describe_type(codes)}; "
+            "latents in memory go to model.decode(latents)",
+        )
     codes = codes if isinstance(codes, Codes) else Codes.open(codes)
-    return torch.cat([images for _, images in decoded(open_model(run), codes)])
+    return torch.cat([images for _, images in decoded(model, codes)])
 
 
 def decoded(model: Autoencoder, codes: Codes) -> Iterator[tuple[list[str], Tensor]]:
@@ -46,7 +56,8 @@ def decoded(model: Autoencoder, codes: Codes) -> Iterator[tuple[list[str], Tenso
         DataError: these are not codes of this model.
     """
     _check(model, codes)
-    device, size = next(model.parameters()).device, safe_batch_size(model.image_shape)
+    size = safe_batch_size(model.image_shape)
+    device, dtype = device_and_dtype(model)
     for start in range(0, len(codes), size):
         names = codes.names[start : start + size]
         latents = codes.latents[start : start + size].clone()  # of a mapped file, which may lie askew
@@ -55,8 +66,9 @@ def decoded(model: Autoencoder, codes: Codes) -> Iterator[tuple[list[str], Tenso
             raise DataError(
                 f"the code of {sanitize(names[int(bad[0])], 200)} holds numbers that are not finite"
             )
-        with torch.inference_mode():
-            yield names, model.decode(latents.to(device)).cpu()
+        with evaluation_mode(model):
+            images = model.decode(latents.to(device, dtype)).cpu()
+        yield names, images
 
 
 def write_pictures(batches: Iterable[tuple[list[str], Tensor]], count: int, folder: Path, scale: int) -> int:

@@ -9,25 +9,27 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mixcoder.data.images import to_float
 from mixcoder.experiments.model_files import weights_hash
 from mixcoder.inference.codes import Codes
 from mixcoder.inference.inputs import Batch, Place
-from mixcoder.inference.trained import inputs_of, open_model
+from mixcoder.inference.trained import inputs_of, open_model, prepared
 from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.models.modes import evaluation_mode
 
 
-def encode(run: str | Path | Autoencoder, *images: Place, fit: bool = False) -> Codes:
+def encode(run: str | Path | nn.Module, *images: Place | Iterable[Place], fit: bool = False) -> Codes:
     """The codes of images, in their order. Warns of files that are left out or passed over.
 
     Args:
-        run: the folder of a finished run, or a model.
-        images: files, folders, patterns, or names of data sources such as "digits" or "digits:train".
+        run: the folder of a finished run, or a model, which computes in its own type and stays as it is.
+        images: files, folders, patterns, or names of data sources such as "digits" or "digits:train"; or
+            lists of them.
         fit: resizes and crops images of another size.
 
     Raises:
+        ArgumentError: an argument is of another type; says what it must be.
         DataError: an image is of another size, or there is none.
         RunDirectoryError: there is no trained model.
     """
@@ -43,8 +45,8 @@ def encode(run: str | Path | Autoencoder, *images: Place, fit: bool = False) -> 
 
 
 def encoded(model: Autoencoder, batches: Iterable[Batch]) -> Iterator[tuple[list[str], Tensor]]:
-    """Names and latents (B, *latent_shape), on the CPU, of each batch."""
-    device = next(model.parameters()).device
+    """Names and latents (B, *latent_shape) float32, on the CPU, of each batch."""
     for batch in batches:
-        with torch.inference_mode():
-            yield batch.names, model.encode(to_float(batch.images.to(device))).cpu()
+        with evaluation_mode(model):
+            latents = model.encode(prepared(batch.images, model)).float().cpu()
+        yield batch.names, latents

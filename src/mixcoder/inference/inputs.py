@@ -24,7 +24,7 @@ from mixcoder.data.ahead import map_ahead
 from mixcoder.data.decode import Fit, ImageError, Pixels, decode_file
 from mixcoder.data.images import ImageData, ImageSplit
 from mixcoder.data.listing import Listing, describe_passed_over, is_pattern, list_images
-from mixcoder.errors import ArgumentError, DataError, did_you_mean
+from mixcoder.errors import ArgumentError, DataError, did_you_mean, system_reason
 from mixcoder.inference.shaping import Shaping
 from mixcoder.models.autoencoder import ImageShape
 from mixcoder.safe_text import sanitize
@@ -182,7 +182,8 @@ def _is_dir(path: Path) -> bool:
     try:
         return path.is_dir()
     except (OSError, ValueError) as error:  # a name that is too long, or no name
-        raise DataError(f"{sanitize(str(path), 200)}: cannot be read ({error})") from error
+        reason = system_reason(error) if isinstance(error, OSError) else error
+        raise DataError(f"{sanitize(str(path), 200)}: cannot be read ({reason})") from error
 
 
 def _file(name: str, path: Path, fit: Fit) -> _Reader:

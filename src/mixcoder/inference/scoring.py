@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixcoder.data.images import to_float
 from mixcoder.inference.inputs import Batch, Place
-from mixcoder.inference.trained import inputs_of, open_model
+from mixcoder.inference.trained import inputs_of, open_model, prepared
 from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.models.modes import evaluation_mode
 from mixcoder.training.metrics import psnr
 
 
@@ -36,15 +36,17 @@ class Score:
     psnr: float
 
 
-def score(run: str | Path | Autoencoder, *images: Place, fit: bool = False) -> list[Score]:
+def score(run: str | Path | nn.Module, *images: Place | Iterable[Place], fit: bool = False) -> list[Score]:
     """A score for each image, the worst first. Warns of files that are left out or passed over.
 
     Args:
-        run: the folder of a finished run, or a model.
-        images: files, folders, patterns, or names of data sources such as "digits" or "digits:train".
+        run: the folder of a finished run, or a model, which computes in its own type and stays as it is.
+        images: files, folders, patterns, or names of data sources such as "digits" or "digits:train"; or
+            lists of them.
         fit: resizes and crops images of another size.
 
     Raises:
+        ArgumentError: an argument is of another type; says what it must be.
         DataError: an image is of another size, or there is none.
         RunDirectoryError: there is no trained model.
     """
@@ -57,11 +59,10 @@ def score(run: str | Path | Autoencoder, *images: Place, fit: bool = False) -> l
 
 def scored(model: Autoencoder, batches: Iterable[Batch]) -> Iterator[tuple[Score, Tensor]]:
     """The score of each image, and the image (C, H, W) uint8, in their order."""
-    device = next(model.parameters()).device
     for batch in batches:
-        images = to_float(batch.images.to(device))
-        with torch.inference_mode():
-            copies = model(images).clamp(0, 1)
+        with evaluation_mode(model):
+            copies = model(prepared(batch.images, model)).clamp(0, 1)
+        images = to_float(batch.images.to(copies.device))
         errors = (copies.double() - images.double()).square().flatten(1).mean(1).tolist()  # (B,)
         ratios = psnr(copies, images).tolist()  # (B,)
         for name, mse, ratio, image in zip(batch.names, errors, ratios, batch.images, strict=True):

@@ -2,37 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from torch import Tensor, nn
+
 from mixcoder.data import DataSource
-from mixcoder.errors import MixcoderError
+from mixcoder.data.images import to_float
+from mixcoder.errors import ArgumentError, MixcoderError, describe_type
 from mixcoder.experiments.run_directory import find_run, load
 from mixcoder.inference.inputs import Inputs, Place
 from mixcoder.inference.shaping import exact, fitted
-from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.models.autoencoder import Autoencoder, as_autoencoder, device_and_dtype
+from mixcoder.signatures import checked_path
+
+_RUN = "the folder of a finished run, or a model"
+_PLACES = "files, folders or data sources such as 'digits'"
 
 
-def open_model(run: str | Path | Autoencoder) -> Autoencoder:
-    """The model of a run, in evaluation mode; one that is given is taken as it is.
+def open_model(run: str | Path | nn.Module) -> Autoencoder:
+    """The model of a run; one that is given is taken as it is, without what `torch.compile` wraps it in.
 
     Raises:
+        ArgumentError: it is neither.
         RunDirectoryError: there is no trained model, or it is damaged.
     """
-    return run.eval() if isinstance(run, Autoencoder) else load(run)
+    return as_autoencoder(run) if isinstance(run, nn.Module) else load(checked_path("run", run, _RUN))
 
 
-def inputs_of(
-    run: str | Path | Autoencoder, model: Autoencoder, images: Iterable[Place], fit: bool
-) -> Inputs:
-    """The images at some places for `model`; its run's own data source has the run's own arguments."""
+def inputs_of(run: str | Path | nn.Module, model: Autoencoder, images: Iterable[object], fit: bool) -> Inputs:
+    """The images at some places for `model`; its run's own data source has the run's own arguments.
+
+    Raises:
+        ArgumentError: one is no place, or there is none.
+        DataError: a place does not exist, or holds no image.
+    """
+    places = [place for given in images for place in _places(given, model)]
+    if not places:
+        raise ArgumentError("images", f"name at least one: {_PLACES}")
     shaping = fitted if fit else exact
-    return Inputs(images, model.image_shape, shaping, _own_source(run))
+    return Inputs(places, model.image_shape, shaping, _own_source(run))
 
 
-def _own_source(run: str | Path | Autoencoder) -> dict[str, DataSource]:
+def prepared(images: Tensor, model: nn.Module) -> Tensor:
+    """Images (B, C, H, W) uint8 as a model takes them: in [0, 1], of its type and on its device."""
+    device, dtype = device_and_dtype(model)
+    return to_float(images.to(device)).to(dtype)
+
+
+def _places(given: object, model: Autoencoder) -> Iterator[Place]:
+    """The places that an argument names: itself, or those of a list."""
+    for place in given if isinstance(given, list | tuple | Iterator) else [given]:
+        if not isinstance(place, str | os.PathLike):
+            shape = ", ".join(map(str, model.image_shape))
+            raise ArgumentError(
+                "images",
+                f"must be {_PLACES}, got {describe_type(place)}; "
+                f"images in memory go to model.encode(images): a tensor (B, {shape}) in [0, 1]",
+            )
+        path = checked_path("images", place, _PLACES)
+        yield place if isinstance(place, str) else path
+
+
+def _own_source(run: str | Path | nn.Module) -> dict[str, DataSource]:
     """The data source that a run was trained on, by name; nothing where that is not known."""
-    if isinstance(run, Autoencoder):
+    if isinstance(run, nn.Module):
         return {}
     try:
         stated = find_run(Path(run)).read_run()

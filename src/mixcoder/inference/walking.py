@@ -11,45 +11,53 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mixcoder.errors import DataError
+from mixcoder.errors import ArgumentError, DataError
+from mixcoder.inference.codes import Codes
+from mixcoder.inference.decoding import decoded
 from mixcoder.inference.encoding import encoded
 from mixcoder.inference.inputs import Place
 from mixcoder.inference.trained import inputs_of, open_model
 from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.safe_text import sanitize
+
+_MOST_STEPS = 100_000
+"""Images of a walk, which are all in memory in the end."""
 
 
-def walk(
-    run: str | Path | Autoencoder, start: Place, end: Place, steps: int = 9, fit: bool = False
-) -> Tensor:
+def walk(run: str | Path | nn.Module, start: Place, end: Place, steps: int = 9, fit: bool = False) -> Tensor:
     """Images (steps, C, H, W) on the way from one image to another; not clipped to [0, 1].
 
     The first is the reconstruction of `start`, the last that of `end`.
 
     Args:
-        run: the folder of a finished run, or a model.
+        run: the folder of a finished run, or a model, which computes in its own type and stays as it is.
         start: an image file, or an image of a data source, such as "digits:7".
         end: likewise.
         steps: how many images, at least two.
         fit: resizes and crops images of another size.
 
     Raises:
+        ArgumentError: an argument is of another type; says what it must be.
         DataError: a place is not one image, or the image is of another size.
         RunDirectoryError: there is no trained model.
     """
+    if type(steps) is not int or not 2 <= steps <= _MOST_STEPS:
+        raise ArgumentError("steps", f"must be a whole number from 2 to {_MOST_STEPS:,}")
     model = open_model(run)
     a, b = (_code(run, model, place, fit) for place in (start, end))
-    device = next(model.parameters()).device
-    t = torch.linspace(0, 1, steps).reshape(steps, *[1] * (a.ndim - 1))  # (steps, 1, …)
-    with torch.inference_mode():
-        return model.decode(torch.lerp(a, b, t).to(device)).cpu()
+    t = torch.linspace(0, 1, steps, dtype=torch.float32, device="cpu")
+    names = [f"step {i}" for i in range(1, steps + 1)]
+    latents = torch.lerp(a, b, t.reshape(steps, *[1] * (a.ndim - 1)))  # (steps, *latent_shape)
+    return torch.cat([images for _, images in decoded(model, Codes(names, latents))])
 
 
-def _code(run: str | Path | Autoencoder, model: Autoencoder, place: Place, fit: bool) -> Tensor:
+def _code(run: str | Path | nn.Module, model: Autoencoder, place: Place, fit: bool) -> Tensor:
     """The code (1, *latent_shape) of the one image at a place."""
     first, *others = islice(encoded(model, inputs_of(run, model, [place], fit)), 2)
     names, code = first
     if len(names) > 1 or others:
-        raise DataError(f"{place}: holds more than one image; name one of them, such as {names[0]}")
+        name = sanitize(str(place), 200)
+        raise DataError(f"{name}: holds more than one image; name one of them, such as {names[0]}")
     return code

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from mixcoder.errors import ArgumentError
+from mixcoder.errors import ArgumentError, describe_type
 from mixcoder.safe_text import sanitize
 
 ImageShape = tuple[int, int, int]
@@ -53,12 +55,14 @@ class Autoencoder(nn.Module, ABC):
         """Latents (B, *latent_shape) of images (B, C, H, W), floating point in [0, 1].
 
         Raises:
-            ValueError: the images are integers, or of a shape this model does not take.
+            ArgumentError: the images are no tensor, integers, or of a shape this model does not take.
         """
+        _check_tensor("images", images)
         if not images.is_floating_point():
-            raise ValueError(
+            raise ArgumentError(
+                "",
                 f"images must be floating point in [0, 1], got {images.dtype}; "
-                "convert them, for uint8 with images.float() / 255"
+                "convert them, for uint8 with images.float() / 255",
             )
         self._check_images(images)
         return self._encode(images)
@@ -67,8 +71,9 @@ class Autoencoder(nn.Module, ABC):
         """Images (B, C, H, W) of latents (B, *latent_shape); not clipped to [0, 1].
 
         Raises:
-            ValueError: the latents are of a shape this model does not take.
+            ArgumentError: the latents are no tensor, or of a shape this model does not take.
         """
+        _check_tensor("latents", latents)
         self._check_latents(latents)
         return self._decode(latents)
 
@@ -83,10 +88,44 @@ class Autoencoder(nn.Module, ABC):
         _check_shape("latents", latents, self.latent_shape)
 
 
+def as_autoencoder(model: object) -> Autoencoder:
+    """Returns the autoencoder itself, which `torch.compile` or `DataParallel` may have wrapped.
+
+    Raises:
+        ArgumentError: it is none, or holds no numbers.
+    """
+    inner = model
+    while isinstance(inner, nn.Module) and not isinstance(inner, Autoencoder):
+        wrapped = (getattr(inner, name, None) for name in ("_orig_mod", "module"))
+        inner = next((it for it in wrapped if isinstance(it, nn.Module)), None)
+    if not isinstance(inner, Autoencoder):
+        raise ArgumentError(
+            "",
+            "the model must be a mixcoder.Autoencoder, such as create_model and load give, "
+            f"got {describe_type(model)}",
+        )
+    if any(it.is_meta for it in chain(inner.parameters(), inner.buffers())):
+        raise ArgumentError("", "the model is on the meta device and holds no numbers; build it on another")
+    return inner
+
+
+def device_and_dtype(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Returns where a model computes, and in which floating-point type: those of its first weights."""
+    numbers = (it for it in chain(model.parameters(), model.buffers()) if it.is_floating_point())
+    first = next(numbers, None)
+    return (torch.device("cpu"), torch.float32) if first is None else (first.device, first.dtype)
+
+
+def _check_tensor(noun: str, batch: object) -> None:
+    if not isinstance(batch, Tensor):
+        hint = f"; torch.from_numpy({noun}) makes one of an array" if hasattr(batch, "__array__") else ""
+        raise ArgumentError("", f"{noun} must be a torch.Tensor, got {describe_type(batch)}{hint}")
+
+
 def _check_shape(noun: str, batch: Tensor, expected: tuple[int, ...]) -> None:
     if tuple(batch.shape[1:]) != expected:
-        raise ValueError(
-            f"{noun} must have shape (B, {', '.join(map(str, expected))}), got {tuple(batch.shape)}"
+        raise ArgumentError(
+            "", f"{noun} must have shape (B, {', '.join(map(str, expected))}), got {tuple(batch.shape)}"
         )
 
 

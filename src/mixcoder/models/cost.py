@@ -8,7 +8,8 @@ import torch
 from torch.utils.flop_counter import flop_registry
 
 from mixcoder.dispatch import Watching
-from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.models.autoencoder import Autoencoder, device_and_dtype
+from mixcoder.models.modes import evaluation_mode
 
 
 def count_madds(model: Autoencoder) -> int:
@@ -18,12 +19,10 @@ def count_madds(model: Autoencoder) -> int:
         model: on any device; on the meta device nothing is computed but shapes. How it is computed in
             training, where that is otherwise, does not count.
     """
-    device, was_training = next(model.parameters()).device, model.training
+    device, dtype = device_and_dtype(model)
     counting = _Counting()
-    model.eval()
-    with torch.no_grad(), counting:
-        model(torch.zeros(1, *model.image_shape, device=device))
-    model.train(was_training)
+    with evaluation_mode(model), counting:
+        model(torch.zeros(1, *model.image_shape, device=device, dtype=dtype))
     return counting.operations // 2  # a multiply-add is two operations
 
 

@@ -317,13 +317,14 @@ class ScriptAutoencoder(Autoencoder):
             or images.shape[2] % factor
             or images.shape[3] % factor
         ):
-            raise ValueError(
+            raise ArgumentError(
+                "",
                 f"images must have shape (B, {channels}, H, W) with H and W divisible by {factor}, "
-                f"got {tuple(images.shape)}"
+                f"got {tuple(images.shape)}",
             )
 
     def _check_latents(self, latents: Tensor) -> None:
         if latents.ndim != 4 or latents.shape[1] != self.latent_shape[0]:
-            raise ValueError(
-                f"latents must have shape (B, {self.latent_shape[0]}, h, w), got {tuple(latents.shape)}"
+            raise ArgumentError(
+                "", f"latents must have shape (B, {self.latent_shape[0]}, h, w), got {tuple(latents.shape)}"
             )

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixcoder.atomic_file import write_atomically
-from mixcoder.errors import ArgumentError
-from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.errors import ArgumentError, describe_type
+from mixcoder.models.autoencoder import as_autoencoder, device_and_dtype
+from mixcoder.models.modes import evaluation_mode
 
 COLUMNS = 8
+_LARGEST_SCALE = 64
 _GAP = 2
 _ROW_GAP = 10
 _WHITE = 255
@@ -30,17 +32,28 @@ _FORMATS = {
 }
 
 
-def reconstruction_grid(model: Autoencoder, images: Tensor, scale: int | None = None) -> Image.Image:
+def reconstruction_grid(model: nn.Module, images: Tensor, scale: int | None = None) -> Image.Image:
     """A picture of images, each with its reconstruction below it, eight a row.
 
     Args:
-        model: in evaluation mode, on the device of the images.
-        images: (N, C, H, W) float in [0, 1], C being 1 or 3.
+        model: computes in its own type and stays as it is.
+        images: (N, C, H, W) float in [0, 1], C being 1 or 3; N at least 1.
         scale: pixels of the picture for each pixel of an image; by default whatever makes an image
             about 64 pixels high.
+
+    Raises:
+        ArgumentError: an argument is of another type; says what it must be.
     """
-    with torch.inference_mode():
-        copies = model(images).clamp(0, 1)
+    inner = as_autoencoder(model)
+    if scale is not None and (type(scale) is not int or not 1 <= scale <= _LARGEST_SCALE):
+        raise ArgumentError("scale", f"must be a whole number from 1 to {_LARGEST_SCALE}")
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+        wanted = "images must be a torch.Tensor (N, C, H, W) in [0, 1] with C 1 or 3"
+        raise ArgumentError("", f"{wanted}, got {describe_type(images)}")
+    with evaluation_mode(inner):
+        device, dtype = device_and_dtype(inner)
+        moved = images.to(device, dtype) if images.is_floating_point() else images
+        copies = inner(moved).clamp(0, 1)
     return paired_grid(images, copies, scale)
 
 

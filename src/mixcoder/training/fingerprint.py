@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.nn.modules import module as all_modules
 
 import mixcoder
 
 _OURS = ("mixcoder.", "torch.nn.modules.")
 """Whose classes compute what their attributes and their version say."""
+_GLOBAL_HOOKS = ("forward_pre", "forward", "backward_pre", "backward")
 _KEPT_APART = {*vars(nn.Module()), "training"}
 """Of every module: parameters and modules, told by themselves, and hooks, of which there must be none."""
 
@@ -51,9 +53,26 @@ def code_version() -> str:
     return digest.hexdigest()
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Whether something is called before or after the module itself that may change what it computes."""
-    return any(value for name, value in vars(module).items() if name.endswith("_hooks"))
+def has_hooks(it: nn.Module | nn.Parameter) -> bool:
+    """Whether something is called before or after a module, or with a gradient, that may change results."""
+    if isinstance(it, nn.Parameter):
+        return bool(it._backward_hooks)
+    names = (name for name in vars(it) if name.endswith("_hooks") and "state_dict" not in name)
+    return any(getattr(it, name) for name in names)
+
+
+def has_global_hooks() -> bool:
+    """Whether something is called before or after every module of this process."""
+    return any(getattr(all_modules, f"_global_{name}_hooks") for name in _GLOBAL_HOOKS)
+
+
+def python_state(model: nn.Module) -> list[object]:
+    """What the modules of a model keep beside parameters and buffers; equal as long as nothing changes it."""
+    return [
+        (module_name, name, repr(value) if _is_value(value) else id(value))
+        for module_name, module in model.named_modules()
+        for name, value in _attributes(module).items()
+    ]
 
 
 def _is_plain(module: nn.Module) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,12 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value
 
 from mixcoder.data.images import to_float
+from mixcoder.device import factory_defaults
 from mixcoder.errors import first_line
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.training.compiled_graph import compiled_once, load_graph
 from mixcoder.training.decompositions import Decompositions
-from mixcoder.training.fingerprint import code_version, fingerprint
+from mixcoder.training.fingerprint import code_version, fingerprint, has_global_hooks, has_hooks, python_state
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.losses import LOSSES
 from mixcoder.training.native.step import NativeStep
@@ -75,6 +77,7 @@ def compiled_gradients(
     Raises:
         CompileError: there is no compiler, or the model does what none can take; says what.
     """
+    _check_compilable(model)
     vector = parameters.vector.detach()
     with _as_compile_error():
         graph = load_graph(_compile(model, parameters, loss, precision, images))
@@ -106,6 +109,7 @@ def split_gradients(
         CompileError: there is no compiler, the model does what none can take, or it is one whose loss over a
             batch is not the mean of its losses over the parts.
     """
+    _check_compilable(model)
     eager = eager_gradients(model, parameters, loss, torch.float32)
     with torch.random.fork_rng([]):
         whole = eager(images)
@@ -136,7 +140,8 @@ def native_gradients(
     Raises:
         CompileError: the model has a layer without such operations, or they cannot be compiled here.
     """
-    with _as_compile_error(), one_thread():
+    _check_compilable(model)
+    with _as_compile_error(), one_thread(), factory_defaults():
         gradients_of = NativeStep(model, parameters, loss, precision, len(images), parts)
         whole = eager_gradients(model, parameters, loss, torch.float32)(images)
         if not _are_close(gradients_of(images), whole, precision):
@@ -184,20 +189,36 @@ def _compile(
         gradients, value = grad_and_value(loss_of)(parameters.split(vector))
         return parameters.join(gradients), value
 
-    if any(True for _ in model.buffers()):
-        raise CompileError("the model has buffers")
     examples = parameters.vector.detach(), images
     devices = [images.device] if images.device.type == "cuda" else []
 
     def trace() -> GraphModule:
         from mixcoder.training.tracing import traced
 
-        return traced(joint, examples, _decompositions(images.device))
+        before = python_state(model)
+        graph = traced(joint, examples, _decompositions(images.device))
+        if python_state(model) != before:
+            raise CompileError("the model changes itself as it computes")
+        return graph
 
-    model_told = fingerprint(model)
+    is_frozen = not all(it.requires_grad for it in model.parameters())  # those are constants of the graph
+    model_told = None if is_frozen else fingerprint(model)
     told = model_told and f"{code_version()} {loss} {precision} {parameters.names} {model_told}"
     with torch.random.fork_rng(devices), torch.no_grad():
         return compiled_once(told, trace, examples)
+
+
+def _check_compilable(model: Autoencoder) -> None:
+    """Refuses a model of which a step is more than a function of parameters and images.
+
+    Raises:
+        CompileError: says why.
+    """
+    if any(True for _ in model.buffers()):
+        raise CompileError("the model has buffers")
+    hooked = chain(map(has_hooks, model.modules()), map(has_hooks, model.parameters()))
+    if has_global_hooks() or any(hooked):
+        raise CompileError("the model has hooks")
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class VectorAdamW(torch.optim.AdamW):
         """The means (N,) of gradients and of their squares so far, which every step updates in place."""
         state = self.state[self.vector]
         if not state:
-            state["step"] = torch.zeros((), device=self.vector.device)
+            state["step"] = torch.zeros((), dtype=torch.float32, device=self.vector.device)
             state["exp_avg"] = torch.zeros_like(self.vector)
             state["exp_avg_sq"] = torch.zeros_like(self.vector)
         return state["exp_avg"], state["exp_avg_sq"]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from mixcoder.device import factory_defaults
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.gradients import Gradients
 from mixcoder.training.native.step import NativeStep
@@ -25,7 +26,8 @@ def create_step(
     """The training step that gives `parameters` the gradients of a batch and lets the optimizers use them."""
     match optimizers:
         case [VectorAdamW() as optimizer] if isinstance(gradients_of, NativeStep):
-            return gradients_of.with_optimizer(optimizer)
+            with factory_defaults():
+                return gradients_of.with_optimizer(optimizer)
     trained = [it for optimizer in optimizers for group in optimizer.param_groups for it in group["params"]]
     is_whole = all(it is parameters.vector for it in trained)
 

@@ -14,16 +14,18 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixcoder.data.images import ImageData, TrainingBatches
-from mixcoder.errors import ArgumentError, TrainingError
-from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.errors import ArgumentError, TrainingError, describe_type
+from mixcoder.models.autoencoder import Autoencoder, as_autoencoder
+from mixcoder.models.modes import keeping_modes, make_trainable
 from mixcoder.problems import problems_of
 from mixcoder.training.checkpoint import (
     CheckpointState,
@@ -41,7 +43,7 @@ from mixcoder.training.checkpoint import (
 )
 from mixcoder.training.clock import TrainingClock
 from mixcoder.training.execution import choose_execution, create_gradients
-from mixcoder.training.flat_parameters import FlatParameters
+from mixcoder.training.flat_parameters import FlatParameters, give_own_memory, trained_parameters
 from mixcoder.training.optimizers import create_optimizers, set_learning_rate
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.schedule import learning_rate_at
@@ -52,17 +54,45 @@ _LARGEST_CHUNK = 25
 _CHUNKS_A_RUN = 400
 
 
-def train(model: Autoencoder, data: ImageData, **settings: Any) -> Progress:
+def train(model: nn.Module, data: ImageData, **settings: Any) -> Progress:
     """Trains `model` in place on `data` and says where it ended.
 
+    Gradients are computed whatever the program around us switched off; the model's training modes are
+    afterwards as before.
+
     Args:
-        model: takes images of the data's shape.
+        model: takes images of the data's shape; float32, on the device of the data.
         data: uint8 images, such as `load_data` gives.
-        settings: of `Recipe`, such as `learning_rate=0.003, inputs=100_000`.
+        settings: of `Recipe`, such as `learning_rate=0.003, inputs=100_000`. Here `seed` is that of the order
+            of images and of their crops; weights are the model's own: `torch.manual_seed` before
+            `create_model` makes them again.
 
     Raises:
-        ArgumentError: an unknown or impossible setting.
+        ArgumentError: an unknown or impossible setting, or model and data do not fit each other.
         TrainingError: the loss is no longer finite.
+    """
+    recipe, inner = _recipe(settings), as_autoencoder(model)
+    if not isinstance(data, ImageData):
+        raise ArgumentError(
+            "",
+            f"data must be mixcoder.ImageData, such as load_data gives, got {describe_type(data)}; "
+            'ImageData("mine", ImageSplit(training_images), ImageSplit(validation_images)) makes it',
+        )
+    no_autocast = torch.autocast(data.validation.device.type, enabled=False)
+    try:
+        with keeping_modes(inner), torch.inference_mode(False), torch.enable_grad(), no_autocast:
+            make_trainable(inner)
+            *_, last = Trainer(inner, data, recipe).run()
+    finally:
+        give_own_memory(inner)
+    return last
+
+
+def _recipe(settings: dict[str, Any]) -> Recipe:
+    """The recipe of a Python caller's settings.
+
+    Raises:
+        ArgumentError: one is unknown, impossible, or for experiment files alone.
     """
     try:
         recipe = Recipe(**settings)
@@ -72,8 +102,7 @@ def train(model: Autoencoder, data: ImageData, **settings: Any) -> Progress:
         raise
     if recipe.log:
         raise ArgumentError("log", "needs a run directory, which mixcoder run makes; leave it out here")
-    *_, last = Trainer(model, data, recipe).run()
-    return last
+    return recipe
 
 
 @dataclass(frozen=True)
@@ -116,6 +145,7 @@ class Trainer:
         self.model = model
         self.data = data
         self.recipe = recipe
+        _check_model(model, data.validation.device)
         self.total_steps = recipe.total_steps(len(data.train))
         if recipe.warmup_steps >= self.total_steps:
             raise ArgumentError(
@@ -128,7 +158,7 @@ class Trainer:
             )
         self.step = 0
         self.clock = TrainingClock()
-        self.execution = choose_execution(model, recipe, self.total_inputs, data.train.device)
+        self.execution = choose_execution(model, recipe, self.total_inputs, data.validation.device)
         self._parameters = FlatParameters(model)
         self.optimizers = create_optimizers(self._parameters, recipe)
         self._batches = TrainingBatches(data.train, recipe.batch_size, recipe.seed)
@@ -143,7 +173,8 @@ class Trainer:
         """
         if self.step >= self.total_steps:  # nothing to compile for
             return
-        self.model.train()
+        if not self.model.training:  # else parts that are in evaluation mode are meant to be
+            self.model.train()
         with self.clock.measure(0, warmup=True):
             train_step = self.create_step()
         while self.step < self.total_steps:
@@ -254,3 +285,22 @@ class Trainer:
             f"the {noun} became {loss} at step {step} with learning rate {rate:.3g}; "
             f"try a smaller learning_rate, such as {self.recipe.learning_rate / 10:.3g}, or some warmup_steps"
         )
+
+
+def _check_model(model: Autoencoder, device: torch.device) -> None:
+    """Refuses a model that cannot be trained on images of a device.
+
+    Raises:
+        ArgumentError: says what is in the way and what to do.
+    """
+    if not trained_parameters(model):
+        raise ArgumentError(
+            "", "the model has nothing to train: no parameter, or all are frozen; see requires_grad_(True)"
+        )
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.device != device:
+            raise ArgumentError(
+                "",
+                f"the model's {name} is on {tensor.device}, the images are on {device}; "
+                "bring both to one device with model.to(device) and data.to(device)",
+            )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mixcoder.data.images import ImageSplit, to_float
 from mixcoder.models.autoencoder import Autoencoder, ImageShape
+from mixcoder.models.modes import evaluation_mode
 from mixcoder.training.losses import LOSSES
 
 _LARGEST_BATCH = 500
@@ -37,14 +38,9 @@ def validation_loss(model: Autoencoder, split: ImageSplit, loss: str) -> float:
 
 @contextmanager
 def evaluating(model: Autoencoder, device: torch.device) -> Iterator[None]:
-    """Evaluation mode without gradients; training mode and torch's random state are afterwards as before."""
-    was_training = model.training
-    with keeping_random_state(device), torch.inference_mode():
-        model.eval()
-        try:
-            yield
-        finally:
-            model.train(was_training)
+    """Evaluation mode without gradients; training modes and torch's random state are afterwards as before."""
+    with keeping_random_state(device), evaluation_mode(model):
+        yield
 
 
 def keeping_random_state(device: torch.device) -> AbstractContextManager[None]:
