@@ -209,9 +209,10 @@ def test_the_list_is_written_after_a_kill_between_pack_and_list(tmp_path: Path, 
     source.prepare()
     table = the_store(tmp_path).path.with_suffix(".left-out.csv")
     content = table.read_bytes()
-    table.unlink()
+    table.rename(table.with_name(f".{table.name}.00112233.part"))
     source.prepare()
     assert table.read_bytes() == content
+    assert not list(table.parent.glob(".*"))
 
 
 def test_names_in_the_list_are_text_for_a_spreadsheet(tmp_path: Path, photos: Path) -> None:

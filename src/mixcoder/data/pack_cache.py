@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 
+from filelock import FileLock
+
 from mixcoder.atomic_file import write_atomically
 from mixcoder.data.decode import Pixels
 from mixcoder.data.progress import Progress
@@ -47,8 +49,9 @@ def pack_into(
     is_new = not (path.exists() and _list_path(path).exists())  # a kill may have come between the two
     store = pack(path, names, decode, key=path.stem, progress=progress)
     if is_new:
-        _remove_earlier(path)
-        _write_left_out(store)
+        with FileLock(path.with_suffix(".lock")):
+            _remove_earlier(path)
+            _write_left_out(store)
     return store
 
 
@@ -61,7 +64,10 @@ def describe_left_out(store: ImageStore) -> str:
 
 
 def _remove_earlier(path: Path) -> None:
+    """Removes earlier states of the collection, and what a process left that was killed over the list."""
     collection = path.stem.rpartition("-")[0]
+    for part in path.parent.glob(f".{collection}-*.part"):
+        part.unlink(missing_ok=True)
     for other in path.parent.glob(f"{collection}-*"):
         if other.stem.removesuffix(".left-out") != path.stem:
             other.unlink(missing_ok=True)
