@@ -131,3 +131,20 @@ def test_training_and_its_results_without_a_home(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
     assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+def test_compiled_code_that_others_may_have_written_is_not_loaded(tmp_path: Path) -> None:
+    """One note says so; the run is native all the same, and the next one finds nothing of it."""
+    (tmp_path / "x.yml").write_text(EXPERIMENT)
+    folder = tmp_path / "cache" / "mixcoder" / "compiled"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    for seed in ("1", "2"):
+        arguments = ("run", "x.yml", f"training.seed={seed}")
+        done = mixcoder(*arguments, folder=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("note: compiled code is kept for this process alone: ") == 1
+        assert f"{folder} can be written by other users; delete it, and it will be made anew\n" in done.stderr
+        assert "native steps" in done.stderr
+        assert not any(folder.iterdir())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from enum import StrEnum
 from io import TextIOWrapper
@@ -25,7 +26,15 @@ from mixcoder.commands.options import (
     WhereOption,
 )
 from mixcoder.commands.printing import print_note, print_rows, print_text
-from mixcoder.errors import CacheError, DataError, MixcoderError, TrainingError, is_out_of_memory
+from mixcoder.errors import (
+    CacheError,
+    DataError,
+    MixcoderError,
+    MixcoderWarning,
+    TrainingError,
+    is_out_of_memory,
+)
+from mixcoder.safe_text import sanitize
 
 if TYPE_CHECKING:
     from mixcoder.data import DataSource
@@ -376,6 +385,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger("stamina").setLevel(logging.ERROR)  # a retry is no news; a failure is an error
     _open_closed_streams()
     _let_streams_take_any_text()
+    warnings.formatwarning = _format_warning
     try:
         app(args=arguments, prog_name="mixcoder")
     except MixcoderError as error:
@@ -403,6 +413,18 @@ def _said_by_the_machine(error: Exception) -> str | None:
         place = f" ({error.filename})" if error.filename else ""
         return (error.strerror or str(error)).lower() + place
     return None
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Returns a warning as standard error shows it: one of ours is a sentence, without a line of code."""
+    if issubclass(category, MixcoderWarning):
+        return f"note: {sanitize(str(message), None)}\n"
+    return _format_other_warning(message, category, filename, lineno, line)
+
+
+_format_other_warning = warnings.formatwarning
 
 
 def _open_closed_streams() -> None:

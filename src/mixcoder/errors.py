@@ -15,6 +15,10 @@ class MixcoderError(Exception):
     exit_status = 2
 
 
+class MixcoderWarning(UserWarning):
+    """Something is done in another way than one may expect; says why."""
+
+
 class ArgumentError(MixcoderError, ValueError):
     """An argument of a model or of a data source is wrong.
 

@@ -1,34 +1,37 @@
 """Graphs of tensor operations as machine code, compiled once for all runs on this machine.
 
-    what is computed, as a text ─▶ <user's cache>/compiled/<digest>.traced, a link ──────┐
-                  └─ not there: traced now                                                 ▼
-    graph ─▶ its text, its constants, this torch, this processor ─▶ <user's cache>/compiled/<digest>.pt2
-                                                                       └─ not there: compiled now
+    what is computed, as a text ─▶ key ─▶ <key>.traced in the build cache, which holds a key ─┐
+                  └─ not there: traced now                                                      ▼
+    graph ─▶ its text, its constants ─▶ key ───────────────────────────────▶ <key>.pt2 in the build cache
+                                                                               └─ not there: compiled now
 
-What is in the cache was made on this machine by this user. A process that finds its link there loads neither
-tracer nor compiler and starts at once, as do the runs of a sweep that share a model.
+A process that finds both loads neither tracer nor compiler and starts at once, as do the runs of a sweep that
+share a model.
 """
 
 from __future__ import annotations
 
 import hashlib
-import tempfile
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from mixcoder.training.machine_code import compiled_folder, made_once
+from mixcoder.training.build_cache import build_once, cache_key, find_built
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
 CompiledGraph = Callable[..., Sequence[Tensor]]
 """Takes the tensors that the graph takes, of the very shapes that it was compiled for."""
+_INDUCTOR_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def compiled_once(told: str | None, trace: Callable[[], GraphModule], examples: Sequence[Tensor]) -> Path:
@@ -43,29 +46,18 @@ def compiled_once(told: str | None, trace: Callable[[], GraphModule], examples: 
         Exception: whatever tracer, export and compiler raise.
     """
     if told is None:
-        return compile_graph(trace(), examples)
-    link = compiled_folder() / f"{_digest(told, examples)}.traced"
-    if link.exists():
-        return link.resolve()
-    package = compile_graph(trace(), examples)
-    with tempfile.TemporaryDirectory(dir=link.parent) as folder:
-        new = Path(folder) / link.name
-        new.symlink_to(package)
-        new.replace(link)
+        graph = trace()
+        return _compiled(graph, _graph_key(graph, examples), examples)
+    told_key = cache_key("traced", told, _forms(examples))
+    link = find_built(told_key, ".traced")
+    package = find_built(link.read_text("ascii"), ".pt2") if link else None
+    if package:
+        return package
+    graph = trace()
+    key = _graph_key(graph, examples)
+    package = _compiled(graph, key, examples)
+    build_once(told_key, ".traced", lambda path: _write_text(path, key))
     return package
-
-
-def compile_graph(graph: GraphModule, examples: Sequence[Tensor]) -> Path:
-    """The package with the machine code of `graph`, compiled now where the cache has none.
-
-    Args:
-        graph: of torch's own operations alone, as `make_fx` gives it.
-        examples: tensors such as it takes.
-
-    Raises:
-        Exception: whatever export and compiler raise.
-    """
-    return made_once(f"{_digest(_text(graph), examples)}.pt2", partial(_compile, graph, examples))
 
 
 def load_graph(package: Path) -> CompiledGraph:
@@ -82,35 +74,60 @@ def load_graph(package: Path) -> CompiledGraph:
     return run
 
 
+def _compiled(graph: GraphModule, key: str, examples: Sequence[Tensor]) -> Path:
+    """Returns the package of a graph, compiled now where the cache has none."""
+    return build_once(key, ".pt2", partial(_compile, graph, examples))
+
+
 def _compile(graph: GraphModule, examples: Sequence[Tensor], path: Path) -> None:
     """Writes the package."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch, about itself
-        settings = {
-            "cpp.vec_isa_ok": True,  # the processor was asked already; seven trial compilations were more
-            "aot_inductor.precompile_headers": False,  # takes longer than it saves before the third graph
-            "cpp.threads": torch.get_num_threads(),
-        }
+    settings = {
+        "cpp.vec_isa_ok": True,  # the processor was asked already; seven trial compilations were more
+        "aot_inductor.precompile_headers": False,  # takes longer than it saves before the third graph
+        "cpp.threads": torch.get_num_threads(),
+    }
+    with warnings.catch_warnings(action="ignore"), _private_inductor():  # of torch's own
         exported = torch.export.export(graph, tuple(examples))
         torch._inductor.aoti_compile_and_package(exported, package_path=str(path), inductor_configs=settings)
 
 
-def _digest(text: str, examples: Sequence[Tensor]) -> str:
-    """A name that is the same for what compiles to the same, of what the text says and for such tensors."""
-    surroundings: list[Any] = [
-        torch.__version__,
-        torch.backends.cpu.get_cpu_capability(),
-        torch.cpu.get_capabilities(),
-        torch.get_num_threads(),
-        [(str(it.dtype), str(it.device), tuple(it.shape), it.stride()) for it in examples],
-    ]
-    return hashlib.sha256(f"{surroundings} {text}".encode()).hexdigest()[:20]
+@contextmanager
+def _private_inductor() -> Iterator[None]:
+    """Lets Inductor work in a new folder of its own, not in one of a fixed name that others may have made.
+
+    It lies among the temporary files: Inductor's commands break at a space in its path, as in a user's name.
+    """
+    from torch._inductor.utils import clear_inductor_caches
+
+    before = os.environ.get(_INDUCTOR_FOLDER)
+    clear_inductor_caches()  # which remember files of the folder before
+    try:
+        with TemporaryDirectory(prefix="mixcoder-", ignore_cleanup_errors=True) as folder:
+            os.environ[_INDUCTOR_FOLDER] = folder
+            yield
+    finally:
+        clear_inductor_caches()
+        if before is None:
+            os.environ.pop(_INDUCTOR_FOLDER, None)
+        else:
+            os.environ[_INDUCTOR_FOLDER] = before
 
 
-def _text(graph: GraphModule) -> str:
-    """All that a graph computes."""
+def _graph_key(graph: GraphModule, examples: Sequence[Tensor]) -> str:
+    """Returns the key of a graph: of all that it computes, for such tensors."""
     constants = hashlib.sha256()
     for name, constant in sorted(graph.state_dict().items()):
         constants.update(f"{name} {constant.dtype} {tuple(constant.shape)}".encode())
         constants.update(constant.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return f"{graph.code} {constants.hexdigest()}"
+    return cache_key("graph", graph.code, constants.hexdigest(), _forms(examples))
+
+
+def _forms(examples: Sequence[Tensor]) -> list[object]:
+    """Returns what compiled code takes for granted of its tensors, its threads and its GPU."""
+    forms = [(str(it.dtype), str(it.device), tuple(it.shape), it.stride()) for it in examples]
+    gpus = [str(torch.cuda.get_device_properties(it.device)) for it in examples if it.device.type == "cuda"]
+    return [torch.get_num_threads(), *gpus, *forms]
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, "ascii")

@@ -23,7 +23,7 @@ class NativeGraph:
     """A graph of tensors on the CPU that gives two tensors.
 
     Args:
-        package: as `compile_graph` makes it.
+        package: as `compiled_once` makes it.
         concurrency: how many threads may run it at a time.
 
     Raises:
@@ -31,7 +31,7 @@ class NativeGraph:
     """
 
     def __init__(self, package: Path, concurrency: int) -> None:
-        with ZipFile(package) as archive, TemporaryDirectory() as folder:
+        with ZipFile(package) as archive, TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             names = archive.namelist()
             [library] = (name for name in names if name.endswith(".so"))
             if any(name.endswith(".json") and not name.endswith("_metadata.json") for name in names):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import shlex
 import subprocess
 from functools import cache, partial
 from pathlib import Path
 
 import torch
 
-from mixcoder.training.machine_code import made_once
+from mixcoder.training.build_cache import build_once, cache_key, compiler_command
 
 _FLAGS = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC"]
 _SOURCE = Path(__file__).with_name("kernels.cpp")
@@ -26,10 +23,9 @@ def load_kernels(precision: torch.dtype) -> ctypes.CDLL:
         Exception: there is no compiler, it refuses, or torch brings no BLAS that can be called for products
             in this precision.
     """
-    command = [*shlex.split(os.environ.get("CXX", "g++")), *_FLAGS]
-    processor = torch.backends.cpu.get_cpu_capability(), torch.cpu.get_capabilities()
-    text = f"{command} {processor} {_SOURCE.read_text(encoding='utf-8')}"
-    path = made_once(f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.so", partial(_compile, command))
+    command = [*compiler_command(), *_FLAGS]
+    key = cache_key("kernels", command, _SOURCE.read_text(encoding="utf-8"))
+    path = build_once(key, ".so", partial(_compile, command))
     kernels = ctypes.CDLL(str(path))
     blas = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
     if precision == torch.float32:
