@@ -29,14 +29,15 @@ def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
         Timeout: another process holds it.
         OSError: the file cannot be made.
     """
-    lock = _acquire(path, timeout)
+    lock = acquire_lock(path, timeout)
     try:
         yield
     finally:
         lock.release()
 
 
-def _acquire(path: Path, timeout: float) -> BaseFileLock:
+def acquire_lock(path: Path, timeout: float = -1) -> BaseFileLock:
+    """Returns the same lock, held until it is released."""
     lock: BaseFileLock = FileLock(path, timeout)
     try:
         with warnings.catch_warnings():

@@ -19,7 +19,6 @@ from typing import BinaryIO
 
 import httpx2
 import stamina
-from filelock import FileLock
 
 from mixcoder.data.http import (
     REQUEST_ERRORS,
@@ -31,6 +30,7 @@ from mixcoder.data.http import (
 )
 from mixcoder.data.progress import Progress
 from mixcoder.errors import DataError
+from mixcoder.file_lock import file_lock
 
 ATTEMPTS = 4
 _READ_BYTES = 1 << 20
@@ -83,7 +83,7 @@ def download(
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """Lets other processes that fetch the same file wait."""
-    with FileLock(lock):
+    with file_lock(lock):
         try:
             yield
         finally:

@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 
-from filelock import FileLock
-
 from mixcoder.atomic_file import write_atomically
 from mixcoder.data.decode import Pixels
 from mixcoder.data.progress import Progress
 from mixcoder.data.store import ImageStore, pack
+from mixcoder.file_lock import file_lock
 from mixcoder.safe_text import csv_cell
 from mixcoder.user_folders import cache_folder
 
@@ -49,7 +48,7 @@ def pack_into(
     is_new = not (path.exists() and _list_path(path).exists())  # a kill may have come between the two
     store = pack(path, names, decode, key=path.stem, progress=progress)
     if is_new:
-        with FileLock(path.with_suffix(".lock")):
+        with file_lock(path.with_suffix(".lock")):
             _remove_earlier(path)
             _write_left_out(store)
     return store

@@ -29,7 +29,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -37,6 +36,7 @@ from mixcoder.data.ahead import map_ahead
 from mixcoder.data.decode import ImageError, Pixels
 from mixcoder.data.progress import Progress
 from mixcoder.errors import DataError, WriteError, first_line
+from mixcoder.file_lock import file_lock
 from mixcoder.safe_text import sanitize
 from mixcoder.safetensors_header import Entry, safetensors_header
 
@@ -159,7 +159,7 @@ def pack(
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with file_lock(path.with_suffix(".lock")):
             if not path.exists():
                 _Packing(path, key).run(names, decode, progress)
             path.with_suffix(".journal").unlink(missing_ok=True)  # also after a kill behind the last step

@@ -18,8 +18,6 @@ from dataclasses import astuple
 from io import StringIO
 from pathlib import Path
 
-from filelock import FileLock
-
 from mixcoder.atomic_file import write_atomically
 from mixcoder.data.crops import CropSplit
 from mixcoder.data.decode import Fit, Pixels, decode_file
@@ -34,6 +32,7 @@ from mixcoder.data.progress import StartProgress, no_progress
 from mixcoder.data.registry import DataSource, register_source
 from mixcoder.data.store import ImageStore
 from mixcoder.errors import DataError, WriteError
+from mixcoder.file_lock import file_lock
 from mixcoder.user_folders import expand_home
 
 PHOTOS = 25_000
@@ -119,7 +118,7 @@ class Unsplash(DataSource):
             if origin or not self._list_path.exists():
                 listed = read_archive(self._archive(origin, sha256, progress))
             self._photos.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / ".lock"):
+            with file_lock(self.folder / ".lock"):
                 if listed:
                     self._fetched_path.unlink(missing_ok=True)
                     write_list(self._list_path, listed)

@@ -22,7 +22,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 
@@ -30,6 +30,7 @@ from mixcoder.atomic_file import remove_parts, write_atomically
 from mixcoder.errors import ArgumentError, ExperimentError, RunDirectoryError, WriteError, system_reason
 from mixcoder.experiments.model_files import DESCRIPTION, load_model, save_model
 from mixcoder.experiments.spec import Run, read_experiment
+from mixcoder.file_lock import acquire_lock, file_lock
 from mixcoder.json_file import check_plain_file, read_json_object
 from mixcoder.models import Autoencoder
 from mixcoder.problems import problems_of
@@ -74,8 +75,7 @@ class RunDirectory:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / _LOCK, timeout=LOCK_SECONDS)
-            lock.acquire()
+            lock = acquire_lock(self.path / _LOCK, LOCK_SECONDS)
         except Timeout:
             raise RunDirectoryError(f"{self.path}: another process is training this run") from None
         except OSError as error:
@@ -93,7 +93,7 @@ class RunDirectory:
         if not path.exists():
             return False
         try:
-            with FileLock(path, timeout=0):
+            with file_lock(path, timeout=0):
                 return False
         except Timeout:
             return True
