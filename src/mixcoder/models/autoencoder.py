@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from mixcoder.errors import ArgumentError, describe_type
 from mixcoder.safe_text import sanitize
@@ -92,7 +93,7 @@ def as_autoencoder(model: object) -> Autoencoder:
     """Returns the autoencoder itself, which `torch.compile` or `DataParallel` may have wrapped.
 
     Raises:
-        ArgumentError: it is none, or holds no numbers.
+        ArgumentError: it is none, or holds no numbers yet.
     """
     inner = model
     while isinstance(inner, nn.Module) and not isinstance(inner, Autoencoder):
@@ -104,6 +105,8 @@ def as_autoencoder(model: object) -> Autoencoder:
             "the model must be a mixcoder.Autoencoder, such as create_model and load give, "
             f"got {describe_type(model)}",
         )
+    if any(map(is_lazy, inner.parameters())):
+        raise ArgumentError("", "the model's layers have no shapes yet; call model(images) once before")
     if any(it.is_meta for it in chain(inner.parameters(), inner.buffers())):
         raise ArgumentError("", "the model is on the meta device and holds no numbers; build it on another")
     return inner

@@ -15,7 +15,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torch.nn.parameter import is_lazy
 
 from mixcoder.errors import ArgumentError
 
@@ -32,7 +31,7 @@ class FlatParameters:
         vector: (N,) float32, all of them.
 
     Raises:
-        ArgumentError: a parameter is not float32, shares memory with another, or has none yet.
+        ArgumentError: a parameter is not float32, or shares memory with another.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -80,13 +79,11 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Returns the parameters that training changes, by name: all but the frozen ones.
 
     Raises:
-        ArgumentError: one is not float32, shares memory with another, has none yet, or has a hook that
-            only `backward` would call.
+        ArgumentError: one is not float32, shares memory with another, or has a hook that only
+            `backward` would call.
     """
     named = {name: it for name, it in model.named_parameters() if it.requires_grad}
     for name, parameter in named.items():
-        if is_lazy(parameter):
-            raise ArgumentError("", f"parameter {name} has no shape yet; call model(images) once before")
         if parameter.dtype != torch.float32:
             wanted = "training takes torch.float32, such as of model.float()"
             raise ArgumentError("", f"parameter {name} is {parameter.dtype}; {wanted}")
