@@ -21,6 +21,7 @@ from mixcoder.commands.options import (
     DeviceOption,
     Format,
     FormatOption,
+    OpenDataOption,
     RunsOption,
     SourceArgument,
     WhereOption,
@@ -222,11 +223,14 @@ def report(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
     runs: RunsOption = Path("runs"),
     where: WhereOption = None,
+    open_data: OpenDataOption = False,
 ) -> None:
     """Write one page, which works offline, with all that is known of an experiment."""
+    from mixcoder.experiments.run_data import anything, at_hand
     from mixcoder.report.page import write_page
 
-    write_page(chosen_records(source, overrides, runs, where), output)
+    may_open = at_hand if source.is_dir() and not open_data else anything
+    write_page(chosen_records(source, overrides, runs, where), output, may_open)
     print_text(output)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,15 +13,17 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Annotation, Text
 from PIL import Image
 
 from mixcoder.errors import ArgumentError
-from mixcoder.experiments.results import Record, records_of
+from mixcoder.experiments.results import Record, records_of, short_names
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import read_experiment
 from mixcoder.report.curves import (
     curve_points,
     loss_curves,
+    nearest,
     pareto_front,
     pareto_plot,
     run_colours,
@@ -137,8 +141,8 @@ def test_28_labels_cover_each_other_nowhere(tmp_path: Path) -> None:
 
     dots = pareto_plot(records(tmp_path), "params")
     dots.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in dots.axes[0].texts]
-    assert len(boxes) > 10
+    boxes = [Text.get_window_extent(text) for text in dots.axes[0].texts]
+    assert len(boxes) > 20
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
@@ -174,3 +178,90 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"'.*x.jpg' does not end in .svg, .png or .pdf"):
         save_figure(figure, tmp_path / "x.jpg")
     assert not (tmp_path / "x.jpg").exists()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_each_name_stands_at_its_own_dot_or_a_line_leads_there(tmp_path: Path, suffix: str) -> None:
+    """Dots in tight groups, as of seeds, where a name beside one could be read as that of the next."""
+    runs = [
+        replace(record, result=record.result | {"params": 10_000 + 40 * (i % 5), "validation_loss": loss})
+        for i, record in enumerate(records(tmp_path))
+        for loss in [0.02 + 0.004 * (i // 5) + 0.0001 * (i % 5)]
+    ]
+    figure = pareto_plot(runs, "params")
+    save_figure(figure, tmp_path / f"x{suffix}")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    places = {
+        name: tuple(axes.transData.transform((run.result["params"], run.result["validation_loss"])))
+        for run, name in zip(runs, short_names(runs), strict=True)
+    }
+    labels = [text for text in axes.texts if isinstance(text, Annotation)]
+    assert len(labels) > 14
+    for label in labels:
+        own = places[label.get_text()]
+        led = label.arrow_patch is not None
+        assert led or nearest(places.values(), Text.get_window_extent(label)) == own
+        assert axes.transData.transform(label.xy) == pytest.approx(own)
+
+
+HOSTILE = "\x1b]0;\x07</text><script>$x$\u202e\0\udcff"
+
+
+def test_no_name_breaks_a_picture(tmp_path: Path) -> None:
+    runs = [replace(it, values={"mixer": f"{HOSTILE}{i}"}) for i, it in enumerate(records(tmp_path)[:3])]
+    for name, figure in (("a", loss_curves(runs)), ("b", pareto_plot(runs, "params"))):
+        for suffix in (".svg", ".png", ".pdf"):
+            save_figure(figure, tmp_path / f"{name}{suffix}")
+        text = (tmp_path / f"{name}.svg").read_text()
+        shown = " ".join(ElementTree.fromstring(text).itertext())
+        assert r"mixer=\x1b]0;\x07</text><script>$x$\u202e\x00\udcff0" in shown
+        assert "<script>" not in text
+
+
+NOT_DRAWABLE = [math.nan, math.inf, -1.0, 0.0, 1e300, 10**400, None]
+
+
+@pytest.mark.parametrize("value", NOT_DRAWABLE, ids=str)
+@pytest.mark.filterwarnings("error")
+def test_a_result_that_no_axis_can_show_costs_no_picture(tmp_path: Path, value: float | None) -> None:
+    """Of one run alone it is told in a sentence, of one among others the others are drawn."""
+    runs = records(tmp_path)[:3]
+    for key in ("params", "validation_loss"):
+        odd = replace(runs[0], result=runs[0].result | {key: value})
+        figure = pareto_plot([odd, *runs[1:]], "params")
+        assert len(figure.axes[0].collections) == 2
+        save_figure(figure, tmp_path / "x.svg")
+        with pytest.raises(ArgumentError, match="no result states a loss and 'params' above zero"):
+            pareto_plot([odd], "params")
+
+
+@pytest.mark.filterwarnings("error")
+def test_metrics_that_no_axis_can_show_cost_no_picture(tmp_path: Path) -> None:
+    runs = records(tmp_path)[:2]
+    path = runs[0].directory.path / "metrics.jsonl"
+    rows = [
+        {"step": 1, "inputs": inputs, "training_loss": loss, "validation_loss": loss}
+        for inputs in (1, 50, 10**30, -5)
+        for loss in (math.nan, -math.inf, 0.0, -1.0, 1e300, 0.5)
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    curves = curve_points(runs[0])
+    assert {loss for _, loss in (*curves.training, *curves.validation)} == {0.5}
+    assert {inputs for inputs, _ in curves.validation} == {1, 50}
+    for shown in (runs, runs[:1]):
+        save_figure(loss_curves(shown), tmp_path / "x.svg")
+    path.write_text("")
+    with pytest.raises(ArgumentError, match="nothing has been trained yet"):
+        loss_curves(runs[:1])
+
+
+def test_curves_of_epochs_need_no_data(tmp_path: Path) -> None:
+    """How long the run is would need the number of images, in a folder that may be anywhere."""
+    [record, *_] = records(tmp_path)
+    assert record.run
+    recipe = record.run.recipe.model_copy(update={"steps": None, "epochs": 3.0})
+    run = replace(record.run, recipe=recipe, data=("folder", {"path": "nowhere"}))
+    for result in (record.result, {}):
+        curves = curve_points(replace(record, run=run, result=result))
+        assert 90 <= len(curves.training) <= 102

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -91,3 +93,37 @@ def test_samples_have_the_codes_mean_and_covariance(images: torch.Tensor) -> Non
     assert torch.allclose(samples.T.cov(), codes.T.cov(), atol=1e-4)
     assert torch.equal(gaussian_samples(Open(), codes, 5), gaussian_samples(Open(), codes, 5))
     assert not torch.equal(gaussian_samples(Open(), codes, 5), gaussian_samples(Open(), codes, 5, seed=1))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("latent_shape", [(0,), (), (1,), (2, 0, 3)])
+def test_latents_of_any_shape(images: torch.Tensor, latent_shape: tuple[int, ...]) -> None:
+    """Also of one number, and of none at all: a decoder that has only biases."""
+
+    class Small(Autoencoder):
+        image_shape = (1, 8, 8)
+
+        def _encode(self, images: torch.Tensor) -> torch.Tensor:
+            return images.new_ones(len(images), *self.latent_shape)
+
+        def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+            assert latents.shape[1:] == self.latent_shape
+            return latents.new_full((len(latents), 1, 8, 8), 0.5)
+
+    small = Small()
+    small.latent_shape = latent_shape
+    codes = encode_flat(small, images)
+    assert codes.shape == (297, math.prod(latent_shape))
+    points, explained = project(codes)
+    assert (points.tolist(), explained) == ([[0, 0]] * 297, [])
+    assert interpolate(small, images[:2], images[2:4], steps=3).shape == (2, 3, 1, 8, 8)
+    assert gaussian_samples(small, codes, 7).shape == (7, 1, 8, 8)
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_code_has_neither_spread_nor_axes(model: Autoencoder, images: torch.Tensor) -> None:
+    codes = encode_flat(model, images[:1])
+    assert project(codes)[1] == []
+    samples = gaussian_samples(model, codes, 3)
+    assert torch.equal(samples, decode_flat(model, codes.expand(3, -1)))
+    assert neighbour_accuracy(codes, torch.tensor([4]), codes, torch.tensor([4])) == 1

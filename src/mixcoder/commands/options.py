@@ -37,3 +37,7 @@ ImagesArgument = Annotated[
 PictureOption = Annotated[Path, typer.Option("--output", "-o", help="picture to write")]
 FitOption = Annotated[bool, typer.Option("--fit", help="resize and crop images of another size")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+OpenDataOption = Annotated[
+    bool,
+    typer.Option("--open-data", help="open the folder or the hub's data set that a run directory names"),
+]

@@ -17,6 +17,7 @@ from mixcoder.commands.options import (
     Format,
     FormatOption,
     ImagesArgument,
+    OpenDataOption,
     PictureOption,
     RunArgument,
     WhereOption,
@@ -46,9 +47,11 @@ def reconstruct(
     count: CountOption = 32,
     scale: ScaleOption = None,
     fit: FitOption = False,
+    open_data: OpenDataOption = False,
 ) -> None:
     """Draw images with their reconstructions below, eight a row."""
     from mixcoder.data import to_float
+    from mixcoder.experiments.run_data import anything, at_hand, load_run_data
     from mixcoder.experiments.run_directory import load
     from mixcoder.report.pictures import reconstruction_grid, save_picture
 
@@ -58,7 +61,8 @@ def reconstruct(
             chosen = _first(batches, count)
     else:
         model = load(directory.path)
-        chosen = directory.read_run().create_source().load().validation.images[:count]
+        data = load_run_data(directory.read_run(), anything if open_data else at_hand)
+        chosen = data.validation.images[:count]
     save_picture(reconstruction_grid(model, to_float(chosen), scale), output)
     print_text(output)
 

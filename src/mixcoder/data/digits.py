@@ -22,6 +22,7 @@ TRAINING_IMAGES = 1500
 class Digits(DataSource):
     """The first 1,500 digits to train on, the last 297 to validate on. Needs no network."""
 
+    is_known_by_name = True
     image_shape = (1, 8, 8)
     training_images = TRAINING_IMAGES
     classes = 10

@@ -37,6 +37,7 @@ class IdxSource(DataSource):
     name: ClassVar[str]
     mirrors: ClassVar[tuple[str, ...]]
     checksums: ClassVar[dict[str, str]]
+    is_known_by_name = True
     image_shape = (1, 28, 28)
     training_images = SHAPES[TRAIN_IMAGES][0]
     classes = 10

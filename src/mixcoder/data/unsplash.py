@@ -52,6 +52,7 @@ class Unsplash(DataSource):
         horizontal_flips: mirrors half of the training crops.
     """
 
+    is_known_by_name = True
     image_shape = (3, *CROP)
 
     def __init__(self, horizontal_flips: bool = False) -> None:

@@ -45,8 +45,7 @@ def article_row(run: Run) -> dict[str, Any] | None:
     tables and its code do not agree, makes no difference here.
     """
     fitting = [row for rows in article_tables().values() for row in rows if _fits(run, row)]
-    inputs = _inputs(run)
-    return min(fitting, key=lambda row: abs(row["inputs"] - inputs), default=None)
+    return min(fitting, key=lambda row: abs(row["inputs"] - _inputs(run)), default=None)
 
 
 def add_article(rows: Sequence[dict[str, Any]], records: Sequence[Record]) -> None:

@@ -21,17 +21,23 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation, Text
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from mixcoder.atomic_file import write_atomically
-from mixcoder.errors import ArgumentError, MixcoderError, RunDirectoryError
+from mixcoder.errors import ArgumentError, RunDirectoryError
 from mixcoder.experiments.matrix import written
 from mixcoder.experiments.results import Record, short_names
 from mixcoder.safe_text import sanitize
 
 BINS = 100
 """A training curve has at most so many points."""
+
+_LARGEST = 1e30
+"""No loss and no cost is larger; what claims to be is not drawn, nor what is as small."""
+_COUNTS = range(2**53)
+"""Numbers of images that floats, and so plots, can tell apart."""
 
 Points = list[tuple[int, float]]
 """(inputs, loss), inputs rising."""
@@ -72,39 +78,41 @@ class Curves:
 
 
 def curve_points(record: Record) -> Curves:
-    """The curves of a run as far as it has got; what a logarithmic scale cannot show is left out.
+    """The curves of a run as far as it has got; what a logarithmic axis cannot show is left out.
 
     The training loss is averaged within hundredths of the run, so that many runs can be compared.
     """
     rows: list[dict[str, Any]] = []
     with suppress(RunDirectoryError):  # whose metrics are no file has no curve, and hides no other
-        rows = record.directory.read_metrics()
-    width = max(1, _total_inputs(record, rows) / BINS)
+        rows = [row for row in record.directory.read_metrics() if row["inputs"] in _COUNTS]
+    width = max(1, _inputs_to_come(record, rows) / BINS)
     bins: dict[int, list[tuple[int, float]]] = {}
     for row in rows:
-        if _is_shown(row["training_loss"]):
+        if is_drawable(row["training_loss"]):
             index = math.ceil(row["inputs"] / width)
             bins.setdefault(index, []).append((row["inputs"], row["training_loss"]))
     training = [
         (points[-1][0], math.fsum(loss for _, loss in points) / len(points)) for points in bins.values()
     ]
     validation = [
-        (row["inputs"], row["validation_loss"])
-        for row in rows
-        if _is_shown(row.get("validation_loss", math.nan))
+        (row["inputs"], row["validation_loss"]) for row in rows if is_drawable(row.get("validation_loss"))
     ]
     return Curves(training, validation)
 
 
-def _is_shown(loss: float) -> bool:
-    return math.isfinite(loss) and loss > 0
+def is_drawable(value: Any) -> bool:
+    """Whether a logarithmic axis can show a value of a result: a number that is finite and above zero."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 1 / _LARGEST <= value <= _LARGEST
 
 
-def _total_inputs(record: Record, rows: Sequence[Mapping[str, Any]]) -> int:
-    """How many images the whole run sees; so far, where its config or its data are not there to tell."""
-    if record.run is not None:
-        with suppress(MixcoderError):
-            return record.run.total_steps * record.run.recipe.batch_size
+def _inputs_to_come(record: Record, rows: Sequence[Mapping[str, Any]]) -> float:
+    """How long a run is or will be, in images, as far as that can be told without its data."""
+    run, seen = record.run, record.result.get("inputs")
+    if seen is not None and seen in _COUNTS:
+        return float(seen)
+    if run is not None and run.recipe.epochs is None:
+        return run.total_steps * run.recipe.batch_size
     return rows[-1]["inputs"] if rows else 0
 
 
@@ -156,7 +164,7 @@ def loss_curves(records: Sequence[Record]) -> Figure:
     """
     drawn = [
         (name, colour, curve_points(record))
-        for record, name, colour in zip(records, short_names(records), run_colours(records), strict=True)
+        for record, name, colour in zip(records, _labels(records), run_colours(records), strict=True)
     ]
     drawn = [it for it in drawn if it[2].training]
     if not drawn:
@@ -186,7 +194,13 @@ def loss_curves(records: Sequence[Record]) -> Figure:
 def title_of(records: Sequence[Record]) -> str:
     """The names of the experiments; of runs that are all unreadable, those of their folders."""
     names = [record.run.experiment for record in records if record.run]
-    return " · ".join(dict.fromkeys(names or [record.directory.path.parent.name for record in records]))
+    names = names or [record.directory.path.parent.name for record in records]
+    return " · ".join(sanitize(name, limit=None) for name in dict.fromkeys(names))
+
+
+def _labels(records: Sequence[Record]) -> list[str]:
+    """What names the runs in a picture, cut where it is of dozens of settings."""
+    return list(map(sanitize, short_names(records)))
 
 
 def _style_axes(axes: Axes) -> None:
@@ -221,7 +235,7 @@ def _label_ends(axes: Axes, drawn: Sequence[tuple[str, str, Curves]]) -> None:
     gap = _LABEL_INCHES / max(1.0, inches - 1.0)
     places = spread([min(1.0, max(0.0, it)) for it in heights], gap, 0.0, 1.0)
     for (name, colour, _), (inputs, loss), place in zip(drawn, ends, places, strict=True):
-        text = f"{loss:.5f}  {sanitize(name)}"  # which may be of dozens of settings
+        text = f"{loss:.5f}  {name}"
         axes.text(1.06, place, text, transform=axes.transAxes, va="center", fontsize=8, color=colour)
         leader = {"arrowstyle": "-", "color": "#c8c8c8", "lw": 0.6, "shrinkA": 0, "shrinkB": 2}
         axes.annotate("", (inputs, loss), (1.05, place), textcoords="axes fraction", arrowprops=leader)
@@ -235,6 +249,8 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     from sklearn.isotonic import isotonic_regression  # type: ignore[import-untyped]
 
     count = len(positions)
+    if not count:
+        return []
     gap = min(gap, (high - low) / max(1, count - 1))
     order = sorted(range(count), key=lambda i: positions[i])
     # Less its rank's share of the gaps, a position need only not fall: the nearest such ones are known.
@@ -258,11 +274,13 @@ def pareto_plot(records: Sequence[Record], cost: str) -> Figure:
     key, axis_label = _COSTS[cost]
     shown = [
         (record.result[key], record.result["validation_loss"], name, colour)
-        for record, name, colour in zip(records, short_names(records), run_colours(records), strict=True)
-        if (record.result.get(key) or 0) > 0 and _is_shown(record.result["validation_loss"])
+        for record, name, colour in zip(records, _labels(records), run_colours(records), strict=True)
+        if is_drawable(record.result.get(key)) and is_drawable(record.result.get("validation_loss"))
     ]
     if not shown:
-        raise ArgumentError("runs", "no run is done yet; mixcoder run finishes them")
+        is_done = any(record.result for record in records)
+        missing = f"no result states a loss and '{key}' above zero" if is_done else "no run is done yet"
+        raise ArgumentError("runs", f"{missing}; mixcoder run finishes them")
     front = pareto_front([(it[0], it[1]) for it in shown])
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9, 6), layout="constrained")
@@ -303,34 +321,68 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _label_dots(figure: Figure, axes: Axes, shown: Sequence[tuple[Any, ...]], front: Sequence[int]) -> None:
-    """Names the dots, those of the frontier first, each where its name covers no dot and no other name."""
+    """Names the dots, those of the frontier first, each where its name covers no dot and no other name.
+
+    A name also stands nearer to its own dot than to any other, or else a line leads to it.
+    """
     figure.draw_without_rendering()  # only now are places and sizes in pixels known
     room = axes.get_window_extent().padded(4)
-    centres = axes.transData.transform([it[:2] for it in shown])
+    centres = [(float(x), float(y)) for x, y in axes.transData.transform([it[:2] for it in shown])]
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in centres]
-    halo = [withStroke(linewidth=2.5, foreground="white")]
     for i in [*front, *(i for i in range(len(shown)) if i not in front)]:
-        x, y, name, colour = shown[i]
-        text = sanitize(name)
-        for offset, side in _LABEL_PLACES:
-            label = axes.annotate(text, (x, y), offset, textcoords="offset points", fontsize=8, ha=side)
-            label.set(va="center", color=colour, path_effects=halo)
-            box = label.get_window_extent()
-            if room.containsx(box.x0) and room.containsx(box.x1) and not box.count_overlaps(taken):
+        for is_near, offset in _LABEL_PLACES:
+            label = _dot_label(axes, shown[i], offset, is_led=not is_near)
+            label.get_window_extent()  # only now has the text a place
+            box = Text.get_window_extent(label)  # without the line
+            is_inside = room.contains(box.x0, box.y0) and room.contains(box.x1, box.y1)
+            is_clear = is_inside and not box.count_overlaps(taken)
+            if is_clear and not (is_near and nearest(centres, box) != centres[i]):
                 taken.append(box)
                 break
             label.remove()
 
 
+def _dot_label(axes: Axes, dot: tuple[Any, ...], offset: tuple[float, float], is_led: bool) -> Annotation:
+    x, y, name, colour = dot
+    leader = (
+        {"arrowstyle": "-", "color": "#c8c8c8", "lw": 0.6, "shrinkA": 0, "shrinkB": 3} if is_led else None
+    )
+    side = "left" if offset[0] > 0 else "right"
+    label = axes.annotate(
+        name,
+        (x, y),
+        offset,
+        textcoords="offset points",
+        fontsize=8,
+        ha=side,
+        arrowprops=leader if is_led else None,
+    )
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    label.set(va="center", color=colour, path_effects=halo, in_layout=False)  # the dots stay in place
+    return label
+
+
+def nearest(centres: Iterable[tuple[float, float]], box: Bbox) -> tuple[float, float]:
+    """The one of some points (x, y) that is nearest to a box."""
+
+    def distance(centre: tuple[float, float]) -> float:
+        x, y = centre
+        return math.hypot(max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1))
+
+    return min(centres, key=distance)
+
+
 _LABEL_PLACES = (
-    ((6, 8), "left"),
-    ((8, 0), "left"),
-    ((6, -8), "left"),
-    ((-6, 8), "right"),
-    ((-8, 0), "right"),
-    ((-6, -8), "right"),
+    *((True, offset) for offset in ((6, 8), (8, 0), (6, -8), (-6, 8), (-8, 0), (-6, -8))),
+    *(
+        (False, (side * far, height * far))
+        for far in (20, 34, 48, 62)
+        for side in (0.7, -0.7)
+        for height in (0.7, -0.7, 0.0, 1.4, -1.4)
+    ),
 )
-"""Where a dot's name may stand, in points from the dot; a line to the right comes from the frontier."""
+"""Where a dot's name may stand: whether beside it, and how far from it in points; first to the right, as a
+line to the right comes from the frontier."""
 
 
 def save_figure(figure: Figure, path: Path) -> None:

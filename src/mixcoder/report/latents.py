@@ -8,6 +8,8 @@ images ─encode─▶ codes (N, D) ─┬─▶ PCA ─▶ points (N, 2)
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,31 +21,41 @@ _BATCH = 250
 
 
 def encode_flat(model: Autoencoder, images: Tensor) -> Tensor:
-    """The codes (N, D) float32 of images (N, C, H, W) uint8, each latent flattened."""
+    """The codes (N, D) float32 of images (N, C, H, W) uint8, each latent flattened; D may be 0."""
+    size = math.prod(model.latent_shape)
     with torch.inference_mode():
-        return torch.cat([model.encode(to_float(part)).flatten(1) for part in torch.split(images, _BATCH)])
+        parts = [model.encode(to_float(part)) for part in torch.split(images, _BATCH)]
+        return torch.cat(parts).reshape(len(images), size)  # (N, *latent_shape) → (N, D)
 
 
 def decode_flat(model: Autoencoder, codes: Tensor) -> Tensor:
     """Images (N, C, H, W) clipped to [0, 1] of flattened codes (N, D)."""
-    latents = codes.reshape(-1, *model.latent_shape)  # (N, *latent_shape)
+    latents = codes.reshape(len(codes), *model.latent_shape)  # (N, *latent_shape)
     with torch.inference_mode():
         return model.decode(latents).clamp(0, 1)
 
 
 def project(codes: Tensor) -> tuple[Tensor, list[float]]:
-    """The first two principal components (N, 2) of codes, and the share of the variance each explains."""
+    """The first two principal components (N, 2) of codes, and the share of the variance each explains.
+
+    Codes that do not differ, such as a single one, have no components: all points are the origin.
+    """
     from sklearn.decomposition import PCA  # type: ignore[import-untyped]
 
+    points = torch.zeros(len(codes), 2)
+    if not (codes != codes[:1]).any():
+        return points, []
     components = min(2, *codes.shape)
     pca = PCA(components, random_state=0)
-    points = torch.zeros(len(codes), 2)
     points[:, :components] = torch.from_numpy(pca.fit_transform(codes.double().numpy()))
     return points, [float(share) for share in pca.explained_variance_ratio_]
 
 
 def neighbour_accuracy(codes: Tensor, labels: Tensor, new_codes: Tensor, new_labels: Tensor) -> float:
-    """Share of `new_codes` (M, D) whose label the five nearest of `codes` (N, D) tell by majority."""
+    """Share of `new_codes` (M, D) whose label the five nearest of `codes` (N, D) tell by majority.
+
+    Where there are fewer than five codes, all of them count. D is at least 1.
+    """
     from sklearn.neighbors import KNeighborsClassifier  # type: ignore[import-untyped]
 
     probe = KNeighborsClassifier(min(NEIGHBOURS, len(codes)))
@@ -78,10 +90,10 @@ def gaussian_samples(model: Autoencoder, codes: Tensor, count: int, seed: int = 
 
     Args:
         model: in evaluation mode.
-        codes: (N, D), N at least 2.
+        codes: (N, D); a single one has no spread, and every draw is equal to it.
         count: how many.
         seed: of the draws.
     """
     weights = torch.randn(count, len(codes), generator=torch.Generator().manual_seed(seed))
     mean = codes.mean(0)
-    return decode_flat(model, mean + weights @ (codes - mean) / (len(codes) - 1) ** 0.5)
+    return decode_flat(model, mean + weights @ (codes - mean) / max(1, len(codes) - 1) ** 0.5)

@@ -11,28 +11,31 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 from mixcoder import __version__
 from mixcoder.atomic_file import write_atomically
 from mixcoder.data import ImageData, to_float
 from mixcoder.data.images import epoch_draws
-from mixcoder.errors import ArgumentError, MixcoderError, RunDirectoryError
+from mixcoder.errors import ArgumentError, MixcoderError, first_line
 from mixcoder.experiments.matrix import written
 from mixcoder.experiments.results import Record, differing_keys, result_rows, settings_of, short_names
+from mixcoder.experiments.run_data import MayOpen, at_hand, load_run_data
 from mixcoder.experiments.run_directory import load
-from mixcoder.json_file import check_plain_file
+from mixcoder.json_file import check_plain_file, strict_json
 from mixcoder.models import Autoencoder
-from mixcoder.report.curves import curve_points, run_colours, title_of
+from mixcoder.report.curves import curve_points, is_drawable, run_colours, title_of
 from mixcoder.report.latents import (
     encode_flat,
     gaussian_samples,
@@ -42,6 +45,7 @@ from mixcoder.report.latents import (
 )
 from mixcoder.report.pictures import tile
 from mixcoder.report.table import Column, columns_of, count, default_keys, known
+from mixcoder.safe_text import sanitize_page
 
 PICTURES = 10
 """Validation images that every run reconstructs."""
@@ -51,15 +55,20 @@ _POINTS = 600
 _LINES, _STEPS = 4, 9
 _SAMPLES = 36
 _LONGEST_CONFIG = 250_000
-"""Characters of a config that are shown: more than any that can be read has."""
+"""Bytes of a config that are shown: more than any that can be read has."""
 _MADDS_A_RUN = 1e12
 """How much a run's latents may cost: some ten seconds."""
 
 _Json = dict[str, Any]
 
 
-def write_page(records: Sequence[Record], path: Path) -> None:
+def write_page(records: Sequence[Record], path: Path, may_open: MayOpen = at_hand) -> None:
     """Writes the report of `records` to `path`, whole or not at all.
+
+    Args:
+        records: at least one.
+        path: ends in .html.
+        may_open: which data may be opened, for reconstructions and latent spaces.
 
     Raises:
         ArgumentError: the path does not end in .html.
@@ -67,17 +76,19 @@ def write_page(records: Sequence[Record], path: Path) -> None:
     """
     if path.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError("output", f"'{path}' does not end in .html")
-    write_atomically(path, render_page(records).encode())
+    write_atomically(path, render_page(records, may_open).encode())
 
 
-def render_page(records: Sequence[Record]) -> str:
-    """The report of `records`, as HTML."""
+def render_page(records: Sequence[Record], may_open: MayOpen = at_hand) -> str:
+    """The report of `records`, as HTML; arguments as for `write_page`."""
     colours = run_colours(records)
-    findings = [_look_at(record, data) for record, data in zip(records, _load_data(records), strict=True)]
+    loaded = _load_data(records, may_open)
+    findings = [_look_at(record, data) for record, data in zip(records, loaded, strict=True)]
     resources = files("mixcoder.report") / "templates"
     environment = Environment(
         loader=PackageLoader("mixcoder.report", "templates"),
         autoescape=True,
+        finalize=_safe,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -95,8 +106,9 @@ def render_page(records: Sequence[Record]) -> str:
             for i, (record, colour, finding) in enumerate(zip(records, colours, findings, strict=True))
         ],
         originals=_originals(findings),
+        has_latents=any(finding.latents for finding in findings),
         same=_same_settings(records),
-        notes=[finding.note for finding in findings if finding.note],
+        notes=_notes(records, findings),
         provenance=[_provenance(record) for record in records],
         data=_embedded(
             {
@@ -117,50 +129,81 @@ class _Finding:
     Attributes:
         images: originals and reconstructions as PNG addresses.
         latents: of the latent space, for the page's script.
-        accuracy: of the nearest-neighbour probe.
         note: why there is nothing, where that is a surprise.
     """
 
     original: str = ""
     reconstruction: str = ""
     latents: _Json | None = None
-    accuracy: float | None = None
     note: str = ""
 
+    @property
+    def accuracy(self) -> float | None:
+        """Of the nearest-neighbour probe."""
+        return self.latents["accuracy"] if self.latents else None
 
-def _load_data(records: Sequence[Record]) -> list[ImageData | MixcoderError | None]:
-    """The data of each run that is done, loaded once for all runs that share it, or why it is not there."""
-    loaded: dict[str, ImageData | MixcoderError] = {}
+
+class _Loaded(NamedTuple):
+    """Images, and what tells whether they are those of a result."""
+
+    data: ImageData
+    content_hash: str
+
+
+def _safe(value: Any) -> Any:
+    """What the template shows: every text by others made safe, before its characters are escaped for HTML."""
+    return value if isinstance(value, Markup) else sanitize_page(str(value))
+
+
+def _load_data(records: Sequence[Record], may_open: MayOpen) -> list[_Loaded | str]:
+    """The data of each run that is done, loaded once for all that share it, or why it is not there."""
+    loaded: dict[str, _Loaded | str] = {}
     runs = [record.run if record.state == "done" else None for record in records]
     for run in filter(None, runs):
         key = repr((run.data, run.root))
         if key not in loaded:
             try:
-                loaded[key] = run.create_source().load()
-            except MixcoderError as error:
-                loaded[key] = error
-    return [None if run is None else loaded[repr((run.data, run.root))] for run in runs]
+                data = load_run_data(run, may_open)
+                loaded[key] = _Loaded(data, data.content_hash())
+            except Exception as error:  # a plugin's own data source may raise anything; the report goes on
+                loaded[key] = _reason(error)
+    return ["" if run is None else loaded[repr((run.data, run.root))] for run in runs]
 
 
-def _look_at(record: Record, data: ImageData | MixcoderError | None) -> _Finding:
-    if record.state != "done" or data is None:
-        return _Finding()
-    if isinstance(data, MixcoderError):
-        return _Finding(note=f"{record.name}: {data}")
+def _look_at(record: Record, loaded: _Loaded | str) -> _Finding:
+    if record.state != "done" or isinstance(loaded, str):
+        return _Finding(note=loaded if isinstance(loaded, str) else "")
+    if record.result.get("data_hash") not in (None, loaded.content_hash):
+        return _Finding(note="its data is not what it was when the model was trained")
+    data = loaded.data
     try:
         model = load(record.directory.path)
-    except MixcoderError as error:
-        return _Finding(note=f"{record.name}: {error}")
-    images = data.validation.images[_picture_indices(data)]
-    with torch.inference_mode():
-        copies = model(to_float(images)).clamp(0, 1)
-    latents, accuracy = _latents(model, data, record.result.get("madds") or 1)
-    return _Finding(
-        original=_address(tile(to_float(images)[None])),
-        reconstruction=_address(tile(copies[None])),
-        latents=latents,
-        accuracy=accuracy,
-    )
+        images = data.validation.images[_picture_indices(data)]
+        if tuple(images.shape[1:]) != tuple(model.image_shape):
+            shape = " x ".join(map(str, images.shape[1:]))
+            return _Finding(note=f"the model does not take the images of its data, {shape}")
+        with torch.inference_mode():
+            copies = model(to_float(images)).clamp(0, 1)
+        return _Finding(
+            original=_address(tile(to_float(images)[None])),
+            reconstruction=_address(tile(copies[None])),
+            latents=_latents(model, data, record.result.get("madds") or 1),
+        )
+    except Exception as error:  # a plugin's own layer may raise anything; the report goes on
+        return _Finding(note=_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, MixcoderError) else f"{type(error).__name__}: {first_line(error)}"
+
+
+def _notes(records: Sequence[Record], findings: Sequence[_Finding]) -> list[str]:
+    """Why runs that are done have no pictures, each reason once."""
+    names: dict[str, list[str]] = {}
+    for record, finding in zip(records, findings, strict=True):
+        if record.state == "done" and finding.note:
+            names.setdefault(finding.note, []).append(record.name)
+    return [f"Without pictures: {'; '.join(runs)}. Why: {note}." for note, runs in names.items()]
 
 
 def _picture_indices(data: ImageData) -> list[int]:
@@ -174,32 +217,41 @@ def _picture_indices(data: ImageData) -> list[int]:
     return chosen
 
 
-def _latents(model: Autoencoder, data: ImageData, madds: int) -> tuple[_Json, float | None]:
+def _latents(model: Autoencoder, data: ImageData, madds: int) -> _Json | None:
+    """What the page shows of a latent space; None of one whose codes are no numbers."""
     affordable = max(100, int(_MADDS_A_RUN / madds))
     seen = torch.arange(min(_TRAINING_CODES, affordable, len(data.train)))
     new = slice(min(_VALIDATION_CODES, affordable))
     codes = encode_flat(model, data.train.batch(seen, epoch_draws(len(seen), data.train.draws, 0, 0)))
     new_codes = encode_flat(model, data.validation.images[new])
+    if not (codes.isfinite().all() and new_codes.isfinite().all()):
+        return None
     points, explained = project(new_codes)
     labels, new_labels = data.train.labels, data.validation.labels
     accuracy = None
-    if labels is not None and new_labels is not None:
+    if labels is not None and new_labels is not None and codes.shape[1]:
         accuracy = neighbour_accuracy(codes, labels[seen], new_codes, new_labels[new])
-    indices = _picture_indices(data)
-    pairs = [(indices[i], indices[-1 - i]) for i in range(min(_LINES, len(indices) // 2))]
-    starts, ends = (data.validation.images[[pair[side] for pair in pairs]] for side in (0, 1))
     samples = gaussian_samples(model, codes, _SAMPLES)
-    found = {
+    return {
         "points": [[round(x, 4), round(y, 4)] for x, y in points[:_POINTS].tolist()],
         "labels": None if new_labels is None else new_labels[new][:_POINTS].tolist(),
         "explained": explained,
         "accuracy": accuracy,
-        "interpolation": _address(tile(interpolate(model, starts, ends, _STEPS))) if pairs else "",
+        "interpolation": _lines(model, data),
         "samples": _address(tile(samples.reshape(4, 9, *samples.shape[1:]))),  # (4, 9, C, H, W)
         "codes": len(codes),
         "dimensions": codes.shape[1],
     }
-    return found, accuracy
+
+
+def _lines(model: Autoencoder, data: ImageData) -> str:
+    """The picture of lines between validation images; empty where there are not two of them."""
+    indices = _picture_indices(data)
+    pairs = [(indices[i], indices[-1 - i]) for i in range(min(_LINES, len(indices) // 2))]
+    if not pairs:
+        return ""
+    starts, ends = (data.validation.images[[pair[side] for pair in pairs]] for side in (0, 1))
+    return _address(tile(interpolate(model, starts, ends, _STEPS)))
 
 
 def _address(picture: Image.Image) -> str:
@@ -211,7 +263,8 @@ def _address(picture: Image.Image) -> str:
 def _summary(records: Sequence[Record]) -> _Json:
     """What the head of the page says in figures."""
     done = [record for record in records if record.state == "done"]
-    best = min(done, key=lambda record: record.result["validation_loss"], default=None)
+    finite = [record for record in done if math.isfinite(record.result["validation_loss"])]
+    best = min(finite, key=lambda record: record.result["validation_loss"], default=None)
     states = [record.state for record in records]
     return {
         "sources": " and ".join(dict.fromkeys(record.run.data[0] for record in records if record.run)),
@@ -274,7 +327,10 @@ def _effects(records: Sequence[Record]) -> list[_Json]:
         for axis, value in record.values.items():
             effects.setdefault(axis, {}).setdefault(written(value), []).append(i)
     return [
-        {"axis": axis, "values": [{"value": value, "runs": runs} for value, runs in values.items()]}
+        {
+            "axis": sanitize_page(axis),
+            "values": [{"value": sanitize_page(value), "runs": runs} for value, runs in values.items()],
+        }
         for axis, values in effects.items()
         if len(values) > 1
     ]
@@ -309,9 +365,9 @@ def _config_text(record: Record) -> str:
     path = record.directory.path / "config.yml"
     try:
         check_plain_file(path)
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(_LONGEST_CONFIG)
-    except (OSError, RunDirectoryError):  # a run that has not begun, or has no file there
+        with path.open("rb") as file:
+            return file.read(_LONGEST_CONFIG).decode("utf-8", errors="replace")
+    except (OSError, MixcoderError):  # a run that has not begun, or has no file there
         return ""
 
 
@@ -320,21 +376,26 @@ def _run_data(record: Record, short_name: str, colour: str, finding: _Finding) -
     curves = curve_points(record)
     result = record.result
     return {
-        "name": record.name,
-        "short": short_name,
+        "name": sanitize_page(record.name),
+        "short": sanitize_page(short_name),
         "colour": colour,
         "state": record.state,
         "training": curves.training,
         "validation": curves.validation,
-        "loss": result.get("validation_loss"),
-        "params": result.get("params"),
-        "madds": result.get("madds"),
-        "minutes": result.get("train_minutes"),
+        "loss": _drawn(result.get("validation_loss")),
+        "params": _drawn(result.get("params")),
+        "madds": _drawn(result.get("madds")),
+        "minutes": _drawn(result.get("train_minutes")),
         "latents": finding.latents,
     }
 
 
+def _drawn(value: Any) -> Any:
+    """A figure of a result for a logarithmic axis; None for one that is not there or cannot be shown."""
+    return value if is_drawable(value) else None
+
+
 def _embedded(content: _Json) -> str:
     """JSON that may stand inside a script element whatever its texts hold."""
-    text = json.dumps(content, separators=(",", ":"))
+    text = json.dumps(strict_json(content), separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

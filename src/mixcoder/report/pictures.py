@@ -61,7 +61,7 @@ def paired_grid(originals: Tensor, copies: Tensor, scale: int | None = None) -> 
     """A picture of images, each with its copy below it, eight a row.
 
     Args:
-        originals: (N, C, H, W) float in [0, 1], C being 1 or 3.
+        originals: (N, C, H, W) float in [0, 1].
         copies: likewise.
         scale: as for `reconstruction_grid`.
     """
@@ -84,7 +84,7 @@ def picture_grid(images: Tensor, scale: int | None = None) -> Image.Image:
     """A picture of images, eight a row.
 
     Args:
-        images: (N, C, H, W) float in [0, 1], C being 1 or 3; N at least 1.
+        images: (N, C, H, W) float in [0, 1]; N at least 1.
         scale: as for `reconstruction_grid`.
     """
     return _grid(images, scale, COLUMNS)
@@ -117,7 +117,7 @@ def save_animation(images: Tensor, path: Path, scale: int | None = None) -> None
     """Writes images as a GIF that plays them there and back, over and over, whole or not at all.
 
     Args:
-        images: (N, C, H, W) float in [0, 1], C being 1 or 3; at least two.
+        images: (N, C, H, W) float in [0, 1]; at least two.
         path: what to write.
         scale: as for `reconstruction_grid`.
 
@@ -136,7 +136,7 @@ def tile(images: Tensor) -> Image.Image:
     """A picture of rows of images, in their own size, with nothing between them that would show.
 
     Args:
-        images: (R, K, C, H, W) float in [0, 1], C being 1 or 3; R rows of K.
+        images: (R, K, C, H, W) float in [0, 1]; R rows of K.
     """
     rows, columns, _, height, width = images.shape
     gap = max(1, min(height, width) // 14)
@@ -171,9 +171,12 @@ def _readable_scale(height: int) -> int:
 
 
 def _to_bytes(images: Tensor) -> Tensor:
-    """(N, C, H, W) float in [0, 1] → (N, H, W, 3) uint8 on the CPU."""
-    rgb = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-    return (rgb * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+    """(N, C, H, W) float in [0, 1] → (N, H, W, 3) uint8 on the CPU.
+
+    Images of other than three channels are shown grey, as the mean of them; what is no number is black.
+    """
+    rgb = images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    return (rgb.nan_to_num(0) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
 
 def _picture(image: Tensor, scale: int) -> Image.Image:

@@ -28,15 +28,17 @@
     return `${+number.toPrecision(3)}`;
   }
   const plain = (number) => `${+number.toPrecision(3)}`;
-  const loss = (number) => number.toPrecision(4);
+  const loss = (number) => (number === null ? "no loss" : number.toPrecision(4));
+  // The least and the largest of values, which may be too many for the arguments of one call.
   function extent(values) {
-    return values.length ? [Math.min(...values), Math.max(...values)] : [1, 2];
+    return values.length ? values.reduce(([low, high], it) => [Math.min(low, it), Math.max(high, it)], [Infinity, -Infinity]) : [1, 2];
   }
-  // A scale from [low, high] to [from, to]; `warp` is Math.log for a logarithmic one.
+  // A scale from [low, high] to [from, to]; `warp` is Math.log for a logarithmic one. Equal values are in the middle.
   function scale([low, high], from, to, warp = (x) => x) {
-    const start = warp(low), span = warp(high) - start || 1;
-    return (value) => from + ((warp(value) - start) / span) * (to - from);
+    const start = warp(low), span = warp(high) - start;
+    return (value) => from + (span ? (warp(value) - start) / span : 0.5) * (to - from);
   }
+  const labelColour = (name) => LABELS[((name % LABELS.length) + LABELS.length) % LABELS.length];
   function logTicks([low, high]) {
     const steps = high / low > 30 ? [1] : high / low > 6 ? [1, 2, 5] : high / low > 2 ? [1, 1.5, 2, 3, 4, 5, 7] : null;
     if (!steps) return evenTicks([low, high], 4);
@@ -154,7 +156,7 @@
   byId("filter").addEventListener("input", filterRows);
 
   function drawBars() {
-    const losses = runs.map((run) => run.loss).filter((it) => it !== null && it !== undefined);
+    const losses = runs.map((run) => run.loss).filter((it) => it !== null);
     const [low, high] = extent(losses);
     for (const row of rows) {
       const value = runs[Number(row.dataset.run)].loss;
@@ -175,7 +177,7 @@
     const shown = runs.map((run, id) => ({ run, id })).filter(({ id, run }) => visible.has(id) && run.validation.length + run.training.length);
     const ends = extent(shown.flatMap(({ run }) => [...settled(run, "training"), ...settled(run, "validation")]));
     const losses = [ends[0] * 0.97, ends[1] * 1.03];
-    const inputs = [0, Math.max(1, ...shown.flatMap(({ run }) => [...run.training, ...run.validation].map(([x]) => x)))];
+    const inputs = [0, Math.max(1, extent(shown.flatMap(({ run }) => [...run.training, ...run.validation].map(([x]) => x)))[1])];
     drawPanel(byId("training"), "training", shown, inputs, losses);
     drawPanel(byId("validation"), "validation", shown, inputs, losses);
   }
@@ -269,25 +271,33 @@
     const front = frontier(points);
     const path = front.map((it, i) => (i ? `H${x(it.cost)}V${y(it.loss)}` : `M${x(it.cost)} ${y(it.loss)}`)).join("");
     chart.append(svg("path", { class: "frontier", d: path }));
-    const taken = points.map((it) => ({ left: x(it.cost) - 5, top: y(it.loss) - 5, wide: 10, high: 10 }));
+    const dots = points.map((it) => ({ it, cx: x(it.cost), cy: y(it.loss) }));
+    const taken = dots.map(({ cx, cy }) => ({ left: cx - 5, top: cy - 5, wide: 10, high: 10 }));
     for (const it of points) {
       const dot = svg("circle", { cx: x(it.cost), cy: y(it.loss), r: front.includes(it) ? 7 : 5, fill: it.run.colour, "data-run": it.id });
       dot.addEventListener("pointermove", (event) => showTip(event, it.run.name, `validation loss ${loss(it.loss)} with ${short(it.cost)} ${cost}`));
       dot.addEventListener("pointerleave", hideTip);
       chart.append(dot);
     }
-    for (const it of new Set([...front, ...points])) label(chart, it, x(it.cost), y(it.loss), box, taken);
+    const order = [...new Set([...front, ...points])];
+    for (const dot of [...dots].sort((a, b) => order.indexOf(a.it) - order.indexOf(b.it))) label(chart, dot, dots, box, taken);
     host.replaceChildren(chart);
   }
-  // Writes a dot's name beside it, where it covers neither a dot nor another name.
-  function label(chart, it, cx, cy, box, taken) {
-    const wide = it.run.short.length * 6.4 + 4;
+  // Pixels from a dot to the nearest point of a name's box.
+  function distance({ cx, cy }, { left, top, wide, high }) {
+    return Math.hypot(Math.max(left - cx, 0, cx - left - wide), Math.max(top - cy, 0, cy - top - high));
+  }
+  // Writes a dot's name beside it, where it covers neither a dot nor another name, and is nearest to its own dot.
+  function label(chart, dot, dots, box, taken) {
+    const { it, cx, cy } = dot, wide = it.run.short.length * 6.4 + 4;
     const places = [[8, -9, "start"], [11, 4, "start"], [8, 18, "start"], [-11, 4, "end"], [-8, -9, "end"], [-8, 18, "end"]];
     for (const [dx, dy, anchor] of places) {
       const left = anchor === "start" ? cx + dx : cx + dx - wide, top = cy + dy - 11;
       const hits = taken.some((other) => other.top < top + 14 && top < other.top + other.high && left < other.left + other.wide && other.left < left + wide);
       if (hits || left < box.left || left + wide > box.right + 16) continue;
-      taken.push({ left, top, wide, high: 14 });
+      const place = { left, top, wide, high: 14 }, own = distance(dot, place);
+      if (dots.some((other) => distance(other, place) < own)) continue;
+      taken.push(place);
       chart.append(svg("text", { class: "label", x: cx + dx, y: cy + dy, "text-anchor": anchor, "data-run": it.id }, it.run.short));
       return;
     }
@@ -324,7 +334,7 @@
     const chart = svg("svg", { viewBox: `0 0 ${size} ${size * 0.8}`, height: size * 0.8, role: "img", "aria-label": "codes of validation images, projected to two dimensions" });
     found.points.forEach((point, i) => {
       const name = found.labels ? found.labels[i] : null;
-      const dot = svg("circle", { cx: x(point[0]), cy: y(point[1]), r: 4, fill: name === null ? run.colour : LABELS[name % LABELS.length], "fill-opacity": 0.8 });
+      const dot = svg("circle", { cx: x(point[0]), cy: y(point[1]), r: 4, fill: name === null ? run.colour : labelColour(name), "fill-opacity": 0.8 });
       dot.style.strokeWidth = 0.5;
       if (name !== null) dot.addEventListener("pointermove", (event) => showTip(event, `label ${name}`, `validation image ${i}`));
       dot.addEventListener("pointerleave", hideTip);
@@ -332,10 +342,11 @@
     });
     host.replaceChildren(chart);
     const share = found.explained.reduce((sum, it) => sum + it, 0);
-    byId("pca-caption").textContent = `${found.points.length} validation images on the two main axes of the code (${(100 * share).toFixed(0)} % of its variance)`;
+    byId("pca-caption").textContent = !found.explained.length ? `the codes of all ${found.points.length} validation images are equal` :
+      `${found.points.length} validation images on the two main axes of the code (${(100 * share).toFixed(0)} % of its variance)`;
     byId("classes").replaceChildren(...[...new Set(found.labels || [])].sort((a, b) => a - b).map((name) => {
       const entry = html("span"), dot = html("i", "dot");
-      dot.style.background = LABELS[name % LABELS.length];
+      dot.style.background = labelColour(name);
       entry.append(dot, String(name));
       return entry;
     }));
