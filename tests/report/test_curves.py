@@ -214,9 +214,10 @@ def test_no_name_breaks_a_picture(tmp_path: Path) -> None:
         for suffix in (".svg", ".png", ".pdf"):
             save_figure(figure, tmp_path / f"{name}{suffix}")
         text = (tmp_path / f"{name}.svg").read_text()
-        shown = " ".join(ElementTree.fromstring(text).itertext())
-        assert r"mixer=\x1b]0;\x07</text><script>$x$\u202e\x00\udcff0" in shown
         assert "<script>" not in text
+        shown = " ".join(ElementTree.fromstring(text).itertext())
+        is_text = name == "a"  # the names of dots have a halo, and are outlines
+        assert (r"mixer=\x1b]0;\x07</text><script>$x$\u202e\x00\udcff0" in shown) == is_text
 
 
 NOT_DRAWABLE = [math.nan, math.inf, -1.0, 0.0, 1e300, 10**400, None]
