@@ -113,3 +113,35 @@ def test_assignments(text: str, key: str, value: object) -> None:
 def test_wrong_assignments(text: str) -> None:
     with pytest.raises(ExperimentError, match="command line, "):
         parse_assignment(text)
+
+
+BARE = "no ': ' stands after the key, as in 'key: value'"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "sentence"),
+    [
+        ("name: x\ndata\n  source: digits\nmodel: {}\n", 2, BARE),
+        ("name: x\ndata: {}\nmodel\ntraining: {}\n", 3, BARE),
+        ("name: x\n\n# comment\ndata\n\n\n# more\nmodel: {}\n", 4, BARE),
+        ("model:\n  type: cnn\n  channels 4\n  depth: 2\n", 3, BARE),
+        ("matrix:\n  seed [1, 2]\n  mixer: [a]\n", 2, BARE),
+        ("name x\ndata: {}\n", 1, BARE),
+        ("name:x\ndata: {}\n", 1, BARE),
+        ("name: x\r\ndata\r\nmodel: {}\r\n", 2, BARE),
+        ("name: x\ntraining\n", 2, BARE),
+        ("name: x: y\ndata: {}\n", 1, "a value with ': ' in it must stand in quotes"),
+        ("a: 1\nb: c d: e\n", 2, "a value with ': ' in it must stand in quotes"),
+        ("a:\n  b: 1\n c: 2\n", 3, "the indentation fits none of the lines above"),
+        ("a: 1\nb: {c: 1\nd: {}\n", 3, "perhaps what begins in line 2 is not closed"),
+        ("a: 1\nb: [1, 2\nd: 1\n", 3, "perhaps what begins in line 2 is not closed"),
+        ("a: 1\nb: 'x\nd: 1\n", 4, "perhaps what begins in line 2 is not closed"),
+    ],
+)
+def test_a_mistake_is_told_with_the_line_to_mend(tmp_path: Path, text: str, line: int, sentence: str) -> None:
+    (tmp_path / "x.yml").write_bytes(text.encode())
+    with pytest.raises(ExperimentError) as caught:
+        read_document(tmp_path / "x.yml")
+    [problem] = caught.value.problems
+    assert problem.startswith(f"{tmp_path / 'x.yml'}:{line}: is not valid YAML: ")
+    assert problem.endswith(sentence)

@@ -21,6 +21,13 @@ from mixcoder.problems import Path as KeyPath
 from mixcoder.safe_text import is_visible, sanitize
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_IN_WORDS = {
+    "expected <block end>": "the indentation fits none of the lines above",
+    "mapping values are not allowed": "a value with ': ' in it must stand in quotes",
+}
+"""What the parser says in words of its own, for people."""
+_COLON = re.compile(r":(\s|$)")
+_LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _MAX_BYTES = 250_000
 _MAX_NODES = 7_000
 _MAX_DEPTH = 20
@@ -122,9 +129,8 @@ def _parse(text: str, source: str) -> Node | None:
     except _BeyondBoundsError as error:
         raise ExperimentError([f"{source}:{error.line}: {_TOO_MUCH}"]) from None
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{source}:{mark.line + 1}" if mark else source
-        problem = sanitize(" ".join(str(error.problem or error.context or "unreadable").split()), 200)
+        line, problem = _located(error, text)
+        place = source if line is None else f"{source}:{line + 1}"
         raise ExperimentError([f"{place}: is not valid YAML: {problem}"]) from None
     except YAMLWarning as warning:
         reason = sanitize(" ".join(str(warning).split()), 120)
@@ -133,6 +139,42 @@ def _parse(text: str, source: str) -> Node | None:
         reason = sanitize(" ".join(str(error).split()), 120)
         raise ExperimentError([f"{source}: is not valid YAML: {reason}"]) from None
     return node
+
+
+def _located(error: MarkedYAMLError, text: str) -> tuple[int | None, str]:
+    """The line of a text, from 0, where a person would mend it, and what is wrong there.
+
+    A parser notices some mistakes only lines later: it takes a key without a colon, or a bracket that is not
+    closed, for the beginning of something long.
+    """
+    mark = error.problem_mark or error.context_mark
+    problem = sanitize(" ".join(str(error.problem or error.context or "unreadable").split()), 200)
+    problem = next((words for said, words in _IN_WORDS.items() if problem.startswith(said)), problem)
+    if mark is None:
+        return None, problem
+    line = _line_of_bare_key(error, text)
+    if line is not None:
+        return line, "no ': ' stands after the key, as in 'key: value'"
+    opening = error.context_mark
+    is_open = str(error.context).startswith(("while parsing a flow", "while scanning a quoted"))
+    if is_open and opening and opening.line < mark.line:
+        problem += f"; perhaps what begins in line {opening.line + 1} is not closed"
+    return mark.line, problem
+
+
+def _line_of_bare_key(error: MarkedYAMLError, text: str) -> int | None:
+    """The line, from 0, of a key that no colon follows; None where that is not what is wrong."""
+    problem = str(error.problem)
+    if "could not find expected ':'" in problem and error.context_mark:
+        return int(error.context_mark.line)
+    if "mapping values are not allowed" not in problem or not error.problem_mark:
+        return None
+    lines = _LINE_BREAK.split(text)
+    line = int(error.problem_mark.line)
+    if _COLON.search(lines[line][: error.problem_mark.column]):
+        return None  # a value with a colon in it
+    above = [i for i in range(line) if lines[i].strip() and not lines[i].lstrip().startswith("#")]
+    return above[-1] if above and not _COLON.search(lines[above[-1]]) else None
 
 
 class _BeyondBoundsError(Exception):

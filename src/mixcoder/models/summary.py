@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.models.autoencoder import Autoencoder, device_and_dtype
+from mixcoder.models.modes import evaluation_mode
+
+Row = dict[str, Any]
 
 
 def count_parameters(model: Autoencoder) -> int:
@@ -15,39 +20,73 @@ def count_parameters(model: Autoencoder) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def layer_rows(model: Autoencoder) -> list[dict[str, Any]]:
-    """One row for each layer that data flows through, in that order.
+def layer_rows(model: Autoencoder) -> list[Row]:
+    """One row for each layer that data flows through, in that order, then what else holds parameters.
+
+    That is a layer whose weights a function takes, such as `F.linear(x, self.layer.weight)`, or parameters
+    beside a module's own layers. Parameters are counted where they come first, also those of a layer that is
+    called twice or shares them, so that the rows add up to `count_parameters`.
 
     Args:
         model: may be on the meta device; nothing is computed but shapes there.
 
     Returns:
-        Rows with `layer` (its name in the state dict), `module`, `output_shape` (of one image) and
-        `params`.
+        Rows with `layer` (its name in the state dict), `module`, `output_shape` (of one image; None where
+        nothing flows through) and `params`.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
+    counted: set[int] = set()
     names = {module: name for name, module in model.named_modules()}
 
-    def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        rows.append(
-            {
-                "layer": names[module],
-                "module": _describe(module),
-                "output_shape": list(output.shape[1:]),
-                "params": sum(parameter.numel() for parameter in module.parameters()),
-            }
-        )
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        params = _count_once(module.parameters(), counted)
+        rows.append(_row(names[module], _describe(module), _shape(output), params))
 
-    leaves = [m for m in model.modules() if not list(m.children()) and not isinstance(m, nn.Identity)]
-    handles = [leaf.register_forward_hook(note) for leaf in leaves]
+    layers = [it for it in model.modules() if not list(it.children()) and not isinstance(it, nn.Identity)]
+    with _hooked(layers, note), evaluation_mode(model):
+        device, dtype = device_and_dtype(model)
+        model(torch.zeros(1, *model.image_shape, device=device, dtype=dtype))
+    return rows + list(_rows_beside(model, layers, counted))
+
+
+@contextmanager
+def _hooked(layers: list[nn.Module], note: Any) -> Iterator[None]:
+    handles = [layer.register_forward_hook(note) for layer in layers]
     try:
-        device = next(model.parameters()).device
-        with torch.inference_mode():
-            model(torch.zeros(1, *model.image_shape, device=device))
+        yield
     finally:
         for handle in handles:
             handle.remove()
-    return rows
+
+
+def _rows_beside(model: Autoencoder, layers: list[nn.Module], counted: set[int]) -> Iterator[Row]:
+    """Rows of the parameters that have not been counted yet, a layer's together."""
+    for name, module in model.named_modules():
+        own = [(key, it) for key, it in module.named_parameters(recurse=False) if id(it) not in counted]
+        if own and module in layers:
+            yield _row(name, _describe(module), None, _count_once((it for _, it in own), counted))
+        elif own:
+            for key, parameter in own:
+                sizes = " x ".join(map(str, parameter.shape))
+                full_name = f"{name}.{key}" if name else key
+                yield _row(full_name, f"Parameter({sizes})", None, _count_once([parameter], counted))
+
+
+def _count_once(parameters: Any, counted: set[int]) -> int:
+    """Numbers that training changes, of parameters that are in `counted` from now on."""
+    new = [parameter for parameter in parameters if id(parameter) not in counted]
+    counted.update(map(id, new))
+    return sum(parameter.numel() for parameter in new if parameter.requires_grad)
+
+
+def _row(layer: str, module: str, output_shape: list[int] | None, params: int) -> Row:
+    return {"layer": layer, "module": module, "output_shape": output_shape, "params": params}
+
+
+def _shape(output: Any) -> list[int] | None:
+    """The shape of one image's output; of several outputs, as of a recurrent layer, the first one's."""
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    return list(first.shape[1:]) if isinstance(first, Tensor) else None
 
 
 def _describe(module: nn.Module) -> str:
