@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 
 .PHONY: help
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/.core ## set up, train a Mixer auto-encoder on real digits, show its table, write its report
@@ -20,6 +20,10 @@ demo: $(VENV)/.core ## set up, train a Mixer auto-encoder on real digits, show i
 .PHONY: test
 test: $(VENV)/.test ## run the tests
 	$(BIN)/pytest -n auto
+
+.PHONY: test-machines
+test-machines: $(VENV)/.test ## run some tests as on other machines: older, without a compiler or a home, ...
+	$(BIN)/python -m tests.machines
 
 .PHONY: check
 check: $(VENV)/.check ## lint, format and type checks

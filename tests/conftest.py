@@ -21,12 +21,15 @@ from mixcoder.data.images import ImageData, ImageSplit
 from mixcoder.loggers import LOGGERS
 from mixcoder.models import MIXERS, MODELS
 from mixcoder.registry import Registry
+from mixcoder.training.build_cache import compiler_command
 
 torch.set_num_threads(1)
 settings.register_profile("steady", deadline=None)  # a slow machine is no failure
 settings.load_profile("steady")
 if "MIXCODER_DATA" in os.environ:  # tests change their folder
     os.environ["MIXCODER_DATA"] = str(Path(os.environ["MIXCODER_DATA"]).absolute())
+
+needs_compiler = pytest.mark.skipif(not shutil.which(compiler_command()[0]), reason="needs a C++ compiler")
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from mixcoder.data.mnist import SHAPES
+from tests.conftest import needs_compiler
+from tests.documents import assert_shown, faq_sentences
 
 EXPERIMENT = """\
 name: x
@@ -48,7 +50,7 @@ main(sys.argv[1:])
 """
 """The command line of a user without an entry among the users."""
 NO_HOME = {"HOME": None, "XDG_CACHE_HOME": None, "MPLCONFIGDIR": None, "HF_HOME": None, "MIXCODER_DATA": None}
-NO_CACHE = "there is no home folder for the cache; set XDG_CACHE_HOME to the path of a folder"
+NO_CACHE = faq_sentences()["There is no home folder"].removeprefix("error: ")
 
 
 def homeless(*arguments: str, folder: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
@@ -133,6 +135,7 @@ def test_training_and_its_results_without_a_home(tmp_path: Path) -> None:
     assert not (tmp_path / "~").exists()
 
 
+@needs_compiler
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
 def test_compiled_code_that_others_may_have_written_is_not_loaded(tmp_path: Path) -> None:
     """One note says so; the run is native all the same, and the next one finds nothing of it."""
@@ -145,6 +148,7 @@ def test_compiled_code_that_others_may_have_written_is_not_loaded(tmp_path: Path
         done = mixcoder(*arguments, folder=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("note: compiled code is kept for this process alone: ") == 1
-        assert f"{folder} can be written by other users; delete it, and it will be made anew\n" in done.stderr
+        assert_shown(faq_sentences()["Compiled code is not kept"], done.stderr)
+        assert str(folder) in done.stderr
         assert "native steps" in done.stderr
         assert not any(folder.iterdir())

@@ -15,6 +15,7 @@ import pytest
 from mixcoder.errors import MixcoderWarning
 from mixcoder.training.build_cache import build_once, cache_key, find_built
 from mixcoder.training.compiled_graph import _private_inductor
+from tests.conftest import needs_compiler
 
 CONTENT = bytes(range(256)) * 20
 
@@ -186,6 +187,7 @@ def run_key() -> str:
     return subprocess.run([sys.executable, "-c", code], text=True, check=True, capture_output=True).stdout
 
 
+@needs_compiler
 def test_a_truncated_library_is_compiled_again(folder: Path) -> None:
     """The loader would map it, and touch pages that the file does not have."""
     code = (

@@ -22,6 +22,7 @@ from mixcoder.training.native import step as native_step
 from mixcoder.training.native.library import load_kernels
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Trainer
+from tests.conftest import needs_compiler
 from tests.documents import assert_shown, faq_sentences
 
 CPU = torch.device("cpu")
@@ -77,6 +78,7 @@ def test_eager_gradients_are_those_of_backward(loss: str) -> None:
 
 
 @compiling
+@needs_compiler
 def test_compiled_gradients_are_the_eager_ones_and_compiled_once(cache: Path) -> None:
     model, batch = normed(), images()
     flat = FlatParameters(model)
@@ -102,6 +104,7 @@ def test_compiled_gradients_are_the_eager_ones_and_compiled_once(cache: Path) ->
 
 
 @compiling
+@needs_compiler
 def test_what_was_compiled_before_needs_neither_tracer_nor_compiler(cache: Path) -> None:
     """They take two seconds to import: most of what a run takes to start."""
     model, batch = normed(), images()
@@ -121,6 +124,7 @@ print(execution == COMPILED, sorted({"torch._dynamo", "torch._inductor", "sympy"
 
 
 @compiling
+@needs_compiler
 def test_parts_of_a_batch_side_by_side_give_the_gradients_of_the_whole(cache: Path) -> None:
     model, batch = normed(), images(24)
     flat = FlatParameters(model)
@@ -138,6 +142,7 @@ def test_parts_of_a_batch_side_by_side_give_the_gradients_of_the_whole(cache: Pa
 
 
 @compiling
+@needs_compiler
 def test_parts_compute_products_in_bfloat16_where_asked(cache: Path) -> None:
     model, batch = mixer(mixer_at=[]), images(24)
     flat = FlatParameters(model)
@@ -199,6 +204,7 @@ def test_parts_are_equal_and_not_too_small(
 
 
 @compiling
+@needs_compiler
 @pytest.mark.parametrize("is_native", [True, False])
 def test_runs_repeat_and_go_on_to_the_bit(
     cache: Path, tmp_path: Path, tiny_data: ImageData, is_native: bool
@@ -327,6 +333,7 @@ def test_where_our_own_operations_cannot_be_compiled_steps_are_eager(
     assert gradients_of(batch)[1].isfinite()
 
 
+@needs_compiler
 @pytest.mark.parametrize("parts", [1, 3])
 def test_layers_with_operations_of_our_own_use_them(cache: Path, parts: int) -> None:
     model, batch = mixer(mixer="cnnf", kernel_size=3), images(24)

@@ -22,6 +22,9 @@ from mixcoder.training.losses import LOSSES
 from mixcoder.training.native.layers import UnsupportedError
 from mixcoder.training.native.step import NativeStep, has_operations
 from mixcoder.training.optimizers import VectorAdamW, set_learning_rate
+from tests.conftest import needs_compiler
+
+pytestmark = needs_compiler
 
 
 def mixer(**arguments: Any) -> Autoencoder:

@@ -1,0 +1,99 @@
+"""A few tests as other machines would run them, one set for each.
+
+python -m tests.machines          all of them, as `make test-machines` does
+python -m tests.machines umask    those whose name has the word
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_STEPS = ("training/native", "training/test_threads.py", "training/test_flat_parameters.py")
+_MODELS = ("models/test_article.py", "inference/test_codes.py", "export/test_onnx.py")
+_RUNS = (
+    "test_cli.py::test_run_then_reconstruct_then_load",
+    "experiments/test_yaml_file.py",
+    "test_atomic_file.py",
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Another machine.
+
+    Attributes:
+        tests: below `tests/`, those that may notice.
+        variables: of the environment; None takes one away.
+        command: what starts a process there.
+        umask: for new files.
+    """
+
+    tests: Sequence[str]
+    variables: dict[str, str | None] = field(default_factory=dict)
+    command: Sequence[str] = ()
+    umask: int = -1
+
+
+def _instructions(mkl: str, onednn: str, aten: str) -> dict[str, str | None]:
+    """The variables that hold the libraries of torch to older instructions."""
+    return {"MKL_ENABLE_INSTRUCTIONS": mkl, "ONEDNN_MAX_CPU_ISA": onednn, "ATEN_CPU_CAPABILITY": aten}
+
+
+def machines(empty: Path) -> dict[str, Machine]:
+    """All of them by name; `empty` is a folder."""
+    no_compiler = {"PATH": str(empty), "CXX": None, "XDG_CACHE_HOME": str(empty / "cache")}
+    c_locale: dict[str, str | None] = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    given = {
+        "a processor of 2013 (AVX2)": Machine((*_STEPS, *_MODELS), _instructions("AVX2", "AVX2", "avx2")),
+        "a processor of 2008 (SSE 4)": Machine(
+            (*_STEPS, *_MODELS), _instructions("SSE4_2", "SSE41", "default")
+        ),
+        "no compiler": Machine(("training/test_execution.py", *_RUNS), no_compiler),
+        "no home": Machine(_RUNS, {"HOME": None, "XDG_CACHE_HOME": None}),
+        "umask 077": Machine(_RUNS, umask=0o077),
+        "the C locale": Machine((*_RUNS, "report/test_table.py"), c_locale),
+    }
+    if shutil.which("taskset"):
+        given["one core"] = Machine((*_STEPS, *_RUNS), command=("taskset", "-c", "0"))
+    return given
+
+
+def run(machine: Machine) -> int:
+    """Runs the tests of a machine; the exit status of pytest."""
+    variables = {**os.environ, **machine.variables}
+    tests = [f"tests/{test}" for test in machine.tests]
+    return subprocess.run(
+        [*machine.command, sys.executable, "-m", "pytest", "-q", "-n", "0", "--no-header", *tests],
+        env={name: value for name, value in variables.items() if value is not None},
+        umask=machine.umask,
+        check=False,
+    ).returncode
+
+
+def main(words: Sequence[str]) -> int:
+    """Runs all, or those with one of the words in their name; 0 where all tests passed."""
+    failed = []
+    with tempfile.TemporaryDirectory() as empty:
+        for name, machine in machines(Path(empty)).items():
+            if words and not any(word in name for word in words):
+                continue
+            print(f"== {name}", flush=True)
+            start = time.perf_counter()
+            if run(machine):
+                failed.append(name)
+            print(f"== {name}: {time.perf_counter() - start:.0f} s", flush=True)
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
