@@ -51,6 +51,7 @@ bench: $(VENV)/.bench ## images/s of training against plain PyTorch and JAX
 faults: $(VENV)/.test ## kill runs and workers, open broken files, run out of memory: nothing may be lost or let in
 	$(BIN)/python -m tests.faults.kills
 	$(BIN)/python -m tests.faults.outputs
+	$(BIN)/python -m tests.faults.caches
 	$(BIN)/python -m tests.faults.fuzz
 	$(BIN)/python -m tests.faults.storm
 	$(BIN)/python -m tests.faults.memory

@@ -56,6 +56,19 @@ def test_nothing_is_overwritten(cli: Cli) -> None:
     assert [path.name for path in Path().iterdir()] == ["conv-mixing.yml"]
 
 
+def test_copying_goes_on_after_a_kill(cli: Cli) -> None:
+    """What was copied already is no reason to refuse."""
+    whole = cli("experiments", "cp", "kernel-sizes", "mine")
+    texts = {path: path.read_bytes() for path in Path("mine").iterdir()}
+    Path("mine/conv-mixing.yml").unlink()
+    assert cli("experiments", "cp", "kernel-sizes", "mine")[:2] == (
+        0,
+        "mine/kernel-sizes.yml\nmine/conv-mixing.yml\n",
+    )
+    assert whole[0] == 0
+    assert {path: path.read_bytes() for path in Path("mine").iterdir()} == texts
+
+
 def test_unknown_names(cli: Cli) -> None:
     assert "did you mean 'mnist/kernel-sizes'?" in cli("experiments", "cp", "mnist/kernel-size")[2]
     assert "there is no experiment '../../pyproject'" in cli("experiments", "cp", "../../pyproject")[2]

@@ -2,7 +2,7 @@
 
     this process: torch and mixcoder imported, no thread started
       └─ fork ─▶ mixcoder.cli.main([...]) ─┬─ ends by itself ─▶ Ended
-                                           └─ SIGKILL, after so many seconds or at a file operation ─▶ Ended
+                                           └─ SIGKILL, by the clock or around a file operation ─▶ Ended
 
 To import torch takes ten times as long as a small run: done once here, thousands of kills are possible.
 """
@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from types import FrameType
 from typing import Any
 
 import torch
@@ -33,21 +34,25 @@ from mixcoder.cli import main as mixcoder_main
 
 IN_MEMORY = Path("/dev/shm")
 """A file system without a disk to wait for: a kill undoes nothing that the kernel has."""
+CALLS = range(6)
+"""After an operation, within which a file is opened, written, and made to last."""
 _CHANGING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _OPERATIONS = frozenset(f"os.{name}" for name in ("rename", "remove", "mkdir", "rmdir", "link", "symlink"))
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When a process is killed, unless it has ended before: by the clock, or right before a file operation.
+    """When a process is killed, unless it has ended before: by the clock, or around a file operation.
 
     Attributes:
         seconds: after its start.
         operation: the number of the operation, from 1.
+        calls: of C functions, such as `write`, that are made after it; 0 is right before it.
     """
 
     seconds: float | None = None
     operation: int | None = None
+    calls: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def drawn_moment(dice: Random, whole: Ended) -> Moment:
     """A moment within the time of a process that was let alone: by the clock, or by its file operations."""
     if dice.random() < 0.5 or not whole.operations:
         return Moment(seconds=dice.uniform(0, whole.seconds))
-    return Moment(operation=dice.randint(1, whole.operations))
+    return Moment(operation=dice.randint(1, whole.operations), calls=dice.choice(CALLS))
 
 
 def run_forked(
@@ -169,7 +174,7 @@ def _be_the_command(
         os.environ.update(variables)
         _redirect_output(folder / "said.txt")
         torch.set_num_threads(1)
-        _count_operations(folder, operations, moment.operation if moment else None)
+        _count_operations(folder, operations, moment or Moment())
         mixcoder_main(list(arguments))
     except SystemExit as left:
         status = left.code or 0
@@ -189,8 +194,8 @@ def _redirect_output(said: Path) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY) if stream == 0 else handle, stream)
 
 
-def _count_operations(folder: Path, operations: list[int], last: int | None) -> None:
-    """Counts what Python does to files below `folder`; dies right before operation number `last`."""
+def _count_operations(folder: Path, operations: list[int], moment: Moment) -> None:
+    """Counts what Python does to files below `folder`; dies at the moment, if it comes."""
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -201,7 +206,22 @@ def _count_operations(folder: Path, operations: list[int], last: int | None) -> 
             return
         if Path(os.fsdecode(arguments[0])).absolute().is_relative_to(folder):
             operations[0] += 1
-            if operations[0] == last:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if operations[0] == moment.operation:
+                _die_after(moment.calls)
 
     sys.addaudithook(watch)
+
+
+def _die_after(calls: int) -> None:
+    """Ends this process when this thread has called so many more C functions."""
+    left = [calls]
+
+    def count(frame: FrameType, event: str, function: Any) -> None:
+        left[0] -= event == "c_call"
+        if left[0] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if calls:
+        sys.setprofile(count)
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)

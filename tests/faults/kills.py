@@ -5,7 +5,7 @@
     python -m tests.faults.kills --seed 0 --only 17           run 17 of that seed once more
 
 Each run is the command `mixcoder run`, which saves a checkpoint whenever it looks up. Most processes are
-forks of this one, killed by the clock or right before a file operation; one of twenty is started anew,
+forks of this one, killed by the clock or around a file operation; one of twenty is started anew,
 killed by the clock, so that start-up is covered. A run goes on until it is done. It is lost where it cannot,
 and unequal where its files, weights, metrics or measures differ by a byte from those of a run that nobody
 disturbed.
@@ -168,7 +168,7 @@ class Harness:
 def _way(is_command: bool, moment: Moment | None) -> str:
     assert moment
     start = "started anew" if is_command else "forked"
-    return f"{start}, {'by the clock' if moment.operation is None else 'at a file operation'}"
+    return f"{start}, {'by the clock' if moment.operation is None else 'around a file operation'}"
 
 
 def harass_all(kills: int, seed: int, path: Path) -> Report:

@@ -58,16 +58,21 @@ def copy_shipped(name: str, folder: Path) -> list[Path]:
     """
     sources = _with_bases(_path(_full_name(name)))
     copies = [folder / source.name for source in sources]
-    for copy in copies:
-        if os.path.lexists(copy):
-            raise ArgumentError("folder", f"{copy} is there already; name another folder")
     texts = [_MODELINE.sub(rf"\g<1>{_SCHEMA}", source.read_text(encoding="utf-8")) for source in sources]
     written = dict(zip(copies, texts, strict=True))
+    for copy, text in written.items():
+        if os.path.lexists(copy) and not _holds(copy, text):
+            raise ArgumentError("folder", f"{copy} is there already; name another folder")
     if not os.path.lexists(folder / _SCHEMA):
         written[folder / _SCHEMA] = schema_json()
     for path, text in written.items():
         write_atomically(path, text.encode())
     return list(written)
+
+
+def _holds(path: Path, text: str) -> bool:
+    """Whether a file is what is to be written: the copying that was cut off had come so far."""
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def _path(name: str) -> Path:
