@@ -137,3 +137,29 @@ def test_on_a_phone(address: str, browser: object, pages: dict[str, Page]) -> No
     assert heard == []
     assert all(request.startswith(address) for request in asked)
     page.close()
+
+
+def test_search_works_from_disk(site: Path, browser: object) -> None:
+    """Pages opened as files, from a folder and back again, find words, and lead to them."""
+    from playwright.sync_api import Browser
+
+    assert isinstance(browser, Browser)
+    heard: list[str] = []
+    asked: list[str] = []
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    for name, word in (("index", "kernel"), ("trust", "onnx")):
+        page.goto((site / f"{name}.html").as_uri())
+        page.get_by_role("textbox", name="Search").press_sequentially(word)
+        first = page.locator(".md-search-result__link").first
+        first.wait_for()
+        assert word in page.locator(".md-search-result").inner_text().lower()
+        first.click()
+        page.wait_for_url("**h=*")
+        assert urlsplit(page.url).path.startswith(site.as_posix())
+        assert word in page.locator("article").inner_text().lower()
+    assert heard == []
+    assert all(request.startswith((site.as_uri(), "data:")) for request in asked)
+    page.close()
