@@ -1,5 +1,24 @@
-"""`python -m mixcoder`."""
+"""`python -m mixcoder`, and the command `mixcoder`."""
 
-from mixcoder.cli import main
+from __future__ import annotations
 
-main()
+import signal
+import sys
+
+
+def main() -> None:
+    """Runs the command line; a Ctrl-C is told while it is imported, and changes nothing once it ends."""
+    try:
+        from mixcoder.cli import main as run_command
+
+        run_command()
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        exec("")  # noqa: S102 - else Python ends by the signal where it hit a text that was being executed
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
 from rich.console import Console
@@ -27,14 +27,17 @@ from mixcoder.commands.options import (
     WhereOption,
 )
 from mixcoder.commands.printing import print_note, print_rows, print_text
+from mixcoder.commands.streams import outliving
 from mixcoder.errors import (
     CacheError,
     DataError,
     MixcoderError,
     MixcoderWarning,
+    RunInterruptedError,
     TrainingError,
     is_out_of_memory,
 )
+from mixcoder.interrupts import check_interrupted, is_interrupted, noting_interrupts
 from mixcoder.safe_text import sanitize
 
 if TYPE_CHECKING:
@@ -128,14 +131,11 @@ def run(
     format: FormatOption = Format.text,
 ) -> None:
     """Train what of an experiment file is not done yet, and print the result table."""
-    from mixcoder.experiments.spec import read_experiment
-
-    experiment = read_experiment(file, overrides or [])
-    _prepare_data(experiment, runs)
-    if len(experiment.runs) == 1:
-        _run_here(experiment.runs[0], runs, device, format)
-    else:
-        _run_sweep(experiment, runs, jobs, device, format)
+    try:
+        with outliving("stdout", BrokenPipeError):
+            _run(file, overrides or [], _RunOptions(runs, jobs, device, format))
+    except KeyboardInterrupt:
+        raise RunInterruptedError("interrupted; the same command goes on from there") from None
 
 
 @app.command()
@@ -385,28 +385,44 @@ def data_verify(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The `mixcoder` command. Exits with 0 when done, 1 when a run failed, 2 when the input was wrong."""
+    """The `mixcoder` command.
+
+    Exits with 0 when done, 1 when a run failed, 2 when the input was wrong, 3 when another process trains it.
+    """
     logging.getLogger("stamina").setLevel(logging.ERROR)  # a retry is no news; a failure is an error
     _open_closed_streams()
     _let_streams_take_any_text()
     warnings.formatwarning = _format_warning
-    try:
-        app(args=arguments, prog_name="mixcoder")
-    except MixcoderError as error:
-        print_note(f"error: {error}")
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print_note("interrupted")
-        sys.exit(1)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
-    except Exception as error:
-        message = _said_by_the_machine(error)
-        if message is None:
+    with outliving("stderr", OSError), noting_interrupts():
+        try:
+            app(args=arguments, prog_name="mixcoder")
+        except MixcoderError as error:
+            _leave(str(error), error.exit_status)
+        except KeyboardInterrupt:
+            _leave(_INTERRUPTED)
+        except SystemExit as left:
+            if left.code == _INTERRUPTED_STATUS:
+                _leave(_INTERRUPTED)
             raise
-        print_note(f"error: {message}")
-        sys.exit(1)
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(1)
+        except Exception as error:
+            message = _INTERRUPTED if is_interrupted() else _said_by_the_machine(error)
+            if message is None:
+                raise
+            _leave(message)
+
+
+_INTERRUPTED = "interrupted"
+_INTERRUPTED_STATUS = 130
+"""With which typer ends after a Ctrl-C that reaches it, without a word."""
+
+
+def _leave(message: str, status: int = 1) -> NoReturn:
+    """Ends with a sentence."""
+    print_note(f"error: {message}")
+    sys.exit(status)
 
 
 def _said_by_the_machine(error: Exception) -> str | None:
@@ -444,6 +460,27 @@ def _let_streams_take_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class _RunOptions(NamedTuple):
+    """Where and how runs are trained."""
+
+    runs: Path
+    jobs: int
+    device: str
+    format: Format
+
+
+def _run(file: Path, overrides: Sequence[str], options: _RunOptions) -> None:
+    from mixcoder.experiments.spec import read_experiment
+
+    experiment = read_experiment(file, overrides)
+    _prepare_data(experiment, options.runs)
+    check_interrupted()
+    if len(experiment.runs) == 1:
+        _run_here(experiment.runs[0], options)
+    else:
+        _run_sweep(experiment, options)
+
+
 def _prepare_data(experiment: Experiment, runs: Path) -> None:
     """Fetches and packs what is needed, before the first run begins; refuses results of other images."""
     from mixcoder.experiments.preparing import prepare_images
@@ -452,29 +489,29 @@ def _prepare_data(experiment: Experiment, runs: Path) -> None:
     with data_progress(Console(stderr=True)) as progress:
         notes = prepare_images(experiment.runs, runs, progress)
     for note in notes:
-        print(note, file=sys.stderr)
+        print_note(note)
 
 
-def _run_here(run: Run, runs: Path, device: str, format: Format) -> None:
+def _run_here(run: Run, options: _RunOptions) -> None:
     from mixcoder.experiments.results import records_in
     from mixcoder.experiments.training_run import train_run
     from mixcoder.progress import training_progress
 
     with training_progress(Console(stderr=True)) as observer:
-        directory = train_run(run, runs, observer, device)
-    _print_results(records_in(directory.path), format)
-    if format is Format.text:
+        directory = train_run(run, options.runs, observer, options.device)
+    _print_results(records_in(directory.path), options.format)
+    if options.format is Format.text:
         print_text(directory.path)
 
 
-def _run_sweep(experiment: Experiment, runs: Path, jobs: int, device: str, format: Format) -> None:
+def _run_sweep(experiment: Experiment, options: _RunOptions) -> None:
     from mixcoder.experiments.results import records_of
     from mixcoder.experiments.sweep import run_sweep
     from mixcoder.progress import sweep_progress
 
     with sweep_progress(Console(stderr=True)) as observer:
-        states = run_sweep(experiment, runs, observer, jobs, device, _plugins)
-    _print_results(records_of(experiment, runs), format)
+        states = run_sweep(experiment, options.runs, observer, options.jobs, options.device, _plugins)
+    _print_results(records_of(experiment, options.runs), options.format)
     failed = [state for state in states if state.state == "failed"]
     if failed:
         reasons = "".join(f"\n  {state.name}: {state.reason}" for state in failed)

@@ -73,6 +73,12 @@ class RunDirectoryError(MixcoderError):
     """A run directory is missing, incomplete or damaged."""
 
 
+class RunLockedError(RunDirectoryError):
+    """Another process is training this run."""
+
+    exit_status = 3
+
+
 class WriteError(MixcoderError):
     """A file cannot be written."""
 
@@ -89,6 +95,10 @@ class TrainingError(MixcoderError):
     """A training run cannot go on."""
 
     exit_status = 1
+
+
+class RunInterruptedError(TrainingError):
+    """A training run was told to end; it has not failed."""
 
 
 _NO_MEMORY = ("alloc", "out of memory", "start new thread", "failed to map segment")

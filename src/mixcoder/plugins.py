@@ -18,7 +18,7 @@ class PluginError(MixcoderError):
 
 
 def load_plugin(plugin: str) -> None:
-    """Imports a Python file (`my_mixer.py`) or an installed module (`my_package.mixers`).
+    """Imports a Python file (`my_mixer.py`) or a module (`my_package.mixers`), also of the current folder.
 
     Its decorators (`register_mixer`, `register_model`, `register_source`, `register_logger`) do the rest.
 
@@ -29,7 +29,7 @@ def load_plugin(plugin: str) -> None:
         if plugin.endswith(".py"):
             _import_file(Path(plugin))
         else:
-            importlib.import_module(plugin)
+            _import_module(plugin)
     except MixcoderError as error:
         raise PluginError(f"--plugin {plugin}: {error}") from error
     except FileNotFoundError:
@@ -43,6 +43,17 @@ def load_plugin(plugin: str) -> None:
         raise PluginError(f"--plugin {plugin}: {str(error).lower()}{hint}") from None
     except (Exception, SystemExit) as error:
         raise PluginError(f"--plugin {plugin}: {type(error).__name__}: {error}") from error
+
+
+def _import_module(name: str) -> None:
+    """Imports a module; where it is not installed, from the current folder, which hides no installed one."""
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or (name != error.name and not name.startswith(f"{error.name}.")):
+            raise  # what is missing is something that the module imports
+        sys.path.append(str(Path.cwd()))
+        importlib.import_module(name)
 
 
 def _import_file(path: Path) -> None:

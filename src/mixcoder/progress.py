@@ -106,13 +106,14 @@ class _PlainSweep:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.shown: dict[str, str] = {}
+        self.shown: dict[str, tuple[str, str]] = {}
 
     def __call__(self, states: Sequence[RunState]) -> None:
         for state in states:
-            if state.state == self.shown.get(state.name, "waiting"):
+            now = (state.state, state.reason)
+            if now == self.shown.get(state.name, ("waiting", "")):
                 continue
-            self.shown[state.name] = state.state
+            self.shown[state.name] = now
             reason = f" ({state.reason})" if state.reason else ""
             self.console.print(
                 f"{state.state}: {state.name}{reason}", soft_wrap=True, highlight=False, markup=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from mixcoder.experiments.results import Record, records_of
+from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import read_experiment
 from mixcoder.experiments.sweep import RunState, run_sweep
 from tests.conftest import Cli
@@ -105,8 +107,8 @@ def test_failures_keep_to_themselves_and_are_told(cli: Cli) -> None:
     assert status == 1
     assert "error: 3 of 4 runs failed:" in err
     assert "mixer=killed, rate=0.1: killed by SIGKILL; the machine may have been out of memory" in err
-    assert "mixer=huge, rate=0.1: error: out of memory while training a mixer of " in err
-    assert "mixer=mlp, rate=1000000000.0: error: the loss became" in err
+    assert "mixer=huge, rate=0.1: out of memory while training a mixer of " in err
+    assert "mixer=mlp, rate=1000000000.0: the loss became" in err
     assert out.count("failed") == 3
     assert out.count("done") == 1
     [failure] = Path("runs/mine").glob("mixer-killed*/failure.json")
@@ -168,6 +170,43 @@ def test_workers_that_lost_their_sweep_save_and_leave(cli: Cli, tmp_path: Path) 
         with suppress(ProcessLookupError):
             os.killpg(sweep.pid, signal.SIGKILL)
     assert all("interrupted after" in (it.directory.path / "log.txt").read_text() for it in records())
+
+
+def test_workers_import_nothing_from_the_current_folder_but_what_was_named(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))  # to which a plugin's folder is added
+    for name in ("random", "typer", "mixcoder"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('hijacked')")
+    (tmp_path / "own_layers.py").write_text(
+        PLUGIN.replace('"killed"', '"own_killed"').replace('"huge"', '"own"')
+    )
+    layers = "matrix.mixer=[cnn, cnnf]"
+    status, _, err = cli("--plugin", "own_layers", "run", "x.yml", "-j", "2", layers, "training.inputs=640")
+    assert (status, "hijacked" in err) == (0, False), err
+
+
+def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path) -> None:
+    """And one whose directory cannot be written fails alone."""
+    experiment = read_experiment(tmp_path / "x.yml", ["training.inputs=640"])
+    linked, locked = (RunDirectory.of(run, tmp_path / "runs") for run in experiment.runs)
+    for directory in (linked, locked):
+        directory.path.mkdir(parents=True)
+    (linked.path / "log.txt").symlink_to(tmp_path / "theirs")
+    waited = []
+    with (locked.path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def unlock(states: Sequence[RunState]) -> None:
+            if states[1].state == "waiting":
+                waited.append(states[1].reason)
+                fcntl.flock(lock, fcntl.LOCK_UN)
+
+        states = run_sweep(experiment, tmp_path / "runs", unlock)
+    assert waited == ["another process is training it"]
+    assert [state.state for state in states] == ["failed", "done"]
+    assert "log.txt: it is a link, which may lead anywhere; delete it" in states[0].reason
+    assert not (tmp_path / "theirs").exists()
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,16 @@ import torch
 from safetensors import safe_open
 
 import mixcoder
-from mixcoder.errors import ExperimentError, RunDirectoryError, TrainingError, WriteError
+from mixcoder.errors import (
+    ExperimentError,
+    RunDirectoryError,
+    RunInterruptedError,
+    RunLockedError,
+    TrainingError,
+    WriteError,
+)
 from mixcoder.experiments import run_directory, training_run
+from mixcoder.experiments.results import records_in
 from mixcoder.experiments.run_directory import RunDirectory, find_run
 from mixcoder.experiments.spec import Run, read_experiment
 from mixcoder.experiments.training_run import train_run
@@ -149,6 +158,7 @@ def test_interrupted_and_started_again_it_ends_the_same(tmp_path: Path, run: Run
     for step, signum in ((1, signal.SIGINT), (60, signal.SIGTERM)):
         with pytest.raises(TrainingError, match=f"interrupted after {step * 64:,} inputs; the same command"):
             train_run(run, tmp_path / "parts", interrupt_at(step, signum))
+        assert RunDirectory.of(run, tmp_path / "parts").read_failure() is None
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     parts = train_run(run, tmp_path / "parts", ignore)
@@ -169,6 +179,7 @@ def test_killed_between_checkpoints_it_goes_back_to_the_last_one(
     with pytest.raises(ZeroDivisionError):
         train_run(run, tmp_path / "parts", die)
     parts = RunDirectory.of(run, tmp_path / "parts")
+    assert parts.read_failure() == {"reason": "ZeroDivisionError: the end", "exit_status": 1}
     assert parts.read_metrics()[-1]["step"] == 70
     with (parts.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 71, "inp')  # torn by the crash
@@ -299,10 +310,79 @@ def test_one_process_a_run(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyP
     assert holder.stdout is not None
     holder.stdout.readline()
     assert directory.is_locked()
-    with pytest.raises(RunDirectoryError, match="another process is training this run"):
+    with pytest.raises(RunLockedError, match="another process is training this run") as caught:
         train_run(run, tmp_path / "runs", ignore)
+    assert caught.value.exit_status == 3
+    assert directory.read_failure() is None
     holder.kill()
     holder.wait()
     holder.stdout.close()
     assert not directory.is_locked()
     assert train_run(run, tmp_path / "runs", ignore).read_result()
+
+
+def test_a_diverged_run_has_failed_until_it_is_tried_again(tmp_path: Path, run: Run) -> None:
+    bad = replace(run, recipe=run.recipe.model_copy(update={"optimizer": "sgd", "learning_rate": 1e9}))
+    with pytest.raises(TrainingError, match="loss became"):
+        train_run(bad, tmp_path, ignore)
+    [record] = records_in(RunDirectory.of(bad, tmp_path).path)
+    assert record.state == "failed"
+    assert "loss became inf at step" in record.reason
+    RunDirectory.of(run, tmp_path).path.mkdir(parents=True)
+    RunDirectory.of(run, tmp_path).write_failure({"reason": "of the last try"})
+    assert train_run(run, tmp_path, ignore).read_failure() is None
+
+
+@pytest.mark.parametrize("name", [".lock", "checkpoint", "tensorboard", "metrics.jsonl", "config.yml"])
+def test_nothing_is_written_through_a_link(tmp_path: Path, run: Run, name: str) -> None:
+    """A run directory may be a stranger's."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "file").write_text("theirs\n")
+    is_folder = name in ("checkpoint", "tensorboard")
+    directory = RunDirectory.of(run, tmp_path / "runs")
+    directory.path.mkdir(parents=True)
+    (directory.path / name).symlink_to(theirs if is_folder else theirs / "missing")
+    if name in ("metrics.jsonl", "config.yml"):  # those are swapped in, in place of the link
+        train_run(run, tmp_path / "runs", ignore)
+        assert not (directory.path / name).is_symlink()
+    else:
+        with pytest.raises(WriteError, match=f"{name}: it is a link, which may lead anywhere; delete it"):
+            train_run(run, tmp_path / "runs", ignore)
+    assert [path.name for path in theirs.iterdir()] == ["file"]
+    assert (theirs / "file").read_text() == "theirs\n"
+
+
+def test_metrics_that_were_damaged_at_the_end_are_measured_again(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_run, "CHECKPOINT_SECONDS", 0)
+    directory = train_run(run, tmp_path, ignore)
+    before = directory.read_result()
+    assert before
+    for content in ("", "\n".join((directory.path / "metrics.jsonl").read_text().splitlines()[:-1]) + "\n"):
+        (directory.path / "metrics.jsonl").write_text(content)
+        (directory.path / "result.json").unlink()
+        after = train_run(run, tmp_path, ignore).read_result()
+        assert after
+        assert after["validation_loss"] == pytest.approx(before["validation_loss"])
+
+
+def test_what_a_sweep_sends_after_a_ctrl_c_is_no_second_one(tmp_path: Path, run: Run) -> None:
+    def interrupt(trainer: Trainer, progress: Progress) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(RunInterruptedError, match="interrupted after 64 inputs; the same command"):
+        train_run(run, tmp_path, interrupt)
+    assert RunDirectory.of(run, tmp_path).checkpoint.is_file()
+
+
+def test_a_worker_looks_for_its_sweep_while_it_validates(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(training_run.SWEEP_VARIABLE, "1")
+    often = replace(run, recipe=run.recipe.model_copy(update={"validations": 125}))
+    with pytest.raises(RunInterruptedError, match="interrupted after its sweep had ended; the same command"):
+        train_run(often, tmp_path, ignore)
+    assert RunDirectory.of(often, tmp_path).read_failure() is None

@@ -215,7 +215,7 @@ def test_the_clock_leaves_out_what_is_not_training(tiny_data: ImageData) -> None
     for row in run.run():
         if row.step > run.total_steps // 2:
             before = (run.clock.inputs, run.clock.seconds)
-            run._validate()
+            run.validate()
             assert (run.clock.inputs, run.clock.seconds) == before
     assert run.clock.warmup_inputs == 3 * 8
     assert run.clock.inputs == 997 * 8

@@ -7,7 +7,8 @@ runs/<experiment>/<model>-<data>-<hash>/
   checkpoint/best.safetensors     the weights of the smallest validation loss so far
   model.safetensors, model.json   the trained model, all that `load` needs
   result.json                     how good, how large, how fast, on what
-  log.txt, failure.json           of a sweep's worker: what it said, why it failed
+  failure.json                    why the last try failed
+  log.txt                         of a sweep's worker: what it said
   tensorboard/                    with `training.log: [tensorboard]`, its event files
   .lock                           held by the process that trains here, and gone with it
 """
@@ -20,14 +21,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, BinaryIO, Literal
 
 from filelock import Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 
+from mixcoder.appended_file import check_no_links, open_to_append
 from mixcoder.atomic_file import remove_parts, write_atomically
-from mixcoder.errors import ArgumentError, ExperimentError, RunDirectoryError, WriteError, system_reason
+from mixcoder.errors import (
+    ArgumentError,
+    ExperimentError,
+    RunDirectoryError,
+    RunLockedError,
+    WriteError,
+    system_reason,
+)
 from mixcoder.experiments.model_files import DESCRIPTION, load_model, save_model
 from mixcoder.experiments.spec import Run, read_experiment
 from mixcoder.file_lock import acquire_lock, file_lock
@@ -70,17 +79,17 @@ class RunDirectory:
         """Keeps every other process from training here during the `with` block.
 
         Raises:
-            RunDirectoryError: another process does.
-            WriteError: the directory cannot be written.
+            RunLockedError: another process does.
+            WriteError: the directory cannot be written, or a link in it leads elsewhere.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            check_no_links(self.path, files={_LOCK})
             lock = acquire_lock(self.path / _LOCK, LOCK_SECONDS)
         except Timeout:
-            raise RunDirectoryError(f"{self.path}: another process is training this run") from None
+            raise RunLockedError(f"{self.path}: another process is training this run") from None
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise WriteError(f"cannot write {self.path}: {reason}") from error
+            raise WriteError(f"cannot write {self.path}: {system_reason(error)}") from error
         try:
             remove_parts(self.path)
             yield
@@ -130,7 +139,7 @@ class RunDirectory:
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Adds a line to the metrics."""
         with self._metrics_file() as file:
-            file.write(_line(row))
+            file.write(_line(row).encode())
 
     def keep_metrics(self) -> None:
         """Makes the metrics so far outlast the machine: before a checkpoint, which goes on after them."""
@@ -138,13 +147,13 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     @contextmanager
-    def _metrics_file(self) -> Iterator[TextIO]:
+    def _metrics_file(self) -> Iterator[BinaryIO]:
         path = self.path / "metrics.jsonl"
         try:
-            with path.open("a", encoding="utf-8") as file:
+            with open_to_append(path) as file:
                 yield file
         except OSError as error:
-            raise WriteError(f"cannot write {path}: {error.strerror}") from error
+            raise WriteError(f"cannot write {path}: {system_reason(error)}") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The metrics so far, without lines that are torn or were never metrics."""
@@ -171,6 +180,25 @@ class RunDirectory:
     def write_failure(self, failure: dict[str, Any]) -> None:
         """Writes why the last try failed."""
         write_atomically(self.path / "failure.json", _pretty(failure))
+
+    def forget_failure(self) -> None:
+        """Removes what the last try left, before the next one.
+
+        Raises:
+            WriteError: it cannot be removed.
+        """
+        try:
+            (self.path / "failure.json").unlink(missing_ok=True)
+        except OSError as error:
+            raise WriteError(f"cannot write {self.path}: {system_reason(error)}") from error
+
+    def open_log(self) -> BinaryIO:
+        """The file for what a worker says, at its end.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
+        return open_to_append(self.path / "log.txt")
 
     def read_failure(self) -> dict[str, Any] | None:
         """Why the last try failed, or None."""

@@ -15,20 +15,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from mixcoder.errors import TrainingError
+from mixcoder.errors import MixcoderError, RunInterruptedError, RunLockedError, WriteError
 from mixcoder.experiments.matrix import label
 from mixcoder.experiments.run_directory import RunDirectory, metrics_row
 from mixcoder.experiments.run_logs import check_loggers
 from mixcoder.experiments.spec import Experiment, Run
 from mixcoder.experiments.training_run import SWEEP_VARIABLE
+from mixcoder.interrupts import check_interrupted
 
 POLL_SECONDS = 0.2
+_TRAINED_ELSEWHERE = "another process is training it"
 _TAIL_BYTES = 4096
 _OUT_OF_MEMORY = (
     "; the machine may have been out of memory: try fewer jobs (-j) or a smaller training.batch_size"
@@ -45,7 +48,7 @@ class RunState:
         directory: where.
         state: what becomes of it.
         metrics: its last line of metrics.
-        reason: why it failed.
+        reason: why it failed, or what it waits for.
     """
 
     run: Run
@@ -67,6 +70,16 @@ class _Worker:
     slot: int
 
 
+@dataclass(frozen=True)
+class _Workplace:
+    """What all workers have in common."""
+
+    runs: Path
+    jobs: int
+    device: str
+    plugins: Sequence[str]
+
+
 Observer = Callable[[Sequence[RunState]], None]
 """Told several times a second how all runs stand."""
 
@@ -81,6 +94,8 @@ def run_sweep(
 ) -> list[RunState]:
     """Trains every run that is not done yet, `jobs` of them side by side.
 
+    A run that another process is training is waited for, such as the worker of a sweep that was killed.
+
     Args:
         experiment: its runs, in this order.
         runs: the folder of all runs.
@@ -94,22 +109,21 @@ def run_sweep(
 
     Raises:
         ArgumentError: a logger cannot work here.
-        TrainingError: the user interrupted; the workers have saved their checkpoints.
+        RunInterruptedError: the user interrupted; the workers have saved their checkpoints.
     """
     states = [RunState(run, RunDirectory.of(run, runs)) for run in experiment.runs]
     for state in states:
         if state.directory.is_done():
             state.state = "done"
-    waiting = [state for state in states if state.state == "waiting"]
-    for state in waiting:
-        check_loggers(state.run)
+        else:
+            check_loggers(state.run)
+    place = _Workplace(runs, jobs, device, plugins)
     workers: list[_Worker] = []
     try:
-        while waiting or workers:
-            while waiting and len(workers) < jobs:
-                slot = min(set(range(jobs)) - {worker.slot for worker in workers})
-                workers.append(_start(waiting.pop(0), runs, slot, jobs, device, plugins))
+        while any(state.state in ("waiting", "running") for state in states):
+            _start_workers(states, workers, place)
             time.sleep(POLL_SECONDS)
+            check_interrupted()
             for worker in workers:
                 worker.state.metrics = _last_metrics(worker.state.directory.path) or worker.state.metrics
                 if worker.process.poll() is not None:
@@ -117,24 +131,47 @@ def run_sweep(
             workers = [worker for worker in workers if worker.state.state == "running"]
             observer(states)
     except KeyboardInterrupt:
-        raise TrainingError("interrupted; the same command goes on from there") from None
+        raise RunInterruptedError("interrupted; the same command goes on from there") from None
     finally:
         _stop(workers)
     return states
 
 
-def _start(state: RunState, runs: Path, slot: int, jobs: int, device: str, plugins: Sequence[str]) -> _Worker:
+def _start_workers(states: Sequence[RunState], workers: list[_Worker], place: _Workplace) -> None:
+    """Starts workers for runs that wait, as long as there is room."""
+    for state in states:
+        if len(workers) >= place.jobs:
+            return
+        if state.state != "waiting":
+            continue
+        if state.directory.is_locked():
+            state.reason = _TRAINED_ELSEWHERE
+            continue
+        state.reason = ""
+        if state.directory.is_done():  # by the process that we waited for
+            state.state = "done"
+            continue
+        slot = min(set(range(place.jobs)) - {worker.slot for worker in workers})
+        try:
+            workers.append(_start(state, slot, place))
+        except (MixcoderError, OSError) as error:  # of its directory; the others are none the worse
+            _fail(state, str(error), 1)
+
+
+def _start(state: RunState, slot: int, place: _Workplace) -> _Worker:
     state.directory.write_config(state.run)
-    (state.directory.path / "failure.json").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "mixcoder"]
-    for plugin in plugins:
+    state.directory.forget_failure()
+    # -P: what lies in the current folder must not stand for a module of Python's or ours.
+    command = [sys.executable, "-P", "-m", "mixcoder"]
+    for plugin in place.plugins:
         command += ["--plugin", plugin]
-    command += ["run", str(state.directory.path / "config.yml"), "--runs", str(runs), "--device", device]
+    config = state.directory.path / "config.yml"
+    command += ["run", str(config), "--runs", str(place.runs), "--device", place.device]
     environment = {**os.environ, SWEEP_VARIABLE: str(os.getpid())}
-    environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
-    if device == "auto" and torch.cuda.is_available():
+    environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // place.jobs))
+    if place.device == "auto" and torch.cuda.is_available():
         environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
-    with (state.directory.path / "log.txt").open("ab") as log:
+    with state.directory.open_log() as log:
         process = subprocess.Popen(  # noqa: S603 - our own command, no shell
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
         )
@@ -146,10 +183,18 @@ def _finish(worker: _Worker) -> None:
     state, status = worker.state, worker.process.returncode
     if state.directory.is_done():  # however its process ended afterwards
         state.state = "done"
-        return
-    state.state = "failed"
-    state.reason = _killed(-status) if status < 0 else _last_line(state.directory.path / "log.txt")
-    state.directory.write_failure({"reason": state.reason, "exit_status": status})
+    elif status == RunLockedError.exit_status:  # another process was faster
+        state.state, state.reason = "waiting", _TRAINED_ELSEWHERE
+    elif status < 0:
+        _fail(state, _killed(-status), status)
+    else:
+        _fail(state, _last_line(state.directory.path / "log.txt").removeprefix("error: "), status)
+
+
+def _fail(state: RunState, reason: str, status: int) -> None:
+    state.state, state.reason = "failed", reason
+    with suppress(WriteError):  # the reason is told in any case
+        state.directory.write_failure({"reason": reason, "exit_status": status})
 
 
 def _stop(workers: Sequence[_Worker]) -> None:

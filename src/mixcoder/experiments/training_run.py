@@ -10,9 +10,10 @@ import math
 import os
 import platform
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,11 +23,19 @@ from typing import Any
 import torch
 
 from mixcoder.device import resolve_device
-from mixcoder.errors import ArgumentError, ExperimentError, TrainingError
+from mixcoder.errors import (
+    ArgumentError,
+    ExperimentError,
+    MixcoderError,
+    RunInterruptedError,
+    WriteError,
+    first_line,
+)
 from mixcoder.experiments.memory import refuse_unfit, telling_of_memory
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.run_logs import RunLogs, check_loggers
 from mixcoder.experiments.spec import Run
+from mixcoder.interrupts import check_interrupted, is_interrupted
 from mixcoder.models.cost import count_madds
 from mixcoder.models.summary import count_parameters
 from mixcoder.training.metrics import measure_quality
@@ -56,7 +65,9 @@ def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") ->
         The run directory, with its result.
 
     Raises:
-        TrainingError: the loss is no longer finite, or the user interrupted the run.
+        RunInterruptedError: the user interrupted the run.
+        TrainingError: the loss is no longer finite.
+        RunLockedError: another process trains it.
         MixcoderError: data, run or run directory are not in order.
     """
     directory = RunDirectory.of(run, runs)
@@ -66,9 +77,11 @@ def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") ->
     started = time.perf_counter()
     with telling_of_memory(run):
         trainer = _create_trainer(run, resolve_device(device))
-        with directory.locked():
-            if directory.read_result() is not None:  # by the process that we waited for
-                return directory
+    check_interrupted()
+    with directory.locked():
+        if directory.read_result() is not None:  # by the process that we waited for
+            return directory
+        with _recording_failure(directory), telling_of_memory(run):
             directory.write_config(run)
             _go_back(trainer, directory)
             logs = RunLogs(run, directory, trainer.data.validation.device)
@@ -78,6 +91,23 @@ def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") ->
             logs.finish(result)
             directory.write_result(result)
     return directory
+
+
+@contextmanager
+def _recording_failure(directory: RunDirectory) -> Iterator[None]:
+    """Notes why a run failed, for tables to say; an interrupted one has not failed."""
+    directory.forget_failure()
+    try:
+        yield
+    except RunInterruptedError:
+        raise
+    except Exception as error:
+        is_told = isinstance(error, MixcoderError)
+        reason = str(error) if is_told else f"{type(error).__name__}: {first_line(error)}"
+        with suppress(WriteError):  # the error itself is told in any case
+            status = error.exit_status if isinstance(error, MixcoderError) else 1
+            directory.write_failure({"reason": reason, "exit_status": status})
+        raise
 
 
 def _go_back(trainer: Trainer, directory: RunDirectory) -> None:
@@ -90,10 +120,12 @@ def _go_back(trainer: Trainer, directory: RunDirectory) -> None:
 def _train(trainer: Trainer, directory: RunDirectory, logs: RunLogs, observer: Observer) -> None:
     """Trains to the end, and keeps metrics and checkpoints."""
     best_loss = min(_validation_losses(directory), default=math.inf)
+    trainer.between_validation_batches = _check_sweep
 
-    with _deferred_interrupt() as is_interrupted:
+    with _Interrupts() as interrupts:
         next_save = time.perf_counter() + CHECKPOINT_SECONDS
         for progress in trainer.run():
+            interrupts.defer()
             row = _metrics(progress)
             directory.append_metrics(row)
             if progress.validation_loss is not None and progress.validation_loss < best_loss:
@@ -103,10 +135,11 @@ def _train(trainer: Trainer, directory: RunDirectory, logs: RunLogs, observer: O
             if progress.validation_loss is not None:
                 logs.show(progress.inputs, trainer.model, trainer.data.validation)
             observer(trainer, progress)
-            if is_interrupted() or time.perf_counter() > next_save:
+            is_to_end = interrupts.are_there or _has_lost_sweep()
+            if is_to_end or time.perf_counter() > next_save:
                 next_save = _save(trainer, directory)
-            if is_interrupted():
-                raise TrainingError(
+            if is_to_end:
+                raise RunInterruptedError(
                     f"interrupted after {progress.inputs:,} inputs; the same command goes on from there"
                 )
 
@@ -135,41 +168,64 @@ def _create_trainer(run: Run, device: torch.device) -> Trainer:
         raise ExperimentError([f"training.{error}" if error.argument else error.message]) from None
 
 
-@contextmanager
-def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Lets a first Ctrl-C wait until the trainer has come to a whole step; a second one cuts at once.
-
-    A request to terminate is taken alike. A sweep's worker is interrupted as well when the sweep is gone.
-    """
-    interrupted = False
+def _has_lost_sweep() -> bool:
+    """Whether this is the worker of a sweep that is gone."""
     sweep = os.environ.get(SWEEP_VARIABLE)
+    return sweep is not None and sweep != str(os.getppid())
 
-    def is_interrupted() -> bool:
-        return interrupted or (sweep is not None and sweep != str(os.getppid()))
 
-    def remember(signum: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = True
-        for each in _INTERRUPTS:
-            signal.signal(each, signal.default_int_handler)
+def _check_sweep() -> None:
+    """Ends a validation, which may take long, in a worker whose sweep is gone.
 
-    before = {each: signal.getsignal(each) for each in _INTERRUPTS}
-    try:
-        for each, handler in before.items():
-            if handler is not signal.SIG_IGN:  # a background job leaves Ctrl-C to its parent
-                signal.signal(each, remember)
-    except ValueError:  # not in the main thread, where no signal arrives
-        yield lambda: False
-        return
-    try:
-        yield is_interrupted
-    finally:
-        for each, handler in before.items():
+    Raises:
+        RunInterruptedError: it is.
+    """
+    if _has_lost_sweep():
+        raise RunInterruptedError(
+            "interrupted after its sweep had ended; the same command goes on from the last checkpoint"
+        )
+
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Ctrl-C, what a machine or a queue sends before it ends a process, what a terminal sends that is closed."""
+
+
+class _Interrupts:
+    """Requests to end, which wait from `defer` on until the trainer has come to a whole step.
+
+    Before that there is nothing to lose, and they end the process at once. So does a second Ctrl-C, but not
+    what a sweep sends to its workers after a Ctrl-C that they have seen themselves.
+    """
+
+    def __init__(self) -> None:
+        self._is_remembered = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Interrupts:
+        return self
+
+    @property
+    def are_there(self) -> bool:
+        """Whether there was one, also before, where a library swallowed it."""
+        return self._is_remembered or is_interrupted()
+
+    def defer(self) -> None:
+        """Lets them wait from now on."""
+        is_first = not self._before
+        if is_first and threading.current_thread() is threading.main_thread():  # no signal arrives in another
+            self._before = {each: signal.getsignal(each) for each in _SIGNALS}
+            for each, handler in self._before.items():
+                if handler is not signal.SIG_IGN:  # a background job leaves Ctrl-C to its parent
+                    signal.signal(each, self._remember)
+
+    def _remember(self, signum: int, frame: FrameType | None) -> None:
+        self._is_remembered = True
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __exit__(self, *_: object) -> None:
+        for each, handler in self._before.items():
             signal.signal(each, handler)
-
-
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C, and what a machine or a queue sends before it ends a process."""
 
 
 def _metrics(progress: Progress) -> dict[str, Any]:
@@ -187,15 +243,15 @@ def _metrics(progress: Progress) -> dict[str, Any]:
 def _result(run: Run, trainer: Trainer, directory: RunDirectory, wall_seconds: float) -> dict[str, Any]:
     """What came out, in the words that every listing uses."""
     model, clock = trainer.model, trainer.clock
-    losses = _validation_losses(directory)
-    quality = measure_quality(model, trainer.data.validation)
+    final_loss = _final_loss(trainer, directory)
+    quality = measure_quality(model, trainer.data.validation, _check_sweep)
     return {
         "name": run.experiment,
         "run": directory.path.name,
         "model": run.model[0],
         "data": run.data[0],
-        "validation_loss": losses[-1],
-        "best_validation_loss": min(losses),
+        "validation_loss": final_loss,
+        "best_validation_loss": min([*_validation_losses(directory), final_loss]),
         "psnr": quality.psnr,
         "ssim": quality.ssim,
         "params": count_parameters(model),
@@ -218,8 +274,15 @@ def _result(run: Run, trainer: Trainer, directory: RunDirectory, wall_seconds: f
         "training_images": len(trainer.data.train),
         "validation_images": len(trainer.data.validation),
         "images_left_out": len(trainer.data.left_out),
-        "data_hash": trainer.data.content_hash(),
+        "data_hash": trainer.data_hash,
     }
+
+
+def _final_loss(trainer: Trainer, directory: RunDirectory) -> float:
+    """The validation loss of the last step; measured again where somebody damaged the metrics."""
+    last: dict[str, Any] = next(reversed(directory.read_metrics()), {})
+    is_there = last.get("step") == trainer.step and "validation_loss" in last
+    return float(last["validation_loss"]) if is_there else trainer.validate()
 
 
 def _madds(run: Run) -> int:

@@ -21,6 +21,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from mixcoder.appended_file import open_to_append
 from mixcoder.experiments.matrix import written
 
 _VERSION = "brain.Event:2"
@@ -80,7 +81,7 @@ class EventFile:
 
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
-        with self._path.open("ab") as file:
+        with open_to_append(self._path) as file:
             RecordWriter(file).write(event.SerializeToString())
 
 

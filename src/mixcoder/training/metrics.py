@@ -6,6 +6,7 @@ images (B, C, H, W) ─ model ─ clipped to [0, 1] ─▶ copies (B, C, H, W) �
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -35,11 +36,17 @@ class Quality:
     ssim: float | None
 
 
-def measure_quality(model: Autoencoder, split: ImageSplit) -> Quality:
-    """How well `model` reconstructs the images of `split`, its copies clipped to [0, 1]."""
+def measure_quality(
+    model: Autoencoder, split: ImageSplit, between_batches: Callable[[], None] = lambda: None
+) -> Quality:
+    """How well `model` reconstructs the images of `split`, its copies clipped to [0, 1].
+
+    `between_batches` is called before each batch; what it raises ends the measurement.
+    """
     psnrs, ssims = [], []
     with evaluating(model, split.device):
         for batch in validation_batches(split):
+            between_batches()
             images = to_float(batch)
             copies = model(images).clamp(0, 1)
             psnrs.append(psnr(copies, images))

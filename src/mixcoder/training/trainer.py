@@ -11,7 +11,7 @@ log, when to save a checkpoint and when to stop.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -135,6 +135,7 @@ class Trainer:
         recipe: how to train.
 
     Attributes:
+        between_validation_batches: called while it validates; what it raises ends the run.
         execution: how steps are computed; certain from the first Progress on.
 
     Raises:
@@ -158,6 +159,7 @@ class Trainer:
             )
         self.step = 0
         self.clock = TrainingClock()
+        self.between_validation_batches: Callable[[], None] = lambda: None
         self.execution = choose_execution(model, recipe, self.total_inputs, data.validation.device)
         self._parameters = FlatParameters(model)
         self.optimizers = create_optimizers(self._parameters, recipe)
@@ -186,7 +188,7 @@ class Trainer:
                 inputs=self.inputs,
                 training_loss=losses.double().mean().item(),
                 learning_rate=learning_rate_at(self.step - 1, self.total_steps, self.recipe),
-                validation_loss=self._validate() if self._is_validation_step(self.step) else None,
+                validation_loss=self.validate() if self._is_validation_step(self.step) else None,
                 throughput=self.clock.throughput,
             )
 
@@ -267,8 +269,15 @@ class Trainer:
         count = self.recipe.validations
         return step * count // self.total_steps > (step - 1) * count // self.total_steps
 
-    def _validate(self) -> float:
-        loss = validation_loss(self.model, self.data.validation, self.recipe.loss)
+    def validate(self) -> float:
+        """The validation loss of now.
+
+        Raises:
+            TrainingError: it is not finite.
+        """
+        loss = validation_loss(
+            self.model, self.data.validation, self.recipe.loss, self.between_validation_batches
+        )
         if not math.isfinite(loss):
             raise TrainingError(self._divergence("validation loss", loss, self.step))
         return loss

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -18,7 +18,9 @@ _LARGEST_BATCH = 500
 _BATCH_NUMBERS = 2**21
 
 
-def validation_loss(model: Autoencoder, split: ImageSplit, loss: str) -> float:
+def validation_loss(
+    model: Autoencoder, split: ImageSplit, loss: str, between_batches: Callable[[], None] = lambda: None
+) -> float:
     """The loss averaged over all pixels of all images, whatever the batches.
 
     Per-batch sums are added in double precision.
@@ -27,10 +29,12 @@ def validation_loss(model: Autoencoder, split: ImageSplit, loss: str) -> float:
         model: on the device of the images.
         split: images (N, C, H, W) uint8.
         loss: "mse", "l1" or "huber".
+        between_batches: called before each batch; what it raises ends the validation.
     """
     total = 0.0
     with evaluating(model, split.device):
         for batch in validation_batches(split):
+            between_batches()
             images = to_float(batch)
             total += LOSSES[loss](model(images), images, reduction="sum").item()
     return total / split.images.numel()

@@ -1,0 +1,48 @@
+"""Ctrl-C, which a library may swallow: Python raises an exception wherever it is, and some code catches all.
+
+noting_interrupts ─▶ SIGINT ─▶ noted, KeyboardInterrupt ─┬▶ reaches the command
+└▶ is swallowed ─▶ check_interrupted, at the next step
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_noted = False
+
+
+@contextmanager
+def noting_interrupts() -> Iterator[None]:
+    """In the `with` block, a Ctrl-C is noted, whatever becomes of its KeyboardInterrupt."""
+    global _noted
+    _noted = False
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, _note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _note(signum: int, frame: FrameType | None) -> None:
+    global _noted
+    _noted = True
+    raise KeyboardInterrupt
+
+
+def is_interrupted() -> bool:
+    """Whether there was a Ctrl-C that `noting_interrupts` has noted."""
+    return _noted
+
+
+def check_interrupted() -> None:
+    """Raises the KeyboardInterrupt of a noted Ctrl-C again."""
+    if _noted:
+        raise KeyboardInterrupt
