@@ -88,6 +88,13 @@ def with_a_layer_that_takes_all_memory(cli: Cli, heading: str) -> str:
     return cli("--plugin", "huge.py", "run", "mine.yml", "model.mixer=huge")[2]
 
 
+def with_other_pictures(cli: Cli, heading: str) -> str:
+    arguments = ["data={source: folder, path: photos, crop_size: 8, channels: 1}", "training.inputs=64"]
+    assert cli("run", "mine.yml", *arguments)[0] == 0
+    Path("photos/1.png").unlink()
+    return cli("run", "mine.yml", *arguments)[2].splitlines()[-1]
+
+
 def with_ctrl_c(cli: Cli, heading: str) -> str:
     """As soon as there is a line of metrics."""
     ended: list[bool] = []
@@ -150,6 +157,7 @@ MISHAPS: dict[str, Callable[[Cli, str], str]] = {
     **dict.fromkeys(COMMANDS, by_a_command),
     "The data is missing, and there is no network": without_network,
     "Another process is training": while_another_process_trains,
+    "The images are others": with_other_pictures,
     "Out of memory": with_a_layer_that_takes_all_memory,
     "A run was interrupted": with_ctrl_c,
     "More than one run": after_two_runs,
