@@ -129,12 +129,13 @@ def after_two_runs(cli: Cli, heading: str) -> str:
 
 def in_python(cli: Cli, heading: str) -> str:
     model = mixcoder.create_model("cnn", image_shape=(1, 8, 8), channels=[2], kernel_size=3, latent_dim=2)
-    images = {
-        "Images of another shape": torch.rand(1, 8, 8),
-        "Images of whole numbers": torch.zeros(5, 1, 8, 8, dtype=torch.uint8),
+    attempts: dict[str, Callable[[], object]] = {
+        "Images of another shape": lambda: model.encode(torch.rand(1, 8, 8)),
+        "Images of whole numbers": lambda: model.encode(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)),
+        "Images to train on that are not whole numbers": lambda: mixcoder.ImageSplit(torch.rand(5, 1, 8, 8)),
     }
     with pytest.raises(ValueError) as caught:
-        model.encode(images[heading])
+        attempts[heading]()
     return last_line(caught.value)
 
 
@@ -166,6 +167,7 @@ MISHAPS: dict[str, Callable[[Cli, str], str]] = {
     "A file cannot be written": after_two_runs,
     "Images of another shape": in_python,
     "Images of whole numbers": in_python,
+    "Images to train on that are not whole numbers": in_python,
     "A model with a layer that is not known here": with_a_layer_of_elsewhere,
 }
 """How each error of the page comes about; gives what is printed."""

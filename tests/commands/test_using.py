@@ -163,3 +163,38 @@ def test_what_is_wrong_is_told_in_a_sentence(command: list[str], message: str, c
     assert message in err
     assert "Traceback" not in err
     assert sorted(Path().rglob("*")) == before
+
+
+NORMED = """
+import mixcoder
+from torch import nn
+
+@mixcoder.register_model("normed")
+class Normed(mixcoder.Autoencoder):
+    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int):
+        super().__init__()
+        self.image_shape, self.latent_shape = image_shape, (latent_dim,)
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, latent_dim), nn.BatchNorm1d(latent_dim))
+        self.decoder = nn.Linear(latent_dim, 64)
+
+    def _encode(self, images):
+        return self.encoder(images)
+
+    def _decode(self, latents):
+        return self.decoder(latents).reshape(-1, *self.image_shape)
+"""
+
+
+def test_a_plugin_with_a_norm_over_the_batch_is_trained_and_used(cli: Cli) -> None:
+    """No single image can be looked at in training; and JSON has no tuples, as the model's shape is one."""
+    Path("normed.py").write_text(NORMED)
+    Path("x.yml").write_text(
+        "name: x\ndata: {source: digits}\nmodel: {type: normed, latent_dim: 3}\ntraining: {inputs: 640}\n"
+    )
+    for command in (
+        ["run", "x.yml"],
+        ["score", "runs/x", "digits:0"],
+        ["encode", "runs/x", "digits", "-o", "c.safetensors"],
+    ):
+        status, _, err = cli("--plugin", "normed.py", *command)
+        assert status == 0, err

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -75,6 +79,87 @@ def test_a_batch_depends_on_its_step_alone(tiny_data: ImageData) -> None:
     fresh = TrainingBatches(tiny_data.train, 8, seed=1)
     assert all(torch.equal(fresh[step], forwards[step]) for step in reversed(range(20)))
     assert forwards[0].shape == (8, 1, 4, 6)
+
+
+BYTES = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
+GOOD = ImageSplit(BYTES)
+WRONG_IMAGES: dict[str, tuple[Any, str]] = {
+    "float": (BYTES / 255, "got torch.float32; (images * 255).round().to(torch.uint8)"),
+    "half": (BYTES.half(), "uint8 in 0 … 255, got torch.float16; (images * 255)"),
+    "bool": (BYTES > 127, "got torch.bool; images.to(torch.uint8) * 255"),
+    "int8": (BYTES.to(torch.int8), "got torch.int8; bring them to 0 … 255"),
+    "int64": (BYTES.long(), "got torch.int64"),
+    "uint16": (BYTES.to(torch.uint16), "got torch.uint16"),
+    "gradients": (BYTES.float().requires_grad_(), "got torch.float32"),
+    "array": (BYTES.numpy(), "got ndarray (3, 1, 8, 8) of uint8; torch.from_numpy(images"),
+    "big-endian": (BYTES.numpy().astype(">u2"), "of >u2; torch.from_numpy(images.astype('uint8'))"),
+    "list": ([1, 2], "must be a torch.Tensor, got list"),
+    "nothing": (None, "must be a torch.Tensor, got None"),
+    "no channels": (BYTES[:, 0], "got (3, 8, 8); did you mean images[:, None]"),
+    "one image": (BYTES[0, 0], "must have shape (N, C, H, W), got (8, 8)"),
+    "colours last": (
+        torch.zeros(3, 28, 30, 3).byte(),
+        "(3, 28, 30, 3); did you mean images.permute(0, 3, 1, 2)",
+    ),
+    "grey last": (BYTES.permute(0, 2, 3, 1), "did you mean images.permute"),
+    "none": (BYTES[:0], "hold no pixels: their shape is (0, 1, 8, 8)"),
+    "no rows": (BYTES[:, :, :0], "hold no pixels"),
+    "sparse": (BYTES.to_sparse(), "must be dense pixels in memory, got torch.sparse_coo"),
+    "meta": (BYTES.to("meta"), "must be dense pixels in memory, got torch.strided on meta"),
+}
+WRONG_LABELS: dict[str, tuple[Any, str]] = {
+    "too few": (torch.zeros(2).long(), "labels must have shape (3,), got (2,)"),
+    "two dimensions": (torch.zeros(3, 1).long(), "labels must have shape (3,), got (3, 1)"),
+    "float": (torch.zeros(3), "int64 (N,), got Tensor (3,) of torch.float32; labels.long()"),
+    "list": ([1, 2, 3], "got list; torch.tensor(list(labels))"),
+    "array": (np.zeros(3, ">i8"), "got ndarray (3,) of >i8; torch.tensor(list(labels))"),
+    "elsewhere": (torch.zeros(3, device="meta").long(), "labels are on meta, their images on cpu"),
+}
+WRONG_DATA: dict[str, tuple[Any, Any, Any, str]] = {
+    "tensor": ("x", BYTES, GOOD, "train: must be a mixcoder.ImageSplit, got Tensor (3, 1, 8, 8)"),
+    "list": ("x", GOOD, [BYTES], "validation: must be a mixcoder.ImageSplit, got list"),
+    "swapped": (GOOD, GOOD, "x", "name: must be a text, got ImageSplit"),
+    "size": ("x", GOOD, ImageSplit(BYTES[..., :4]), "images are (1, 8, 4), those to train on (1, 8, 8)"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_IMAGES)
+def test_what_are_no_images_is_refused_at_the_door(kind: str) -> None:
+    images, sentence = WRONG_IMAGES[kind]
+    with pytest.raises(ArgumentError, match=re.escape(sentence)):
+        ImageSplit(images)
+
+
+@pytest.mark.parametrize("kind", WRONG_LABELS)
+def test_what_are_no_labels_is_refused_at_the_door(kind: str) -> None:
+    labels, sentence = WRONG_LABELS[kind]
+    with pytest.raises(ArgumentError, match=re.escape(sentence)):
+        ImageSplit(BYTES, labels)
+
+
+@pytest.mark.parametrize("kind", WRONG_DATA)
+def test_splits_that_do_not_fit_are_refused(kind: str) -> None:
+    name, training, validation, sentence = WRONG_DATA[kind]
+    with pytest.raises(ArgumentError, match=re.escape(sentence)):
+        ImageData(name, training, validation)
+
+
+def test_data_goes_to_devices_that_there_are() -> None:
+    data: Any = ImageData("x", GOOD, GOOD)
+    assert data.to("cpu").train.device == torch.device("cpu")
+    for device in ("tpu", "meta", 7, None, BYTES):
+        with pytest.raises(ArgumentError, match="device: "):
+            data.to(device)
+
+
+def test_pixels_of_any_layout_are_images() -> None:
+    images = torch.randint(0, 256, (5, 3, 8, 6), dtype=torch.uint8)
+    for layout in (images.flip(0), images[::2], images.transpose(2, 3), images[:1].expand(4, -1, -1, -1)):
+        split = ImageSplit(layout, torch.arange(len(layout)))
+        assert torch.equal(TrainingBatches(split, 3, seed=0)[0], layout[epoch_order(len(layout), 0, 0)[:3]])
+        assert ImageSplit(layout.contiguous()).identity() == split.identity()
+    features = torch.zeros(2, 512, 3, 3, dtype=torch.uint8)
+    assert ImageSplit(features).image_shape == (512, 3, 3)
 
 
 def test_unknown_source() -> None:

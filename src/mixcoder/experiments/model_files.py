@@ -104,7 +104,10 @@ def _read_description(path: Path) -> _Description:
 
 def _build(path: Path, description: _Description) -> Autoencoder:
     try:
-        return create_model(description.type, **description.arguments)
+        arguments = dict(description.arguments)
+        if isinstance(arguments.get("image_shape"), list):  # JSON has no tuples, which runs give
+            arguments["image_shape"] = tuple(arguments["image_shape"])
+        return create_model(description.type, **arguments)
     except (ArgumentError, TypeError) as error:  # the latter of an argument without a name
         unknown = unknown_name({"type": description.type, **description.arguments})
         raise RunDirectoryError(f"{path}: {unknown or error}") from error

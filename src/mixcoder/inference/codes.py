@@ -52,6 +52,8 @@ class Codes:
         if not (isinstance(latents, Tensor) and latents.is_floating_point() and latents.ndim > 1):
             wanted = "must be a torch.Tensor (N, …) of floating point numbers"
             raise ArgumentError("latents", f"{wanted}, got {describe_type(latents)}")
+        if latents.is_meta:
+            raise ArgumentError("latents", "are on the meta device, where there are no numbers")
         if not (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)):
             raise ArgumentError("names", f"must be a list of texts, got {describe_type(names)}")
         if not len(names) == len(latents) > 0:

@@ -18,7 +18,7 @@ from mixcoder.experiments.model_files import weights_hash
 from mixcoder.inference.codes import Codes
 from mixcoder.inference.trained import open_model
 from mixcoder.models.autoencoder import Autoencoder, device_and_dtype
-from mixcoder.models.modes import evaluation_mode
+from mixcoder.models.modes import evaluation_mode, joined
 from mixcoder.report.pictures import save_picture, to_picture
 from mixcoder.safe_text import sanitize
 from mixcoder.training.validation import safe_batch_size
@@ -46,7 +46,7 @@ def decode(run: str | Path | nn.Module, codes: Codes | str | Path) -> Tensor:
             "latents in memory go to model.decode(latents)",
         )
     codes = codes if isinstance(codes, Codes) else Codes.open(codes)
-    return torch.cat([images for _, images in decoded(model, codes)])
+    return joined(images for _, images in decoded(model, codes))
 
 
 def decoded(model: Autoencoder, codes: Codes) -> Iterator[tuple[list[str], Tensor]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from mixcoder.experiments.model_files import weights_hash
@@ -16,7 +15,7 @@ from mixcoder.inference.codes import Codes
 from mixcoder.inference.inputs import Batch, Place
 from mixcoder.inference.trained import inputs_of, open_model, prepared
 from mixcoder.models.autoencoder import Autoencoder
-from mixcoder.models.modes import evaluation_mode
+from mixcoder.models.modes import evaluation_mode, joined
 
 
 def encode(run: str | Path | nn.Module, *images: Place | Iterable[Place], fit: bool = False) -> Codes:
@@ -41,7 +40,7 @@ def encode(run: str | Path | nn.Module, *images: Place | Iterable[Place], fit: b
         names += names_of_batch
         parts.append(latents)
     inputs.warn()
-    return Codes(names, torch.cat(parts), weights_hash(model))
+    return Codes(names, joined(parts), weights_hash(model))
 
 
 def encoded(model: Autoencoder, batches: Iterable[Batch]) -> Iterator[tuple[list[str], Tensor]]:

@@ -20,6 +20,7 @@ from mixcoder.inference.encoding import encoded
 from mixcoder.inference.inputs import Place
 from mixcoder.inference.trained import inputs_of, open_model
 from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.models.modes import joined
 from mixcoder.safe_text import sanitize
 
 _MOST_STEPS = 100_000
@@ -50,7 +51,7 @@ def walk(run: str | Path | nn.Module, start: Place, end: Place, steps: int = 9, 
     t = torch.linspace(0, 1, steps, dtype=torch.float32, device="cpu")
     names = [f"step {i}" for i in range(1, steps + 1)]
     latents = torch.lerp(a, b, t.reshape(steps, *[1] * (a.ndim - 1)))  # (steps, *latent_shape)
-    return torch.cat([images for _, images in decoded(model, Codes(names, latents))])
+    return joined(images for _, images in decoded(model, Codes(names, latents)))
 
 
 def _code(run: str | Path | nn.Module, model: Autoencoder, place: Place, fit: bool) -> Tensor:

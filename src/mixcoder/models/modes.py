@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 
@@ -34,6 +34,12 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     with keeping_modes(model), torch.inference_mode(False), torch.no_grad():
         model.eval()
         yield
+
+
+def joined(parts: Iterable[Tensor]) -> Tensor:
+    """Returns tensors (B, …) as one (N, …), an ordinary one also in torch's inference mode."""
+    with torch.inference_mode(False), torch.no_grad():
+        return torch.cat(list(parts))
 
 
 def make_trainable(model: nn.Module) -> None:

@@ -1,0 +1,192 @@
+"""Whatever a Python caller puts where something else is wanted: the right thing, or one sentence."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mixcoder
+from mixcoder import Codes, ImageData, ImageSplit, MixcoderError
+from mixcoder.models import Autoencoder
+
+SPLIT = ImageSplit(torch.full((2, 1, 8, 8), 77, dtype=torch.uint8))
+DATA = ImageData("bytes", SPLIT, SPLIT)
+
+
+def model() -> Autoencoder:
+    return mixcoder.create_model("cnn", image_shape=(1, 8, 8), channels=[2], kernel_size=3, latent_dim=2)
+
+
+class BytesPath:
+    def __fspath__(self) -> bytes:
+        return b"digits"
+
+
+VALUES: Mapping[str, Callable[[], Any]] = {
+    "tensor": lambda: torch.full((2, 1, 8, 8), 0.123456),
+    "array": lambda: np.full((2, 1, 8, 8), 0.123456),
+    "list of tensors": lambda: [torch.full((3,), 0.123456)],
+    "list of places": lambda: ["digits:0"],
+    "nested list": lambda: [["digits:0"]],
+    "empty list": list,
+    "generator": lambda: (place for place in ["digits:0"]),
+    "map": lambda: {"digits:0": 1},
+    "set": lambda: {"digits:0"},
+    "None": lambda: None,
+    "whole number": lambda: 7,
+    "huge number": lambda: 10**30,
+    "negative number": lambda: -1,
+    "fraction": lambda: 0.5,
+    "numpy number": lambda: np.int64(5),
+    "nan": lambda: float("nan"),
+    "true": lambda: True,
+    "text": lambda: "nowhere",
+    "empty text": lambda: "",
+    "NUL": lambda: "a\0b",
+    "long text": lambda: "x" * 5_000,
+    "no UTF-8": lambda: "\udcff",
+    "path": lambda: Path("nowhere"),
+    "bytes": lambda: b"digits",
+    "bytes path": BytesPath,
+    "object": object,
+    "class": lambda: int,
+    "function": lambda: model,
+    "model": model,
+    "module": lambda: nn.Linear(1, 1),
+    "data": lambda: DATA,
+    "codes": lambda: Codes(["a"], torch.full((1, 2), 0.123456)),
+}
+
+
+def settings(name: str) -> Callable[[Any], object]:
+    """A setting of `train`; what would train for long is left out."""
+
+    def use(value: Any) -> object:
+        is_long = name in ("steps", "batch_size") and type(value) is int and value > 1_000
+        return is_long or mixcoder.train(model(), DATA, **{"steps": 1, "batch_size": 2, name: value})
+
+    return use
+
+
+USES: Mapping[str, Callable[[Any], object]] = {
+    "encode": lambda it: mixcoder.encode(it, "digits:0"),
+    "encode images": lambda it: mixcoder.encode(model(), it),
+    "decode": lambda it: mixcoder.decode(it, Codes(["a"], torch.zeros(1, 2))),
+    "decode codes": lambda it: mixcoder.decode(model(), it),
+    "score": lambda it: mixcoder.score(it, "digits:0"),
+    "score images": lambda it: mixcoder.score(model(), it),
+    "walk": lambda it: mixcoder.walk(it, "digits:0", "digits:1"),
+    "walk start": lambda it: mixcoder.walk(model(), it, "digits:1"),
+    "walk end": lambda it: mixcoder.walk(model(), "digits:1", it),
+    "walk steps": lambda it: mixcoder.walk(model(), "digits:1", "digits:2", it),
+    "load": lambda it: mixcoder.load(it),
+    "load weights": lambda it: mixcoder.load("nowhere", it),
+    "load_data": lambda it: mixcoder.load_data(it),
+    "load_data path": lambda it: mixcoder.load_data("folder", path=it),
+    "create_model": lambda it: mixcoder.create_model(it),
+    "create_model shape": lambda it: mixcoder.create_model(
+        "cnn", image_shape=it, channels=[2], kernel_size=3, latent_dim=2
+    ),
+    "create_model channels": lambda it: mixcoder.create_model(
+        "cnn", image_shape=(1, 8, 8), channels=it, kernel_size=3, latent_dim=2
+    ),
+    "train": lambda it: mixcoder.train(it, DATA, steps=1),
+    "train data": lambda it: mixcoder.train(model(), it, steps=1),
+    **{f"train {name}": settings(name) for name in ("steps", "batch_size", "learning_rate", "seed", "loss")},
+    "Codes names": lambda it: Codes(it, torch.zeros(2, 8)),
+    "Codes latents": lambda it: Codes(["a", "b"], it),
+    "Codes.open": lambda it: Codes.open(it),
+    "reconstruction_grid": lambda it: mixcoder.reconstruction_grid(it, torch.rand(2, 1, 8, 8)),
+    "reconstruction_grid images": lambda it: mixcoder.reconstruction_grid(model(), it),
+    "reconstruction_grid scale": lambda it: mixcoder.reconstruction_grid(model(), torch.rand(2, 1, 8, 8), it),
+    "ImageSplit": lambda it: ImageSplit(it),
+    "ImageSplit labels": lambda it: ImageSplit(DATA.validation.images, it),
+    "ImageData train": lambda it: ImageData("x", it, DATA.validation),
+    "ImageData validation": lambda it: ImageData("x", DATA.train, it),
+    "model.encode": lambda it: model().encode(it),
+    "model.decode": lambda it: model().decode(it),
+    "model": lambda it: model()(it),
+    "register_model": lambda it: mixcoder.register_model(it),
+    "register_mixer": lambda it: mixcoder.register_mixer(it),
+    "register_source": lambda it: mixcoder.register_source(it),
+    "register_logger": lambda it: mixcoder.register_logger(it),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_every_argument_is_taken_or_refused_in_a_sentence(
+    use: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never an error of Python's or torch's own, and never the elements of a tensor."""
+    monkeypatch.chdir(tmp_path)
+    for make in VALUES.values():
+        try:
+            USES[use](make())
+        except MixcoderError as error:
+            assert len(str(error)) < 600
+            assert "0.1234" not in str(error)
+
+
+@pytest.mark.parametrize("kind", ["list of places", "generator"])
+def test_a_list_of_places_is_a_list_of_places(kind: str) -> None:
+    given = model()
+    expected = mixcoder.encode(given, "digits:0", "digits:1")
+    assert torch.equal(mixcoder.encode(given, VALUES[kind](), ["digits:1"]).latents, expected.latents)
+    assert len(mixcoder.score(given, ["digits:0", "digits:1"])) == 2
+    assert torch.equal(mixcoder.encode(given, iter(["digits:0", "digits:1"])).latents, expected.latents)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "array", "list of tensors", "codes", "None", "bytes"])
+def test_what_is_in_memory_is_sent_to_the_model_itself(kind: str) -> None:
+    for use in (mixcoder.encode, mixcoder.score):
+        with pytest.raises(
+            MixcoderError, match=r"images in memory go to model\.encode\(images\): a tensor \(B, 1, 8, 8\)"
+        ):
+            use(model(), VALUES[kind]())
+    if kind != "codes":
+        with pytest.raises(MixcoderError, match=r"latents in memory go to model\.decode\(latents\)"):
+            mixcoder.decode(model(), VALUES[kind]())
+
+
+def test_nothing_is_no_place() -> None:
+    for use in (mixcoder.encode, mixcoder.score):
+        with pytest.raises(MixcoderError, match="name at least one: files, folders or data sources"):
+            use(model())
+
+
+def test_an_export_goes_to_a_folder() -> None:
+    for name in ("tensor", "None", "whole number", "bytes", "empty text", "NUL", "model"):
+        with pytest.raises(MixcoderError, match="folder: must be a folder to write to, got"):
+            mixcoder.export_onnx(model(), VALUES[name]())
+        with pytest.raises(MixcoderError):
+            mixcoder.export_onnx(VALUES[name]() if name != "model" else nn.Linear(1, 1), "nowhere")
+
+
+def test_a_folder_of_others_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(MixcoderError, match=f"{re.escape(str(tmp_path))}: permission denied"):
+        mixcoder.load(tmp_path)
+
+
+def test_the_public_names_are_listed_and_nothing_is_imported_for_it() -> None:
+    code = "import mixcoder, sys; print(*dir(mixcoder)); print('torch' in sys.modules)"
+    listed, has_torch = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    public = [name for name in listed.split() if not name.startswith("__")]
+    assert public == sorted(mixcoder.__all__)
+    assert "__version__" in listed.split()
+    assert has_torch == "False"
+    assert all(hasattr(mixcoder, name) for name in public)
