@@ -24,6 +24,7 @@ from itertools import chain, pairwise
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from mixcoder.models.mixer_mlp import MixerMLP
 from mixcoder.training.fingerprint import has_hooks
@@ -293,4 +294,6 @@ def _as_mixer(model: nn.Module) -> MixerMLP:
         raise UnsupportedError("parameters are shared or frozen")
     if any(map(has_hooks, model.modules())):
         raise UnsupportedError("a layer has a hook")
+    if any(map(is_parametrized, model.modules())):
+        raise UnsupportedError("weights follow from others")
     return model
