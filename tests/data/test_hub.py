@@ -116,3 +116,8 @@ def test_without_the_extra(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match="source hub needs another package: pip install 'mixcoder\\[hub\\]'"):
         Hub("someone/photos").load()
+
+
+@pytest.mark.parametrize("name", ["x" * 5_000, "a\0b"])
+def test_a_name_that_no_folder_can_have_is_one_of_the_hub(tmp_path: Path, name: str) -> None:
+    assert Hub.located({"name": name}, tmp_path) == {"name": name}

@@ -73,6 +73,8 @@ SUFFIXES = [
 ]
 FITS = [(3, 160, 8), (1, 160, 8), (3, None, 16), (1, 4, 2), (3, 20, 20)]
 ORIENTATION = 0x0112
+TRANSPARENT = {"GIF": ("L", "P"), "PNG": ("L", "P", "RGB")}
+"""The modes in which a format can name one colour as transparent."""
 TIFF_COMPRESSIONS = ["raw", "tiff_lzw", "packbits", "tiff_adobe_deflate"]
 
 
@@ -102,7 +104,7 @@ def _encoded(form: str, mode: str, size: tuple[int, int], variant: int) -> bytes
         options["compression"] = TIFF_COMPRESSIONS[variant % 4]
     if form in ("GIF", "WEBP", "PNG") and variant % 4 == 1:
         options.update(save_all=True, append_images=[image])
-    if mode in ("P", "L", "RGB") and form in ("PNG", "GIF") and variant % 4 == 2:
+    if mode in TRANSPARENT.get(form, ()) and variant % 4 == 2:
         options["transparency"] = 3 if mode != "RGB" else (0, 0, 0)
     file = BytesIO()
     try:

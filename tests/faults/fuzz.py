@@ -129,6 +129,7 @@ def _in_a_fork(name: str, numbers: range, seed: int, kept: Path, most_seconds: f
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             sys.stderr = os.fdopen(os.dup(2), "w")
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C libraries tell it of damaged images
+            os.chdir(name)
             limit_memory()
             for number in numbers:
                 open_counted(name, number, seed, kept, most_seconds, tally)
@@ -212,11 +213,19 @@ def _cut_off() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
+def _prepare(name: str) -> None:
+    """Makes a folder for the cases of a kind in the current one, and what they need."""
+    Path(name).mkdir()
+    with chdir(name):
+        KINDS[name][0].prepare()
+
+
 def _repeat(path: Path) -> None:
     """Opens one kept case; what goes wrong is shown with its traceback."""
     content = json.loads(path.read_text())
-    KINDS[content["kind"]][0].prepare()
-    is_sound, seconds = open_case(content["kind"], content["case"])
+    _prepare(content["kind"])
+    with chdir(content["kind"]):
+        is_sound, seconds = open_case(content["kind"], content["case"])
     print(f"{'sound' if is_sound else 'refused'}, {seconds:.2f} s")
 
 
@@ -252,8 +261,8 @@ def main() -> None:
         if repeated:
             _repeat(repeated)
             return
-        for kind, _ in KINDS.values():
-            kind.prepare()
+        for name in KINDS:
+            _prepare(name)
         tallies = fuzz(options.cases, options.seed, state, options.seconds)
     _show(tallies)
     raise SystemExit(any(tally.failures for tally in tallies.values()))

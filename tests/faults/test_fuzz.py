@@ -83,6 +83,8 @@ def test_what_fails_is_counted_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
     """An error not ours, a wrong value, words that say nothing, too much time: each can be repeated."""
     faulty = Faulty("sound", "refused", "error", "wrong", "no sentence", "slow")
     monkeypatch.setattr(fuzz, "KINDS", {"faulty": (faulty, 1.0)})
+    monkeypatch.chdir(tmp_path)
+    Path("faulty").mkdir()
     state = tmp_path / "kept" / "state.json"
     tally = fuzz.fuzz(6, 3, state, most_seconds=0.05)["faulty"]
     assert (tally.cases, tally.sound, tally.refused) == (6, 1, 1)
@@ -101,12 +103,16 @@ def test_the_case_that_ends_the_process_is_found(tmp_path: Path, monkeypatch: py
             return {"way": "dies" if dice.random() == Random("faulty 3 1").random() else "sound"}
 
     monkeypatch.setattr(fuzz, "KINDS", {"faulty": (Numbered(), 1.0)})
+    monkeypatch.chdir(tmp_path)
+    Path("faulty").mkdir()
     tally = fuzz.fuzz(3, 3, tmp_path / "state.json")["faulty"]
     assert (tally.sound, tally.failures) == (2, ["faulty, seed 3, case 1: its process ended with 3"])
 
 
 def test_figures_outlast_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is counted is not opened again, until the goal is reached; then all begins anew."""
+    monkeypatch.chdir(tmp_path)
+    Path("faulty").mkdir()
     state = tmp_path / "state.json"
     counted = {"sound": 2, "refused": 2, "failures": ["one"], "slowest": 0.5}
     state.write_text(json.dumps({"kinds": {"faulty": counted}, "is_done": False}))

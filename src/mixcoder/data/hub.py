@@ -71,7 +71,7 @@ class Hub(PackedSource):
     @classmethod
     def located(cls, arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
         path = folder / str(arguments.get("name", ""))
-        return {**arguments, "name": str(path)} if arguments.get("name") and path.is_dir() else arguments
+        return {**arguments, "name": str(path)} if arguments.get("name") and _is_folder(path) else arguments
 
     def is_fetched(self) -> bool:
         return all(self._pack_path(split).exists() for split in self.splits)
@@ -115,7 +115,7 @@ class Hub(PackedSource):
         return rows.select_columns(self.column).cast_column(self.column, Image(decode=False))
 
     def _pack_path(self, split: str) -> Path:
-        place = Path(self.name).absolute() if Path(self.name).is_dir() else self.name
+        place = Path(self.name).absolute() if _is_folder(Path(self.name)) else self.name
         identity = repr((str(place), self.config, self.revision, self.column, split, astuple(self.fit)))
         return pack_path(f"hub {self.name} {split}", identity, "")
 
@@ -130,3 +130,11 @@ def _telling_of_the_hub(name: str) -> Iterator[None]:
     except Exception as error:  # of many libraries: the hub's, arrow's, the network's
         reason = sanitize(first_line(error), 300)
         raise DataError(f"{sanitize(name, 100)}: cannot be had from the hub ({reason})") from error
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether there is such a folder; none has a name that is too long, or that no file can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
