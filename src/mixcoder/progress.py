@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Live
 
+from mixcoder.safe_text import sanitize, sanitize_lines
+
 if TYPE_CHECKING:
     from mixcoder.data.progress import StartProgress
     from mixcoder.experiments.sweep import RunState
@@ -66,7 +68,7 @@ def _telling_of_execution(
     def observe(trainer: Trainer, progress: Progress) -> None:
         nonlocal is_told
         if not is_told:
-            console.print(str(trainer.execution), soft_wrap=True, highlight=False, markup=False)
+            _print_line(console, str(trainer.execution))
             is_told = True
         observer(trainer, progress)
 
@@ -79,7 +81,11 @@ def sweep_progress(console: Console) -> Iterator[Callable[[Sequence[RunState]], 
     if not console.is_terminal:
         yield _PlainSweep(console)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[text]}"),
+    )
     with Live(*columns, console=console) as live:
         total = live.add_task("all runs", text="")
         tasks: dict[str, TaskID] = {}
@@ -92,7 +98,9 @@ def sweep_progress(console: Console) -> Iterator[Callable[[Sequence[RunState]], 
             for state in states:
                 if state.state == "running":
                     if state.name not in tasks:
-                        tasks[state.name] = live.add_task(state.name, total=_total_inputs(state), text="")
+                        tasks[state.name] = live.add_task(
+                            sanitize(state.name), total=_total_inputs(state), text=""
+                        )
                     seen = state.metrics.get("inputs", 0)
                     live.update(tasks[state.name], completed=seen, text=_standing(state))
                 elif state.name in tasks:
@@ -115,16 +123,14 @@ class _PlainSweep:
                 continue
             self.shown[state.name] = now
             reason = f" ({state.reason})" if state.reason else ""
-            self.console.print(
-                f"{state.state}: {state.name}{reason}", soft_wrap=True, highlight=False, markup=False
-            )
+            _print_line(self.console, f"{state.state}: {state.name}{reason}")
 
 
 @contextmanager
 def data_progress(console: Console) -> Iterator[StartProgress]:
     """Gives a maker of progress callbacks that show how much is done, how fast, and the time left."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[amount]}"),
         TimeRemainingColumn(),
@@ -134,7 +140,7 @@ def data_progress(console: Console) -> Iterator[StartProgress]:
         def start(what: str, unit: str) -> Callable[[int, int | None], None]:
             if not console.is_terminal:
                 return _PlainAmounts(console, what, unit)
-            task = live.add_task(what, total=None, amount="")
+            task = live.add_task(sanitize(what), total=None, amount="")
             rate_of = _Rate()
 
             def show(so_far: int, in_all: int | None) -> None:
@@ -155,7 +161,7 @@ class _PlainAmounts:
         self.unit = unit
         self.last = time.monotonic()
         self.rate_of = _Rate()
-        self._print(what)
+        _print_line(console, what)
 
     def __call__(self, so_far: int, in_all: int | None) -> None:
         now = time.monotonic()
@@ -164,10 +170,11 @@ class _PlainAmounts:
             return
         self.last = now
         left = f" · {_clock((in_all - so_far) / rate)} left" if in_all and rate else ""
-        self._print(f"{self.what}: {_amount(so_far, in_all, self.unit, rate)}{left}")
+        _print_line(self.console, f"{self.what}: {_amount(so_far, in_all, self.unit, rate)}{left}")
 
-    def _print(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+def _print_line(console: Console, text: str) -> None:
+    console.print(sanitize_lines(text), soft_wrap=True, highlight=False, markup=False)
 
 
 class _Rate:

@@ -23,6 +23,7 @@ from mixcoder.experiments.spec import Run
 from mixcoder.loggers import LOGGERS, Logger
 from mixcoder.loggers.logger import Row
 from mixcoder.models import Autoencoder
+from mixcoder.safe_text import sanitize_lines
 from mixcoder.training.validation import evaluating, keeping_random_state
 
 IMAGES = 8
@@ -95,5 +96,5 @@ class RunLogs:
         except Exception as error:  # anything: a full disk, a service that is down, a plugin's mistake
             reason = f"{type(error).__name__}: {first_line(error)}"
             what = f"{name} failed and is left out from here on, metrics.jsonl has everything"
-            print(f"training.log: {what} ({reason})", file=sys.stderr)
+            print(sanitize_lines(f"training.log: {what} ({reason})"), file=sys.stderr)
             self._loggers.pop(name, None)

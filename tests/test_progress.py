@@ -1,0 +1,59 @@
+"""Progress of things that others have named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from mixcoder.experiments.run_directory import RunDirectory
+from mixcoder.experiments.spec import read_experiment
+from mixcoder.experiments.sweep import RunState
+from mixcoder.progress import data_progress, sweep_progress
+
+EXPERIMENT = """\
+name: x
+data: {source: digits}
+model: {type: mixer, patch_size: 4, hidden_channels: [4], latent_dim: 2}
+training: {steps: 10, seed: "${seed}"}
+matrix: {seed: [0, 1]}
+"""
+HOSTILE = "[red]a[/]\x1b[2J\x1b]0;owned\x07\rb\u202e\udcff[/nothing]"
+SAFE = r"[red]a[/]\x1b[2J\x1b]0;owned\x07\rb\u202e\udcff[/nothing]"
+
+
+def said(console: Console) -> str:
+    """What a console was sent, without what it adds itself: colours, and moves to show a line anew."""
+    assert isinstance(console.file, StringIO)
+    text = console.file.getvalue()
+    text.encode()
+    assert "\x1b[2J" not in text
+    assert "\x1b]0" not in text
+    assert "\x07" not in text
+    return Text.from_ansi(text).plain
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_names_and_reasons_of_runs(tmp_path: Path, is_terminal: bool) -> None:
+    (tmp_path / "x.yml").write_text(EXPERIMENT)
+    [run, other] = read_experiment(tmp_path / "x.yml").runs
+    console = Console(file=StringIO(), force_terminal=is_terminal, width=200)
+    state = RunState(replace(run, values={"mixer": HOSTILE}), RunDirectory(tmp_path), "running")
+    ended = RunState(other, RunDirectory(tmp_path), "failed", reason=HOSTILE)
+    with sweep_progress(console) as show:
+        show([state, ended])
+    text = said(console)
+    assert SAFE in text
+    assert text.count(SAFE) == 2 or is_terminal
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_names_of_data(is_terminal: bool) -> None:
+    console = Console(file=StringIO(), force_terminal=is_terminal, width=200)
+    with data_progress(console) as start:
+        start(f"packing {HOSTILE}", "images")(1, 2)
+    assert f"packing {SAFE}" in said(console)
