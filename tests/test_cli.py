@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -213,3 +214,16 @@ def test_the_public_names_are_all_there() -> None:
         assert getattr(mixcoder, name).__doc__
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = mixcoder.nonsense
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_any_encoding_of_a_terminal_takes_all_that_is_printed(encoding: str) -> None:
+    """A character that it lacks appears as its escape."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "mixcoder", "schema", "--format", "md"],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert rb"\u2265" in ended.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -198,3 +199,37 @@ def test_a_plugin_with_a_norm_over_the_batch_is_trained_and_used(cli: Cli) -> No
     ):
         status, _, err = cli("--plugin", "normed.py", *command)
         assert status == 0, err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs names of files that are bytes")
+def test_names_of_images_steer_no_terminal_and_no_spreadsheet(cli: Cli, runs: Path) -> None:
+    """Escape sequences, formulas, markup, and a name that is not UTF-8, in every command that shows one."""
+    names = [
+        b"\x1b[31mred.png",
+        b"=cmd.png",
+        b"caf\xe9.png",
+        b"[red]x.png",
+        b"a\nb.png",
+        "\u202egnp.png".encode(),
+    ]
+    content = io.BytesIO()
+    Image.new("L", (8, 8), 99).save(content, "PNG")
+    for name in names:
+        Path(os.fsdecode(name)).write_bytes(content.getvalue())
+    images = [os.fsdecode(name) for name in names]
+    mlp = (folder_of(runs), *images)
+    for form in ("text", "md", "csv", "json"):
+        status, out, err = cli("score", *mlp, "--format", form)
+        assert status == 0
+        assert all(line.isprintable() for line in (out + err).split("\n"))
+    rows = list(csv.reader(io.StringIO(cli("score", *mlp)[1])))
+    shown = {r"\x1b[31mred.png", "'=cmd.png", r"caf\udce9.png", "[red]x.png", "a\nb.png", r"\u202egnp.png"}
+    assert {row[0] for row in rows[1:]} == shown
+
+    assert cli("encode", *mlp, "-o", "c.safetensors")[0] == 0
+    assert Codes.open("c.safetensors").names == images
+    status, out, _ = cli("decode", folder_of(runs), "c.safetensors", "-o", os.fsdecode(b"o\xff\x1b[2J"))
+    assert (status, out) == (0, "o\\udcff\\x1b[2J: 6 images\n")
+    assert all(path.name.isprintable() for path in Path(os.fsdecode(b"o\xff\x1b[2J")).iterdir())
+    status, _, err = cli("score", folder_of(runs), os.fsdecode(b"\x1b]0;owned\x07\xff.png"))
+    assert (status, "\\x1b]0;owned\\x07\\udcff.png" in err, "\x1b" in err) == (2, True, False)
