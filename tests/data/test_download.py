@@ -98,10 +98,10 @@ def test_an_answer_that_says_it_is_too_long_is_not_read(tmp_path: Path) -> None:
 def test_a_server_that_only_drips_is_left_for_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "PATIENCE", 0.2)
+    monkeypatch.setattr(http, "PATIENCE", 1.0)
     with serving({"/slow": BODY, "/f": BODY}) as server:
         server.faults["/slow"] = ["drip"] * 4
-        with pytest.raises(DataError, match=r"sent \d+ bytes in 0 seconds"):
+        with pytest.raises(DataError, match=r"sent \d+ bytes in \d seconds"):
             fetch([f"{server.address}/slow"], tmp_path / "f")
         assert server.requests == ["/slow"] * 4
         server.faults["/slow"] = ["drip"] * 4
@@ -149,7 +149,7 @@ def test_a_redirect_to_plain_http_is_refused(tmp_path: Path) -> None:
     [
         ("file:///etc/hostname", "/etc/hostname is not https"),
         ("ftp://127.0.0.1/f", "ftp://127.0.0.1/f is not https"),
-        ("https://10.0.0.1/f", "redirects to https://10.0.0.1/f, whose address 10.0.0.1 is not public"),
+        ("https://10.0.0.1/f", "leads to 10.0.0.1, whose address 10.0.0.1 is not public"),
         ("//192.168.1.1/f", "http://192.168.1.1/f is not https"),
         ("https://169.254.169.254/latest/meta-data", "169.254.169.254 is not public"),
         ("https://[fe80::1]/f", "fe80::1 is not public"),

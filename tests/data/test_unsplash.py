@@ -72,7 +72,7 @@ def test_all_that_can_be_brought_is_brought_and_the_rest_named(
     service.addresses = {"photo-0111": ""}
     service.delay = 0.1
     status, out, err = cli("data", "fetch", "unsplash", "--from", f"{service.address}/archive.zip")
-    assert status == 0, err
+    assert status == 0, (err, left_out(empty_cache))
     assert len(service.asked["photo-0008"]) >= 2  # not waited for, asked for again
     assert fetched(empty_cache) == set(service.ids) - set(dead)
     assert left_out(empty_cache) == dead
@@ -147,9 +147,8 @@ def test_killed_at_any_moment_it_never_fetches_a_finished_photo_twice(
 ) -> None:
     service.delay = 0.05
     moments = random.Random(0)
-    archive = empty_cache.parent / "lite.zip"
-    archive.write_bytes(service.archive())
-    command = [sys.executable, "-m", "mixcoder", "data", "fetch", "unsplash", "--from", str(archive)]
+    archive = f"{service.address}/archive.zip"
+    command = [sys.executable, "-m", "mixcoder", "data", "fetch", "unsplash", "--from", archive]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     kills = 0
     while len(fetched(empty_cache)) < PHOTOS:
@@ -181,6 +180,7 @@ def test_a_run_uses_what_is_there_and_says_how_much_is_not(
     (empty_cache / "unsplash").mkdir(parents=True)
     by_hand = empty_cache / "unsplash" / "put-here-by-hand.zip"
     by_hand.write_bytes(service.archive("data/photos.csv000", ","))
+    (empty_cache / "unsplash" / "origin").write_text("127.0.0.1")
     Path("x.yml").write_text(
         "name: x\ndata: {source: unsplash, horizontal_flips: true}\n"
         "model: {type: script, script: 'ch=4|down4|ch=1', kernel_size: 1}\n"
@@ -218,6 +218,12 @@ def test_the_published_checksum_guards_the_archive(service: PhotoService, empty_
     service.count = 3
     archive.write_bytes(service.archive())
     Unsplash().fetch(str(archive), hashlib.sha256(archive.read_bytes()).hexdigest().upper())
+    assert fetched(empty_cache) == set()
+    assert set(left_out(empty_cache).values()) == {
+        "leads to 127.0.0.1, whose address 127.0.0.1 is not public"
+    }
+    assert service.asked == {}, "a file from anywhere may not lead into the user's own network"
+    Unsplash().fetch(f"{service.address}/archive.zip")
     assert len(fetched(empty_cache)) == 3
     with pytest.raises(DataError, match="3 photos are not enough: the first 100 validate"):
         load_data("unsplash")

@@ -23,11 +23,12 @@ import stamina
 from mixcoder.data.http import (
     REQUEST_ERRORS,
     WrongContentError,
+    answer_pace,
     create_client,
     reason_of,
-    refuse_dripping,
     retry_after,
 )
+from mixcoder.data.network import Pace, paced
 from mixcoder.data.progress import Progress
 from mixcoder.errors import DataError
 from mixcoder.file_lock import file_lock
@@ -140,7 +141,8 @@ def _download_from(url: str, part: _Part, max_bytes: int, progress: Progress) ->
     for attempt in stamina.retry_context(on=retry_after, attempts=ATTEMPTS, timeout=None):
         with (
             attempt,
-            create_client() as client,
+            paced(answer_pace()) as pace,
+            create_client([httpx2.URL(url).host]) as client,
             client.stream("GET", url, headers=part.resume_headers()) as response,
         ):
             if response.status_code == 416:  # the part is longer than the file
@@ -148,17 +150,20 @@ def _download_from(url: str, part: _Part, max_bytes: int, progress: Progress) ->
                 raise httpx2.RemoteProtocolError("has no such range")
             response.raise_for_status()
             with part.open(response) as file:
-                for chunk in _bounded(response, file.tell(), max_bytes, progress):
+                for chunk in _bounded(response, pace, file.tell(), max_bytes, progress):
                     file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
 
 
-def _bounded(response: httpx2.Response, start: int, max_bytes: int, progress: Progress) -> Iterator[bytes]:
+def _bounded(
+    response: httpx2.Response, pace: Pace, start: int, max_bytes: int, progress: Progress
+) -> Iterator[bytes]:
     length = response.headers.get("Content-Length", "")
     total = start + int(length) if length.isdecimal() else None
     received = start
-    for chunk in refuse_dripping(response.iter_raw()):
+    for chunk in response.iter_raw():
+        pace.receive(len(chunk))
         received += len(chunk)
         if max(received, total or 0) > max_bytes:
             raise WrongContentError(f"is longer than the {max_bytes:,} bytes to expect")

@@ -11,15 +11,15 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import httpx2
-import stamina
 
 from mixcoder.atomic_file import write_atomically
 from mixcoder.data.decode import Fit, ImageError, decode_bytes
 from mixcoder.data.http import REQUEST_ERRORS, WrongContentError, create_client, reason_of, retry_after
+from mixcoder.data.network import Pace, paced
 from mixcoder.data.photo_list import Photo
 from mixcoder.data.progress import Progress
 from mixcoder.errors import DataError
@@ -28,6 +28,9 @@ CONNECTIONS = 16
 ATTEMPTS = 5
 TIMEOUT = httpx2.Timeout(10.0)
 _LONGEST_ANSWER = 60.0
+_FIRST_WAIT = 0.5
+_LONGEST_WAIT = 10.0
+"""Seconds before a photo is asked for again; each wait is twice the one before."""
 _MAX_BYTES = 20 * 2**20
 _QUALITY = 90
 _UNKNOWN_EDGE = 320
@@ -40,13 +43,16 @@ def photo_path(folder: Path, photo: Photo) -> Path:
     return folder / f"{photo.id}.jpg"
 
 
-def fetch_photos(photos: Sequence[Photo], folder: Path, fit: Fit, progress: Progress) -> dict[str, str]:
+def fetch_photos(
+    photos: Sequence[Photo], folder: Path, fit: Fit, trusted: Sequence[str], progress: Progress
+) -> dict[str, str]:
     """Fetches the photos that are not in `folder` yet; each appears there whole or not at all.
 
     Args:
         photos: what to fetch, in this order.
         folder: where to.
         fit: how large they are asked for.
+        trusted: hosts that may have addresses that are not public.
         progress: told of the photos that are there or given up.
 
     Returns:
@@ -61,7 +67,7 @@ def fetch_photos(photos: Sequence[Photo], folder: Path, fit: Fit, progress: Prog
     missing = [photo for photo in photos if not photo_path(folder, photo).exists()]
     there = len(photos) - len(missing)
     progress(there, len(photos))
-    with create_client(CONNECTIONS, TIMEOUT) as client, ThreadPoolExecutor(CONNECTIONS) as pool:
+    with create_client(trusted, CONNECTIONS, TIMEOUT) as client, ThreadPoolExecutor(CONNECTIONS) as pool:
         fetcher = _Fetcher(client, folder, fit)
         try:
             for done, (photo, failure, is_reached) in enumerate(fetcher.run(pool, missing), start=1):
@@ -117,19 +123,29 @@ class _Fetcher:
     def content(self, photo: Photo) -> bytes:
         """A photo's file, scaled by the server and seen to be an image."""
         url = self.url(photo)
-        for attempt in stamina.retry_context(
-            on=self.wait_before_next, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=10.0
-        ):
-            with attempt:
+        for attempt in count():
+            try:
                 content = self.answer(url)
                 break
+            except httpx2.HTTPError as error:
+                if attempt == ATTEMPTS - 1 or not self.is_worth_another(error):
+                    raise
+            self.is_stopped.wait(min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt))
         decode_bytes(content, self.fit)
         return content
 
     def answer(self, url: httpx2.URL) -> bytes:
         if self.is_stopped.wait(self.pause_end - time.monotonic()):
             raise httpx2.ReadError("stopped")
-        start = time.monotonic()
+        with paced(Pace(_LONGEST_ANSWER, None, self.is_stopped)) as pace:
+            try:
+                return self.body(url)
+            except httpx2.TimeoutException:
+                if pace.is_over():
+                    raise WrongContentError(f"took longer than {_LONGEST_ANSWER:.0f} seconds") from None
+                raise
+
+    def body(self, url: httpx2.URL) -> bytes:
         content = bytearray()
         with self.client.stream("GET", url) as response:
             response.raise_for_status()
@@ -137,19 +153,14 @@ class _Fetcher:
                 content += chunk
                 if len(content) > _MAX_BYTES:
                     raise WrongContentError(f"is longer than {_MAX_BYTES:,} bytes")
-                if time.monotonic() - start > _LONGEST_ANSWER:
-                    raise WrongContentError(f"took longer than {_LONGEST_ANSWER:.0f} seconds")
         return bytes(content)
 
-    def wait_before_next(self, error: Exception) -> bool | float:
+    def is_worth_another(self, error: httpx2.HTTPError) -> bool:
         """Whether to try again; where a server asks for patience, all requests wait."""
-        if self.is_stopped.is_set():
-            return False
         wanted = retry_after(error)
-        if isinstance(wanted, bool):
-            return wanted
-        self.pause_end = max(self.pause_end, time.monotonic() + wanted)
-        return 0.0
+        if not isinstance(wanted, bool):
+            self.pause_end = max(self.pause_end, time.monotonic() + wanted)
+        return wanted is not False and not self.is_stopped.is_set()
 
     def url(self, photo: Photo) -> httpx2.URL:
         """The address of the photo in the size it is stored in, as the image server takes it."""

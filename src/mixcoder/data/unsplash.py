@@ -18,6 +18,8 @@ from dataclasses import astuple
 from io import StringIO
 from pathlib import Path
 
+import httpx2
+
 from mixcoder.atomic_file import write_atomically
 from mixcoder.data.crops import CropSplit
 from mixcoder.data.decode import Fit, Pixels, decode_file
@@ -115,13 +117,16 @@ class Unsplash(DataSource):
             WriteError: there is no room for them.
         """
         try:
-            listed = None
+            listed, is_by_hand = None, not origin and any(self.folder.glob("*.zip"))
             if origin or not self._list_path.exists():
                 listed = read_archive(self._archive(origin, sha256, progress))
             self._photos.mkdir(parents=True, exist_ok=True)
             with file_lock(self.folder / ".lock"):
                 if listed:
                     self._fetched_path.unlink(missing_ok=True)
+                    self._list_path.unlink(missing_ok=True)
+                    if not is_by_hand:  # by an earlier fetch, or a user who knows where it is from
+                        write_atomically(self._origin_path, _host_of(origin).encode())
                     write_list(self._list_path, listed)
                 self._fetch_listed(progress)
         except OSError as error:
@@ -132,13 +137,24 @@ class Unsplash(DataSource):
         for leftover in self._photos.glob(".*.part"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
         report = progress("fetching photos", "photos")
-        failures = fetch_photos(photos, self._photos, FIT, report)
+        failures = fetch_photos(photos, self._photos, FIT, self._trusted(), report)
         self._write_left_out(photos, failures)
         write_atomically(self._fetched_path, b"")
 
     @property
     def _list_path(self) -> Path:
         return self.folder / "photos.csv"
+
+    @property
+    def _origin_path(self) -> Path:
+        return self.folder / "origin"
+
+    def _trusted(self) -> list[str]:
+        """The host that the archive came from: the addresses in it may lead there, and to public hosts."""
+        try:
+            return self._origin_path.read_text("utf-8", errors="replace").split()
+        except FileNotFoundError:
+            return []
 
     @property
     def _photos(self) -> Path:
@@ -209,6 +225,11 @@ class Unsplash(DataSource):
         note = f"{missing:,} of {missing + len(store) + len(store.left_out):,} photos could not be fetched: "
         notes = [f"{note}{self._left_out_path} says why" if missing else "", describe_left_out(store)]
         return "; ".join(filter(None, notes))
+
+
+def _host_of(origin: str | None) -> str:
+    """The host of an address; empty for a file, and for the well-known address."""
+    return httpx2.URL(origin).host if origin and "://" in origin else ""
 
 
 def _is_begun(folder: Path) -> bool:
