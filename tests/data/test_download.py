@@ -30,7 +30,7 @@ def fetch(urls: list[str], target: Path, max_bytes: int = 10**6) -> None:
 
 
 def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
 def test_fetches_and_tells_of_the_progress(tmp_path: Path) -> None:

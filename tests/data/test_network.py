@@ -93,11 +93,14 @@ SCRIPTS = {
 
 def interrupted(script: str, address: str, folder: Path, is_waiting: Callable[[], bool]) -> int:
     """The status of a process that is interrupted once it waits."""
-    lines = SCRIPTS[script].strip().splitlines()
-    body = "\n".join(["import signal, sys, time", "from pathlib import Path", "address = sys.argv[1]"])
-    code = f"{body}\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + "\n".join(
-        line.strip() for line in lines
-    )
+    lines = [
+        "import signal, sys, time",
+        "from pathlib import Path",
+        "address = sys.argv[1]",
+        "signal.signal(signal.SIGINT, signal.default_int_handler)",
+        *(line.strip() for line in SCRIPTS[script].splitlines()),
+    ]
+    code = "\n".join(lines)
     process = subprocess.Popen(
         [sys.executable, "-c", code, address],
         cwd=folder,
@@ -228,4 +231,3 @@ def test_a_proxy_may_have_any_address(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.delenv("no_proxy", raising=False)
         download(["http://localhost:9/f"], tmp_path / "f", checksum=None, max_bytes=10**6)
     assert (tmp_path / "f").read_bytes() == b"content"
-    assert [path.name for path in tmp_path.iterdir()] == ["f"]

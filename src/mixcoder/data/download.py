@@ -13,7 +13,6 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -61,7 +60,7 @@ def download(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = _Part(target)
-        with _alone(target.with_name(f".{target.name}.lock")):
+        with file_lock(target.with_name(f".{target.name}.lock")):  # which stays: another may wait for it
             for url in urls:
                 try:
                     _download_from(url, part, max_bytes, progress)
@@ -79,16 +78,6 @@ def download(
     except OSError as error:
         raise DataError(f"cannot write {target}: {error.strerror or error}") from error
     raise DataError(f"could not fetch {target.name}: {'; '.join(failures)}")
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Lets other processes that fetch the same file wait."""
-    with file_lock(lock):
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 class _Part:

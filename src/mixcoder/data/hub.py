@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixcoder.data.decode import ImageError, Pixels, decode_bytes, decode_file
-from mixcoder.data.pack_cache import pack_into, pack_path
+from mixcoder.data.pack_cache import open_packed, pack_into, pack_path
 from mixcoder.data.packed import Packed, PackedSource
 from mixcoder.data.progress import StartProgress
 from mixcoder.data.registry import register_source
-from mixcoder.data.store import ImageStore, open_store
+from mixcoder.data.store import ImageStore
 from mixcoder.errors import ArgumentError, DataError, did_you_mean, first_line
 from mixcoder.safe_text import sanitize
 
@@ -85,7 +85,7 @@ class Hub(PackedSource):
     def _store(self, split: str, progress: StartProgress) -> ImageStore:
         path = self._pack_path(split)
         if path.exists():
-            return open_store(path)
+            return open_packed(path)
         progress(f"fetching {self.name} ({split})", "rows")
         rows = self._rows(split)
 

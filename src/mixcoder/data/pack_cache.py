@@ -12,7 +12,8 @@ from pathlib import Path
 from mixcoder.atomic_file import write_atomically
 from mixcoder.data.decode import Pixels
 from mixcoder.data.progress import Progress
-from mixcoder.data.store import ImageStore, pack
+from mixcoder.data.store import ImageStore, lock_path, open_store, pack, remove_store
+from mixcoder.errors import WriteError
 from mixcoder.file_lock import file_lock
 from mixcoder.safe_text import csv_cell
 from mixcoder.user_folders import cache_folder
@@ -48,9 +49,20 @@ def pack_into(
     is_new = not (path.exists() and _list_path(path).exists())  # a kill may have come between the two
     store = pack(path, names, decode, key=path.stem, progress=progress)
     if is_new:
-        with file_lock(path.with_suffix(".lock")):
-            _remove_earlier(path)
-            _write_left_out(store)
+        _remove_earlier(path)
+    _write_left_out(store)
+    return store
+
+
+def open_packed(path: Path) -> ImageStore:
+    """The store at `path`, which was packed earlier.
+
+    Raises:
+        DataError: it is not there, or damaged.
+        WriteError: the list of what was left out of it is missing, and cannot be written.
+    """
+    store = open_store(path)
+    _write_left_out(store)
     return store
 
 
@@ -63,22 +75,41 @@ def describe_left_out(store: ImageStore) -> str:
 
 
 def _remove_earlier(path: Path) -> None:
-    """Removes earlier states of the collection, and what a process left that was killed over the list."""
+    """Removes the stores of other states of a collection, unless another process is packing them."""
     collection = path.stem.rpartition("-")[0]
-    for part in path.parent.glob(f".{collection}-*.part"):
-        part.unlink(missing_ok=True)
-    for other in path.parent.glob(f"{collection}-*"):
-        if other.stem.removesuffix(".left-out") != path.stem:
-            other.unlink(missing_ok=True)
+    states = {other.name.partition(".")[0] for other in path.parent.glob(f"{collection}-*")}
+    for state in states - {path.stem}:
+        other = path.with_name(state + path.suffix)
+        remove_store(other)
+        if not other.exists():
+            _remove_list(other)
 
 
 def _write_left_out(store: ImageStore) -> None:
-    """Names and reasons as comma-separated values, for people; the store holds them too."""
+    """Names and reasons as comma-separated values, for people; the store holds them too.
+
+    They are written where they are missing: a process may have ended right after it packed the store.
+    """
+    path = _list_path(store.path)
+    if path.exists():
+        return
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("image", "reason"))
     writer.writerows(map(csv_cell, entry) for entry in store.left_out.items())
-    write_atomically(_list_path(store.path), text.getvalue().encode())
+    try:
+        with file_lock(lock_path(store.path)):
+            _remove_list(store.path)
+            write_atomically(path, text.getvalue().encode())
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _remove_list(path: Path) -> None:
+    """Removes the list of what was left out of a store, and what a process left that was killed over it."""
+    name = _list_path(path).name
+    for part in (path.with_name(name), *path.parent.glob(f".{name}.*.part")):
+        part.unlink(missing_ok=True)
 
 
 def _list_path(path: Path) -> Path:

@@ -157,15 +157,35 @@ def pack(
         DataError: no image can be used, or the store is damaged.
         WriteError: it cannot be written.
     """
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with file_lock(lock_path(path)):
+                if not path.exists():
+                    _Packing(path, key).run(names, decode, progress)
+                path.with_suffix(".journal").unlink(missing_ok=True)  # also after a kill behind the last step
+        except OSError as error:
+            raise WriteError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        try:
+            return open_store(path)
+        except DataError:
+            if path.exists():  # else another process, which packed other images, removed it meanwhile
+                raise
+
+
+def lock_path(path: Path) -> Path:
+    """The lock of whoever makes or removes the store at `path`; it stays, for another may wait for it."""
+    return path.with_suffix(".lock")
+
+
+def remove_store(path: Path) -> None:
+    """Removes a store, or what is left of a packing; not while another process packs it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(path.with_suffix(".lock")):
-            if not path.exists():
-                _Packing(path, key).run(names, decode, progress)
-            path.with_suffix(".journal").unlink(missing_ok=True)  # also after a kill behind the last step
-    except OSError as error:
-        raise WriteError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
-    return open_store(path)
+        with file_lock(lock_path(path), timeout=0):
+            for suffix in (".journal", ".part", path.suffix):
+                path.with_suffix(suffix).unlink(missing_ok=True)
+    except OSError:  # it is being packed, or is open elsewhere, on systems that mind
+        return
 
 
 class _Packing:
