@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -52,8 +53,8 @@ class FileServer:
 
 
 @contextmanager
-def serving(files: dict[str, bytes]) -> Iterator[FileServer]:
-    """A `FileServer` that answers at its `address` until the block ends."""
+def serving(files: dict[str, bytes], secured: ssl.SSLContext | None = None) -> Iterator[FileServer]:
+    """A `FileServer` that answers at its `address` until the block ends; over TLS where that is `secured`."""
     state = FileServer(files)
 
     class Handler(BaseHTTPRequestHandler):
@@ -64,9 +65,11 @@ def serving(files: dict[str, bytes]) -> Iterator[FileServer]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if secured:
+        server.socket = secured.wrap_socket(server.socket, server_side=True)
     thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    state.address = f"http://127.0.0.1:{server.server_port}"
+    state.address = f"{'https' if secured else 'http'}://127.0.0.1:{server.server_port}"
     try:
         yield state
     finally:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -231,3 +233,45 @@ def test_a_proxy_may_have_any_address(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.delenv("no_proxy", raising=False)
         download(["http://localhost:9/f"], tmp_path / "f", checksum=None, max_bytes=10**6)
     assert (tmp_path / "f").read_bytes() == b"content"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate of 127.0.0.1 with its key, signed by nobody."""
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl to make a certificate")
+    path = tmp_path / "certificate.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        str(path),
+        "-out",
+        str(path),
+    ]
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, "-days", "2", *subject], check=True, capture_output=True)
+    return path
+
+
+def test_secure_connections(tmp_path: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secured = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secured.load_cert_chain(certificate)
+    content = bytes(3_000_000)
+
+    def fetch(address: str) -> None:
+        download([address], tmp_path / "f", checksum=None, max_bytes=10**7)
+
+    with serving({"/f": content}, secured) as server, stamina.set_testing(True, attempts=1):
+        with pytest.raises(DataError, match="certificate verify failed"):
+            fetch(f"{server.address}/f")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        fetch(f"{server.address}/f")
+        assert (tmp_path / "f").read_bytes() == content
+        monkeypatch.setattr(http, "PATIENCE", 0.7)
+        with dripping("nothing at all") as silent, pytest.raises(DataError, match="sent 0 bytes"):
+            fetch(silent.address.replace("http:", "https:"))
