@@ -149,6 +149,23 @@ def test_interrupted_workers_save_and_end(tmp_path: Path) -> None:
         assert not (path / "result.json").exists()
 
 
+def test_a_ctrl_c_at_the_terminal_reaches_all_processes_and_loses_nothing(tmp_path: Path) -> None:
+    experiment = read_experiment(tmp_path / "x.yml", ["training.inputs=60_000_000"])
+    directories = [RunDirectory.of(run, tmp_path / "runs") for run in experiment.runs]
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "mixcoder", "run", "x.yml", "-j", "2", "training.inputs=60_000_000"],
+        cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_until(lambda: all(directory.read_metrics() for directory in directories))
+    os.killpg(sweep.pid, signal.SIGINT)
+    _, err = sweep.communicate()
+    assert sweep.returncode == 1
+    assert err.splitlines()[-1] == "error: interrupted; the same command goes on from there"
+    for directory in directories:
+        assert directory.checkpoint.is_file()
+        assert "interrupted after" in (directory.path / "log.txt").read_text()
+
+
 def test_workers_that_lost_their_sweep_save_and_leave(cli: Cli, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mixcoder", "run", "x.yml", "-j", "2", "training.inputs=60_000_000"]
     sweep = subprocess.Popen(
