@@ -168,8 +168,7 @@ def _be_the_command(
     operations = [0]
     try:
         os.setsid()  # Ctrl-C is for the harness
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.chdir(folder)
         os.environ.update(variables)
         _redirect_output(folder / "said.txt")

@@ -124,22 +124,13 @@ def _in_a_fork(name: str, numbers: range, seed: int, kept: Path, most_seconds: f
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
-        try:
-            os.setsid()  # Ctrl-C is for the harness
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            sys.stderr = os.fdopen(os.dup(2), "w")
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C libraries tell it of damaged images
+        with _last_of_a_process():
             os.chdir(name)
             limit_memory()
             for number in numbers:
                 open_counted(name, number, seed, kept, most_seconds, tally)
             with os.fdopen(writer, "w") as pipe:
                 json.dump(vars(tally), pipe)
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-        finally:
-            os._exit(0)
     os.close(writer)
     try:
         with os.fdopen(reader) as pipe:
@@ -157,6 +148,24 @@ def _in_a_fork(name: str, numbers: range, seed: int, kept: Path, most_seconds: f
         return tally
     failure = f"{name}, seed {seed}, case {numbers[0]}: its process ended with {status}"
     return Tally(tally.sound, tally.refused, [*tally.failures, failure], tally.slowest)
+
+
+@contextmanager
+def _last_of_a_process() -> Iterator[None]:
+    """Ends a forked process after the `with` block. C libraries tell nobody of damaged images."""
+    status = 1
+    try:
+        os.setsid()  # Ctrl-C is for the harness
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.stderr = os.fdopen(os.dup(2), "w")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        yield
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def open_counted(name: str, number: int, seed: int, kept: Path, most_seconds: float, tally: Tally) -> None:
