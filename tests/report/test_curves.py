@@ -28,6 +28,7 @@ from mixcoder.report.curves import (
     pareto_plot,
     run_colours,
     save_figure,
+    short_number,
     spread,
 )
 
@@ -266,3 +267,30 @@ def test_curves_of_epochs_need_no_data(tmp_path: Path) -> None:
     for result in (record.result, {}):
         curves = curve_points(replace(record, run=run, result=result))
         assert 90 <= len(curves.training) <= 102
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.5, "0.5"), (0.002, "0.002"), (1, "1"), (20, "20"), (999.5, "999.5"), (1500, "1.5k"), (2e6, "2M")],
+)
+def test_numbers_on_an_axis(value: float, text: str) -> None:
+    assert short_number(value) == text
+
+
+@pytest.mark.parametrize("minutes", [(0.2, 0.5, 0.9), (0.01, 3.0, 700.0), (10_000.0, 10_010.0, 10_020.0)])
+def test_an_axis_of_minutes_says_minutes(tmp_path: Path, minutes: tuple[float, ...]) -> None:
+    runs = [
+        replace(it, result=it.result | {"train_minutes": cost})
+        for it, cost in zip(records(tmp_path), minutes, strict=False)
+    ]
+    figure = pareto_plot(runs, "time")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    labels = [
+        label.get_text()
+        for place, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        if low <= place <= high
+    ]
+    assert len(labels) >= 3
+    assert not [label for label in labels if label.endswith("m") or "µ" in label]

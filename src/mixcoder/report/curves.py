@@ -298,11 +298,18 @@ def pareto_plot(records: Sequence[Record], cost: str) -> Figure:
                 x, y, s=70 if i in front else 34, color=colour, alpha=1 if i in front else 0.55, zorder=3
             )
         axes.set(xlabel=axis_label, ylabel="validation loss")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        costs = [it[0] for it in shown]
+        is_narrow = max(costs) < 3 * min(costs)  # where 1, 2 and 5 would leave the axis bare
+        axes.xaxis.set_major_locator(MaxNLocator(5) if is_narrow else LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         _label_dots(figure, axes, shown, front)
         return figure
+
+
+def short_number(value: float) -> str:
+    """A number on an axis: 1500 as 1.5k, and below a thousand as it is, as half a minute is not 500m."""
+    return EngFormatter(sep="")(value) if value >= 1000 else f"{value:.6g}"
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
