@@ -35,6 +35,7 @@ from mixcoder.data.registry import DataSource, register_source
 from mixcoder.data.store import ImageStore
 from mixcoder.errors import DataError, WriteError
 from mixcoder.file_lock import file_lock
+from mixcoder.safe_text import csv_cell
 from mixcoder.user_folders import expand_home
 
 PHOTOS = 25_000
@@ -196,7 +197,8 @@ class Unsplash(DataSource):
         text = StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("image", "reason", "address"))
-        writer.writerows((it.id, failures[it.id], it.url) for it in photos if it.id in failures)
+        left_out = (it for it in photos if it.id in failures)
+        writer.writerows((it.id, csv_cell(failures[it.id]), csv_cell(it.url)) for it in left_out)
         write_atomically(self._left_out_path, text.getvalue().encode())
 
     def _missing(self) -> dict[str, str]:
