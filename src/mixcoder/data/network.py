@@ -147,17 +147,17 @@ class Stream:
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> Stream:
+        stream = self
         try:
             secured = ssl_context.wrap_socket(
                 self._connection, server_hostname=server_hostname, do_handshake_on_connect=False
             )
-            stream = Stream(secured)
+            stream = Stream(secured)  # the plain socket is part of it now
             stream._in_slices(secured.do_handshake, timeout)
-        except TimeoutError:
-            self.close()
-            raise httpx2.ConnectTimeout(f"no secure connection within {timeout:.0f} seconds") from None
         except BaseException as error:
-            self.close()
+            stream.close()
+            if isinstance(error, TimeoutError):
+                raise httpx2.ConnectTimeout(f"no secure connection within {timeout:.0f} seconds") from None
             if isinstance(error, OSError):
                 raise httpx2.ConnectError(error.strerror or str(error)) from error
             raise
