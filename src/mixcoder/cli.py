@@ -146,19 +146,15 @@ def plan(
     format: FormatOption = Format.text,
 ) -> None:
     """Show every run of an experiment file with its size, cost and time; train nothing."""
-    from mixcoder.experiments.plan import plan_rows
+    from mixcoder.experiments.plan import plan_rows, plan_summary, plan_values
     from mixcoder.experiments.spec import read_experiment
     from mixcoder.report.table import PLAN_COLUMNS, value_columns
 
     experiment = read_experiment(file, overrides or [])
     rows = plan_rows(experiment, runs)
-    print_rows(rows, [*value_columns([run.values for run in experiment.runs]), *PLAN_COLUMNS], format)
+    print_rows(rows, [*value_columns(plan_values(experiment)), *PLAN_COLUMNS], format)
     if format is Format.text:
-        left = sum(row["minutes"] for row in rows if not row["done"])
-        done = sum(row["done"] for row in rows)
-        print_text(
-            f"{len(rows)} runs, {done} done, about {left:,.0f} minutes one after the other for the rest"
-        )
+        print_text(plan_summary(rows))
 
 
 @app.command()

@@ -260,5 +260,7 @@ def _time_left(trainer: Trainer, progress: Progress) -> str:
 
 
 def _clock(seconds: float) -> str:
+    """3:05 for minutes and seconds, 12:03:05 with hours before them."""
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,33 +1,37 @@
 """What an experiment will be, before anything trains.
 
 Experiment ─▶ every model on the meta device ─▶ shapes, parameters, multiply-adds, memory
-           └▶ finished runs, or two seconds of training steps ─▶ minutes
+           └▶ finished runs, or how fast this machine takes training steps ─▶ minutes
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from mixcoder.experiments.memory import fitting_bytes, telling_of_memory
+from mixcoder.durations import duration
+from mixcoder.errors import MixcoderError, RunDirectoryError
+from mixcoder.experiments.estimates import UNKNOWN, FinishedRun, estimate_step_seconds, finished_runs
+from mixcoder.experiments.matrix import Values
+from mixcoder.experiments.memory import fitting_bytes
+from mixcoder.experiments.results import apart_from_measures
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import Experiment, Run
-from mixcoder.models import Autoencoder
 from mixcoder.models.cost import count_madds
 from mixcoder.models.summary import count_parameters
-from mixcoder.training.execution import choose_execution
-from mixcoder.training.flat_parameters import FlatParameters
-from mixcoder.training.gradients import eager_gradients
-from mixcoder.training.optimizers import create_optimizers
-from mixcoder.training.step import create_step
+from mixcoder.training.execution import choose_counted_execution
+from mixcoder.training.speed import Work
 
-CALIBRATION_SECONDS = 1.0
-"""For each of two models, the cheapest and the dearest."""
+PLAN_KEYS = (
+    *("latent_shape", "compression_ratio", "params", "madds", "memory_bytes"),
+    *("minutes", "minutes_from", "done"),
+)
+"""What a plan says of a run beside its values."""
+_NO_MATTER = {"seed", "learning_rate", "weight_decay", "schedule", "warmup_steps", "validations", "log"}
+"""Settings of a recipe that change neither size nor time."""
 
 
 def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
@@ -38,67 +42,74 @@ def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
         runs: the folder of all runs, for those that are done.
 
     Returns:
-        Rows with the matrix's axes, `latent_shape`, `compression_ratio`, `params`, `madds` (of one
-        image), `memory_bytes`, `minutes` and `done`.
+        Rows with the values and `PLAN_KEYS`: `madds` are of one image, `minutes` those of the finished run
+        or an estimate, None where nobody knows, and `minutes_from` says which.
 
     Raises:
         ArgumentError: this machine has not the memory for one of them.
     """
-    rows = [_counted(run) for run in experiment.runs]
-    results = [RunDirectory.of(run, runs).read_result() for run in experiment.runs]
-    open_rows = [i for i, result in enumerate(results) if result is None]
-    seconds = _calibrated_seconds(experiment.runs, [row["madds"] for row in rows], open_rows)
-    for i, (row, run, result) in enumerate(zip(rows, experiment.runs, results, strict=True)):
-        row["minutes"] = (result.get("train_minutes") or 0.0) if result else run.total_steps * seconds[i] / 60
-        row["done"] = result is not None
+    finished = finished_runs(runs)
+    planned: dict[str, dict[str, Any]] = {}
+    rows = []
+    directories = RunDirectory.of_all(experiment.runs, runs)
+    for run, values, directory in zip(experiment.runs, plan_values(experiment), directories, strict=True):
+        key = _what_matters(run)
+        if key not in planned:
+            planned[key] = _planned(run, finished)
+        rows.append({**values, **planned[key], **_of_result(directory)})
     return rows
 
 
-def _counted(run: Run) -> dict[str, Any]:
+def plan_values(experiment: Experiment) -> list[Values]:
+    """The values that tell the runs apart; an axis that is named as one of `PLAN_KEYS` has its whole key."""
+    return [apart_from_measures(run.values, PLAN_KEYS) for run in experiment.runs]
+
+
+def plan_summary(rows: Sequence[dict[str, Any]]) -> str:
+    """One line on all rows of a plan."""
+    done = sum(row["done"] for row in rows)
+    left = [row["minutes"] for row in rows if not row["done"]]
+    known = [minutes for minutes in left if minutes is not None]
+    rest = f"about {duration(sum(known))} one after the other for the rest" if known else "no time is known"
+    unknown = f", without {len(left) - len(known)} of unknown time" if 0 < len(known) < len(left) else ""
+    return f"{len(rows):,} runs, {done:,} done" + (f", {rest}{unknown}" if left else "")
+
+
+def _what_matters(run: Run) -> str:
+    """Equal for runs of equal size that take equally long, so that they are looked at once."""
+    return repr((run.data, run.root, run.model, run.recipe.model_dump(exclude=_NO_MATTER)))
+
+
+def _planned(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
+    """What there is to say of a run before it begins."""
     with torch.device("meta"):
         model = run.create_model()
-    return {
-        **run.values,
+    work = Work(count_madds(model), count_parameters(model), run.recipe.batch_size)
+    row = {
         "latent_shape": list(model.latent_shape),
         "compression_ratio": model.compression_ratio,
-        "params": count_parameters(model),
-        "madds": count_madds(model),
+        "params": work.parameters,
+        "madds": work.madds,
         "memory_bytes": fitting_bytes(run, torch.device("cpu")),
+        "done": False,
     }
+    try:
+        steps = run.total_steps
+    except MixcoderError:  # of images that are not here, nobody knows how many an epoch has
+        return {**row, "minutes": None, "minutes_from": UNKNOWN}
+    execution = choose_counted_execution(
+        model, work.madds, run.recipe, steps * work.batch_size, torch.device("cpu")
+    )
+    seconds, source = estimate_step_seconds(run.model[0], execution, work, finished)
+    return {**row, "minutes": steps * seconds / 60, "minutes_from": source}
 
 
-def _calibrated_seconds(runs: Sequence[Run], madds: Sequence[int], chosen: Sequence[int]) -> dict[int, float]:
-    """Seconds a step of each chosen run: measured at the cheapest and the dearest, a line between."""
-    if not chosen:
+def _of_result(directory: RunDirectory) -> dict[str, Any]:
+    """What a finished run says itself; nothing of one that is not done, or whose result is damaged."""
+    try:
+        result = directory.read_result()
+    except RunDirectoryError:
         return {}
-    work = {i: madds[i] * runs[i].recipe.batch_size for i in chosen}
-    cheapest, dearest = min(chosen, key=work.__getitem__), max(chosen, key=work.__getitem__)
-    low = _measured_seconds(runs[cheapest])
-    high = _measured_seconds(runs[dearest]) if dearest != cheapest else low
-    span = max(1, work[dearest] - work[cheapest])
-    return {i: low + (high - low) * (work[i] - work[cheapest]) / span for i in chosen}
-
-
-def _measured_seconds(run: Run) -> float:
-    """Seconds of one training step of `run` here, on noise; the first step is left out.
-
-    The step is not compiled, which would take longer than to measure it: a run that is takes less time.
-    """
-    with torch.random.fork_rng(devices=[]):
-        model = run.create_model()
-        images = torch.randint(0, 256, (run.recipe.batch_size, *model.image_shape), dtype=torch.uint8)
-    with telling_of_memory(run):
-        return _timed_steps(run, model, images)
-
-
-def _timed_steps(run: Run, model: Autoencoder, images: Tensor) -> float:
-    chosen = choose_execution(model, run.recipe, 0, images.device)
-    parameters = FlatParameters(model)
-    gradients_of = eager_gradients(model, parameters, run.recipe.loss, chosen.precision)
-    step = create_step(gradients_of, parameters, create_optimizers(parameters, run.recipe))
-    step(images)
-    start, steps = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < CALIBRATION_SECONDS or not steps:
-        step(images)
-        steps += 1
-    return elapsed / steps
+    if result is None:
+        return {}
+    return {"minutes": result.get("train_minutes"), "minutes_from": "finished run", "done": True}

@@ -38,7 +38,7 @@ def prepare_images(runs: Sequence[Run], folder: Path, progress: StartProgress) -
     notes = []
     for sharing in by_source.values():
         source = sharing[0].create_source()
-        directories = [RunDirectory.of(run, folder) for run in sharing]
+        directories = RunDirectory.of_all(sharing, folder)
         done = [directory for directory in directories if directory.is_done()]
         if len(done) < len(directories):
             notes.append(source.prepare(progress))

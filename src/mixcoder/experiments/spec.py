@@ -18,6 +18,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ class Run:
             "training": self.recipe.model_dump(),
         }
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Ten hex digits that are the same just for what trains the same, whatever it is called.
 
@@ -184,9 +185,10 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         _apply_override(document, override)
     combinations = expand(document)
     problems: dict[str, list[Values]] = {problem: [] for problem in unused_axes(document)}
-    runs = []
+    runs: list[Run] = []
+    checked: CheckedModels = {}
     for values in combinations:
-        validator = _Validator(substitute(document, values), values, document)
+        validator = _Validator(substitute(document, values), values, document, checked)
         if run := validator.run():
             runs.append(run)
         for problem in validator.problems:
@@ -292,10 +294,11 @@ def _apply_override(document: Document, override: str) -> None:
 class _Validator:
     """Finds every problem of one combination of a document."""
 
-    def __init__(self, document: Document, values: Values, stated: Document) -> None:
+    def __init__(self, document: Document, values: Values, stated: Document, checked: CheckedModels) -> None:
         self.document = document
         self.values = values
         self.stated = stated
+        self.checked = checked
         self.problems: list[str] = []
 
     def run(self) -> Run | None:
@@ -305,7 +308,7 @@ class _Validator:
         model = self.choice(MODEL)
         recipe = self.recipe()
         if data and (image_shape := self.image_shape(data)) and model:
-            self.build(model, image_shape)
+            self.check_model(model, image_shape)
         if self.problems or not (data and model and recipe):
             return None
         data, root = with_root(data, self.stated)
@@ -373,31 +376,14 @@ class _Validator:
             self.note_argument("data", error)
             return None
 
-    def build(self, model: Choice, image_shape: ImageShape) -> None:
-        """Builds the model without memory for its weights, so that numbers that clash are found.
-
-        A plugin's own layers must take images too; what is ours does, once it is built.
-        """
-        name, arguments = model
-        try:
-            with torch.device("meta"):
-                built = create_model(name, image_shape=image_shape, **arguments)
-        except ArgumentError as error:
-            self.note_argument("model", error)
-            return
-        if all(map(_is_ours, built.modules())):
-            return
-        images = torch.zeros(2, *image_shape, device="meta")
-        try:
-            shape = tuple(built(images).shape)
-        except Exception as error:  # of a plugin's own layer; ours have been refused above
-            if is_out_of_memory(error):
-                raise
-            reason = str(error).partition("\n")[0]
-            self.note(("model",), f"cannot run on the images ({type(error).__name__}: {reason})")
-            return
-        if shape != tuple(images.shape):
-            self.note(("model",), f"makes {shape} of images {tuple(images.shape)}")
+    def check_model(self, model: Choice, image_shape: ImageShape) -> None:
+        """Notes what is wrong with a model, which is built once for all combinations that share it."""
+        key = repr((model, image_shape))
+        if key not in self.checked:
+            self.checked[key] = _model_problem(model, image_shape)
+        if problem := self.checked[key]:
+            argument, message = problem
+            self.note(("model", argument) if argument else ("model",), message)
 
     def note_argument(self, section: str, error: ArgumentError) -> None:
         self.note((section, error.argument) if error.argument else (section,), error.message)
@@ -406,6 +392,36 @@ class _Validator:
         problem = self.document.problem(path, message)
         if problem not in self.problems:
             self.problems.append(problem)
+
+
+CheckedModels = dict[str, tuple[str, str] | None]
+"""By model and shape of images: an argument, perhaps empty, and what is wrong; None of a sound model."""
+
+
+def _model_problem(model: Choice, image_shape: ImageShape) -> tuple[str, str] | None:
+    """Builds the model without memory for its weights, so that numbers that clash are found.
+
+    A plugin's own layers must take images too; what is ours does, once it is built.
+    """
+    name, arguments = model
+    try:
+        with torch.device("meta"):
+            built = create_model(name, image_shape=image_shape, **arguments)
+    except ArgumentError as error:
+        return error.argument, error.message
+    if all(map(_is_ours, built.modules())):
+        return None
+    images = torch.zeros(2, *image_shape, device="meta")
+    try:
+        shape = tuple(built(images).shape)
+    except Exception as error:  # of a plugin's own layer; ours have been refused above
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        return "", f"cannot run on the images ({type(error).__name__}: {reason})"
+    if shape != tuple(images.shape):
+        return "", f"makes {shape} of images {tuple(images.shape)}"
+    return None
 
 
 def _is_ours(module: nn.Module) -> bool:

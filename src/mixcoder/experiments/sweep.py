@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,9 +58,9 @@ class RunState:
     metrics: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
 
-    @property
+    @cached_property
     def name(self) -> str:
-        """The run in words."""
+        """The run in words; asked for several times a second."""
         return label(self.run.values) or self.directory.path.name
 
 
@@ -111,7 +112,8 @@ def run_sweep(
         ArgumentError: a logger cannot work here.
         RunInterruptedError: the user interrupted; the workers have saved their checkpoints.
     """
-    states = [RunState(run, RunDirectory.of(run, runs)) for run in experiment.runs]
+    directories = RunDirectory.of_all(experiment.runs, runs)
+    states = list(map(RunState, experiment.runs, directories))
     for state in states:
         if state.directory.is_done():
             state.state = "done"

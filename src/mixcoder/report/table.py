@@ -15,6 +15,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from mixcoder.durations import duration
 from mixcoder.experiments.matrix import Values, written
 from mixcoder.json_file import strict_json
 from mixcoder.safe_text import csv_cell, markdown_text, sanitize, sanitize_lines
@@ -200,7 +201,8 @@ PLAN_COLUMNS = (
     Column("params", "model params", count, is_number=True),
     Column("madds", "multiply-adds", count, is_number=True),
     Column("memory_bytes", "memory (MB)", lambda size: f"{size / 1e6:,.1f}", is_number=True),
-    Column("minutes", "minutes", lambda minutes: f"{minutes:.1f}", is_number=True),
+    Column("minutes", "time", duration, is_number=True),
+    Column("minutes_from", "time from"),
     Column("done", "done", lambda done: "yes" if done else ""),
 )
 """What a run will be, beside its values of the matrix."""

@@ -75,7 +75,13 @@ class Execution:
 
 def choose_execution(model: Autoencoder, recipe: Recipe, inputs: int, device: torch.device) -> Execution:
     """The fastest way that `recipe` allows to train `model` on `inputs` images."""
-    madds = count_madds(model)
+    return choose_counted_execution(model, count_madds(model), recipe, inputs, device)
+
+
+def choose_counted_execution(
+    model: Autoencoder, madds: int, recipe: Recipe, inputs: int, device: torch.device
+) -> Execution:
+    """The same for a model whose multiply-adds have been counted."""
     is_asked = recipe.compile == "on"
     is_compiled = is_asked or madds * inputs >= _COMPILE_PAYS_FROM
     leaves_no_thread = _parts(recipe.batch_size) > 1 or torch.get_num_threads() == 1

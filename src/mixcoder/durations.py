@@ -1,0 +1,19 @@
+"""Times as people write them."""
+
+from __future__ import annotations
+
+
+def duration(minutes: float) -> str:
+    """Returns minutes as 20 s, 12 min, 3 h 05 min or 2 d 4 h: to about a hundredth, no finer than that."""
+    seconds = round(minutes * 60)
+    if seconds < 1:
+        return f"{minutes * 60:.1g} s"
+    if seconds < 100:
+        return f"{seconds} s"
+    whole = round(minutes)
+    if whole < 100:
+        return f"{whole} min"
+    hours, rest = divmod(whole, 60)
+    if hours < 48:
+        return f"{hours} h {rest:02d} min"
+    return f"{round(minutes / 60) // 24} d {round(minutes / 60) % 24} h"
