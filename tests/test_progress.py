@@ -13,7 +13,7 @@ from rich.text import Text
 from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import read_experiment
 from mixcoder.experiments.sweep import RunState
-from mixcoder.progress import data_progress, sweep_progress
+from mixcoder.progress import _clock, data_progress, sweep_progress
 
 EXPERIMENT = """\
 name: x
@@ -57,3 +57,10 @@ def test_names_of_data(is_terminal: bool) -> None:
     with data_progress(console) as start:
         start(f"packing {HOSTILE}", "images")(1, 2)
     assert f"packing {SAFE}" in said(console)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (185, "3:05"), (3599.6, "1:00:00"), (30_005, "8:20:05")]
+)
+def test_time_left_has_hours(seconds: float, text: str) -> None:
+    assert _clock(seconds) == text

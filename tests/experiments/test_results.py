@@ -256,3 +256,18 @@ def test_lines_that_are_no_metrics_are_left_out(tmp_path: Path) -> None:
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     assert directory.read_metrics() == [row]
+
+
+def test_one_listing_finds_the_directories_of_all_runs(file: Path, tmp_path: Path) -> None:
+    """Whatever stands before the digest; of two the first by name; of none a new name."""
+    runs = tmp_path / "runs"
+    first, second, *others = read_experiment(file).runs
+    for name in ("b", "a", "not-a-run"):
+        (runs / "mine" / f"{name}-{first.digest}").mkdir(parents=True)
+    (runs / "mine" / f"renamed-{second.digest}").mkdir()
+    (runs / "mine" / "nothing").mkdir()
+    found = RunDirectory.of_all([first, second, *others], runs)
+    assert [it.path for it in found] == [RunDirectory.of(run, runs).path for run in [first, second, *others]]
+    assert [it.path.name for it in found[:2]] == [f"a-{first.digest}", f"renamed-{second.digest}"]
+    assert [it.path.name for it in found[2:]] == [run.directory_name for run in others]
+    assert RunDirectory.of_all([], runs) == []
