@@ -11,8 +11,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,30 +66,37 @@ def machines(empty: Path) -> dict[str, Machine]:
     return given
 
 
-def run(machine: Machine) -> int:
-    """Runs the tests of a machine; the exit status of pytest."""
+def run(machine: Machine) -> subprocess.CompletedProcess[str]:
+    """Runs the tests of a machine."""
     variables = {**os.environ, **machine.variables}
     tests = [f"tests/{test}" for test in machine.tests]
     return subprocess.run(
         [*machine.command, sys.executable, "-m", "pytest", "-q", "-n", "0", "--no-header", *tests],
         env={name: value for name, value in variables.items() if value is not None},
         umask=machine.umask,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="backslashreplace",
         check=False,
-    ).returncode
+    )
 
 
 def main(words: Sequence[str]) -> int:
-    """Runs all, or those with one of the words in their name; 0 where all tests passed."""
+    """Runs all, or those with one of the words in their name, two at a time; 0 where all tests passed."""
     failed = []
-    with tempfile.TemporaryDirectory() as empty:
-        for name, machine in machines(Path(empty)).items():
-            if words and not any(word in name for word in words):
-                continue
-            print(f"== {name}", flush=True)
-            start = time.perf_counter()
-            if run(machine):
+    with tempfile.TemporaryDirectory() as empty, ThreadPoolExecutor(2) as pool:
+        chosen = {
+            name: machine
+            for name, machine in machines(Path(empty)).items()
+            if not words or any(word in name for word in words)
+        }
+        for name, done in zip(chosen, pool.map(run, chosen.values()), strict=True):
+            *before, last = done.stdout.splitlines() or [""]
+            print(f"{name}: {last}", flush=True)
+            if done.returncode:
+                print("\n".join(before), flush=True)
                 failed.append(name)
-            print(f"== {name}: {time.perf_counter() - start:.0f} s", flush=True)
     if failed:
         print(f"failed: {', '.join(failed)}")
     return 1 if failed else 0
