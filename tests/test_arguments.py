@@ -157,6 +157,15 @@ def test_what_is_in_memory_is_sent_to_the_model_itself(kind: str) -> None:
             mixcoder.decode(model(), VALUES[kind]())
 
 
+def test_numbers_of_an_array_are_double_and_told_so() -> None:
+    images = torch.from_numpy(np.zeros((2, 1, 8, 8)))
+    with pytest.raises(MixcoderError, match=r"images are torch\.float64 .*; images\.float\(\)"):
+        model()(images)
+    with pytest.raises(MixcoderError, match=r"latents are torch\.float64 .*; latents\.float\(\)"):
+        model().decode(torch.from_numpy(np.zeros((2, 2))))
+    assert model().double()(images).dtype == torch.float64
+
+
 def test_nothing_is_no_place() -> None:
     for use in (mixcoder.encode, mixcoder.score):
         with pytest.raises(MixcoderError, match="name at least one: files, folders or data sources"):

@@ -56,9 +56,9 @@ class Autoencoder(nn.Module, ABC):
         """Latents (B, *latent_shape) of images (B, C, H, W), floating point in [0, 1].
 
         Raises:
-            ArgumentError: the images are no tensor, integers, or of a shape this model does not take.
+            ArgumentError: the images are no tensor, integers, or of a type or shape this model does not take.
         """
-        _check_tensor("images", images)
+        _check_tensor("images", images, self)
         if not images.is_floating_point():
             raise ArgumentError(
                 "",
@@ -72,9 +72,9 @@ class Autoencoder(nn.Module, ABC):
         """Images (B, C, H, W) of latents (B, *latent_shape); not clipped to [0, 1].
 
         Raises:
-            ArgumentError: the latents are no tensor, or of a shape this model does not take.
+            ArgumentError: the latents are no tensor, or of a type or shape this model does not take.
         """
-        _check_tensor("latents", latents)
+        _check_tensor("latents", latents, self)
         self._check_latents(latents)
         return self._decode(latents)
 
@@ -119,10 +119,12 @@ def device_and_dtype(model: nn.Module) -> tuple[torch.device, torch.dtype]:
     return (torch.device("cpu"), torch.float32) if first is None else (first.device, first.dtype)
 
 
-def _check_tensor(noun: str, batch: object) -> None:
+def _check_tensor(noun: str, batch: object, model: nn.Module) -> None:
     if not isinstance(batch, Tensor):
         hint = f"; torch.from_numpy({noun}) makes one of an array" if hasattr(batch, "__array__") else ""
         raise ArgumentError("", f"{noun} must be a torch.Tensor, got {describe_type(batch)}{hint}")
+    if batch.dtype == torch.float64 and device_and_dtype(model)[1] != torch.float64:  # as arrays mostly are
+        raise ArgumentError("", f"{noun} are torch.float64 and the model's weights are not; {noun}.float()")
 
 
 def _check_shape(noun: str, batch: Tensor, expected: tuple[int, ...]) -> None:
