@@ -25,9 +25,9 @@ def resolve_device(device: str | torch.device) -> torch.device:
         resolved = torch.device(device)
         torch.zeros(1, device=resolved).item()
     except Exception as error:
+        name, reason = sanitize(str(device)), sanitize(first_line(error), 200)
         raise ArgumentError(
-            "device",
-            f"'{sanitize(str(device))}' cannot be used here ({first_line(error)}); 'cpu' can",
+            "device", f"'{name}' cannot be used here ({reason}); 'auto' or 'cpu' can"
         ) from None
     return resolved
 
