@@ -50,7 +50,7 @@ main(sys.argv[1:])
 """
 """The command line of a user without an entry among the users."""
 NO_HOME = {"HOME": None, "XDG_CACHE_HOME": None, "MPLCONFIGDIR": None, "HF_HOME": None, "MIXCODER_DATA": None}
-NO_CACHE = faq_sentences()["There is no home folder"].removeprefix("error: ")
+NO_CACHE = faq_sentences()["There is no home folder"].strip().removeprefix("error: ")
 
 
 def homeless(*arguments: str, folder: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
