@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -21,6 +23,25 @@ def assert_same_function(
         torch.testing.assert_close(ours.decode(latents), listing.decode(latents), atol=1e-5, rtol=1e-5)
 
 
+BREADTHS = [64, 64, 64, 16]
+
+
+def article_mixer(mixer: str, kernel_size: int, mixer_at: tuple[int, ...], **activations: Any) -> Autoencoder:
+    """Our Mixer of the article's tables, its weights drawn from seed 0."""
+    torch.manual_seed(0)
+    return create_model(
+        "mixer",
+        image_shape=(1, 28, 28),
+        patch_size=7,
+        hidden_channels=BREADTHS,
+        latent_dim=16,
+        mixer_at=mixer_at,
+        mixer=mixer,
+        kernel_size=kernel_size,
+        **activations,
+    )
+
+
 @pytest.mark.parametrize("encoder_mixer_act", [False, True], ids=["listing", "later-tables"])
 @pytest.mark.parametrize("mixer_at", [(2, 3, 4), (1,), ()], ids=str)
 @pytest.mark.parametrize(
@@ -28,40 +49,18 @@ def assert_same_function(
     [("cnn", 1), ("cnn", 5), ("cnnf", 3), ("cnn2d", 3), ("cnn2df", 1), ("cnn2df", 7), ("mlp", 1)],
 )
 def test_mixer(mixer: str, kernel_size: int, mixer_at: tuple[int, ...], encoder_mixer_act: bool) -> None:
-    torch.manual_seed(0)
-    breadths = [64, 64, 64, 16]
-    ours = create_model(
-        "mixer",
-        image_shape=(1, 28, 28),
-        patch_size=7,
-        hidden_channels=breadths,
-        latent_dim=16,
-        mixer_at=mixer_at,
-        mixer=mixer,
-        kernel_size=kernel_size,
-        encoder_mixer_activation=None if encoder_mixer_act else "none",
-    )
-    listing = ListingMixer(mixer, kernel_size, mixer_at, encoder_mixer_act, breadths)
+    encoder_activation = None if encoder_mixer_act else "none"
+    ours = article_mixer(mixer, kernel_size, mixer_at, encoder_mixer_activation=encoder_activation)
+    listing = ListingMixer(mixer, kernel_size, mixer_at, encoder_mixer_act, BREADTHS)
     assert_same_function(listing, ours, torch.rand(5, 1, 28, 28))
 
 
 @pytest.mark.parametrize("mixer_at", [(1,), (1, 2, 3, 4)], ids=str)
 @pytest.mark.parametrize("mixer", ["cnn", "mlp"])
 def test_mixing_at_1_with_the_article_s_last_activation(mixer: str, mixer_at: tuple[int, ...]) -> None:
-    torch.manual_seed(0)
-    breadths = [64, 64, 64, 16]
-    ours = create_model(
-        "mixer",
-        image_shape=(1, 28, 28),
-        patch_size=7,
-        hidden_channels=breadths,
-        latent_dim=16,
-        mixer_at=mixer_at,
-        mixer=mixer,
-        encoder_mixer_activation="none",
-        output_activation="gelu",
-    )
-    listing = ListingMixer(mixer, 1, mixer_at, False, breadths, last_act=True)
+    activations = {"encoder_mixer_activation": "none", "output_activation": "gelu"}
+    ours = article_mixer(mixer, 1, mixer_at, **activations)
+    listing = ListingMixer(mixer, 1, mixer_at, False, BREADTHS, last_act=True)
     assert_same_function(listing, ours, torch.rand(5, 1, 28, 28))
 
 
