@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 from rich.console import Console
@@ -14,6 +15,7 @@ from mixcoder.experiments.run_directory import RunDirectory
 from mixcoder.experiments.spec import read_experiment
 from mixcoder.experiments.sweep import RunState
 from mixcoder.progress import _clock, data_progress, sweep_progress
+from tests.data.pictures import noise
 
 EXPERIMENT = """\
 name: x
@@ -49,6 +51,23 @@ def test_names_and_reasons_of_runs(tmp_path: Path, is_terminal: bool) -> None:
     text = said(console)
     assert SAFE in text
     assert text.count(SAFE) == 2 or is_terminal
+
+
+def test_images_are_read_once_to_know_how_long_epochs_are(tmp_path: Path) -> None:
+    """Progress is shown several times a second, and these may be gigabytes."""
+    (tmp_path / "photos").mkdir()
+    for i in range(20):
+        noise(16, 16, i).save(tmp_path / "photos" / f"{i}.png")
+    text = EXPERIMENT.replace("{source: digits}", "{source: folder, path: photos, crop_size: 8}")
+    (tmp_path / "x.yml").write_text(text.replace("steps: 10", "epochs: 4, batch_size: 9"))
+    [run, _] = read_experiment(tmp_path / "x.yml").runs
+    console = Console(file=StringIO(), force_terminal=True, width=200)
+    state = RunState(run, RunDirectory(tmp_path), "running", {"inputs": 9, "training_loss": 0.5})
+    with sweep_progress(console) as show:
+        show([state])
+        rmtree(tmp_path / "photos")
+        show([state])
+    assert state.total_inputs == 4 * 18
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

@@ -99,7 +99,7 @@ def sweep_progress(console: Console) -> Iterator[Callable[[Sequence[RunState]], 
                 if state.state == "running":
                     if state.name not in tasks:
                         tasks[state.name] = live.add_task(
-                            sanitize(state.name), total=_total_inputs(state), text=""
+                            sanitize(state.name), total=state.total_inputs, text=""
                         )
                     seen = state.metrics.get("inputs", 0)
                     live.update(tasks[state.name], completed=seen, text=_standing(state))
@@ -242,15 +242,11 @@ class _Losses:
         return text if self.validation is None else f"{text} · validation {self.validation:.5f}"
 
 
-def _total_inputs(state: RunState) -> int:
-    return state.run.total_steps * state.run.recipe.batch_size
-
-
 def _standing(state: RunState) -> str:
     if not state.metrics:
         return "getting ready"
     inputs, loss = state.metrics["inputs"], state.metrics["training_loss"]
-    return f"{inputs:,}/{_total_inputs(state):,} inputs · loss {loss:.5f}"
+    return f"{inputs:,}/{state.total_inputs:,} inputs · loss {loss:.5f}"
 
 
 def _time_left(trainer: Trainer, progress: Progress) -> str:

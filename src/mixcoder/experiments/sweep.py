@@ -63,6 +63,11 @@ class RunState:
         """The run in words; asked for several times a second."""
         return label(self.run.values) or self.directory.path.name
 
+    @cached_property
+    def total_inputs(self) -> int:
+        """Images seen when the run is over; of a run stated in epochs, its images are read to know it."""
+        return self.run.total_steps * self.run.recipe.batch_size
+
 
 @dataclass
 class _Worker:
