@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from mixcoder.registry import Registry
 from mixcoder.training.build_cache import compiler_command
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a suite that was started in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or Ctrl-C would reach no process of a test
 settings.register_profile("steady", deadline=None)  # a slow machine is no failure
 settings.load_profile("steady")
 if "MIXCODER_DATA" in os.environ:  # tests change their folder
