@@ -19,6 +19,7 @@ from ruamel.yaml.error import ReusedAnchorWarning
 from mixcoder.cli import main
 from mixcoder.errors import MixcoderError
 from mixcoder.experiments import plan
+from mixcoder.experiments.estimates import FROM_SPEED
 from mixcoder.experiments.spec import read_experiment
 from tests.faults import broken_experiments
 from tests.faults.broken_experiments import BASE, EXTENDING, MATRIX, SINGLE, SOUND, Case
@@ -27,9 +28,9 @@ from tests.pace import at_most
 
 @pytest.fixture(autouse=True)
 def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty folder with the file that others extend; nothing trains."""
+    """An empty folder with the file that others extend; no speed is measured."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plan, "_measured_seconds", lambda run: 0.01)
+    monkeypatch.setattr(plan, "estimate_step_seconds", lambda *given: (0.01, FROM_SPEED))
     Path("base.yml").write_text(BASE)
 
 

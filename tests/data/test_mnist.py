@@ -85,7 +85,8 @@ def test_the_published_checksum_guards_the_download(empty_cache: Path, published
         pytest.raises(DataError, match=r"its MD5 is .* the published one f68b3c"),
     ):
         Mnist().fetch(server.address)
-    assert list((empty_cache / "mnist").iterdir()) == []
+    left = {path.name for path in (empty_cache / "mnist").iterdir()}
+    assert left <= {".train-images-idx3-ubyte.gz.lock"}  # for which another process may wait
 
 
 @pytest.mark.usefixtures("checksums")

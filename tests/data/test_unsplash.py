@@ -79,7 +79,8 @@ def test_all_that_can_be_brought_is_brought_and_the_rest_named(
     listing = empty_cache / "unsplash" / "left-out.csv"
     assert f"3 of 200 photos could not be fetched: {listing} says why" in err
     assert "unsplash: 97 images to train on, 100 to validate on\nready in " in out
-    assert 8 <= service.most_active <= 16  # many at a time, but not too many
+    # many at a time, but not too many; the one that stalls is here even when nobody waits for it any more
+    assert 8 <= service.most_active <= 16 + 1
     assert not list(empty_cache.parent.rglob("escaped.txt"))
     assert not list(empty_cache.rglob("*.part"))
 
