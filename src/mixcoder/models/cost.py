@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import flop_registry
 
-from mixcoder.dispatch import Watching
+from mixcoder.dispatch import Watching, compute
 from mixcoder.models.autoencoder import Autoencoder, device_and_dtype
 from mixcoder.models.modes import evaluation_mode
 
@@ -40,7 +40,7 @@ class _Counting(Watching):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = compute(func, args, kwargs)
         if formula := flop_registry.get(func.overloadpacket):
             self.operations += formula(*args, **(kwargs or {}), out_val=result)
         return result

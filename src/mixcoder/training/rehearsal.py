@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
-from mixcoder.dispatch import Watching
+from mixcoder.dispatch import Watching, compute
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.training.flat_parameters import FlatParameters
 from mixcoder.training.gradients import eager_gradients
@@ -116,7 +116,7 @@ class _LiveBytes(Watching):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = compute(func, args, kwargs)
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._note(tensor.untyped_storage())
