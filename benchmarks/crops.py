@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mixcoder.data.crops import CropSplit
-from mixcoder.data.decode import Fit, decode_file
-from mixcoder.data.images import TrainingBatches, to_float
-from mixcoder.data.listing import list_images
-from mixcoder.data.store import pack
+from mixcoder.data.split import TrainingBatches, to_float
+from mixcoder.data.store.image_store import pack
+from mixcoder.data.store.listing import list_images
+from mixcoder.images.codec import Fit, decode_file
 
 
 class CropsOfFiles(Dataset[Tensor]):

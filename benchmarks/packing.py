@@ -15,9 +15,9 @@ import time
 from multiprocessing.queues import Queue
 from pathlib import Path
 
-from mixcoder.data.decode import Fit, decode_file
-from mixcoder.data.listing import list_images
-from mixcoder.data.store import pack
+from mixcoder.data.store.image_store import pack
+from mixcoder.data.store.listing import list_images
+from mixcoder.images.codec import Fit, decode_file
 
 
 def peak_of_packing(folder: Path, times: int, result: Queue[tuple[int, int, float, float]]) -> None:

@@ -28,11 +28,11 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.throughput import BATCH, MODELS, create_network
-from mixcoder.training.execution import choose_execution
-from mixcoder.training.flat_parameters import FlatParameters
-from mixcoder.training.gradients import Gradients, compiled_gradients
-from mixcoder.training.native.layers import UnsupportedError
-from mixcoder.training.native.step import NativeStep
+from mixcoder.backends.backend import choose_execution
+from mixcoder.backends.gradients import Gradients, compiled_gradients
+from mixcoder.backends.native.layers import UnsupportedError
+from mixcoder.backends.native.native_step import NativeStep
+from mixcoder.backends.parameters import FlatParameters
 from mixcoder.training.recipe import Recipe
 
 WARMUP_STEPS = 10

@@ -85,7 +85,7 @@ def mixcoder_steps(model: str) -> Iterator[Any]:
     """The steps of Mixcoder's trainer, as a run of a million inputs chooses them."""
     import torch
 
-    from mixcoder.data.images import ImageData, ImageSplit, TrainingBatches
+    from mixcoder.data.split import ImageData, ImageSplit, TrainingBatches
     from mixcoder.training.recipe import Recipe
     from mixcoder.training.trainer import Trainer
 

@@ -17,12 +17,12 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
+from mixcoder.backends.build_cache import compiler_command
 from mixcoder.data import SOURCES, Mnist
-from mixcoder.data.images import ImageData, ImageSplit
+from mixcoder.data.split import ImageData, ImageSplit
 from mixcoder.loggers import LOGGERS
 from mixcoder.models import MIXERS, MODELS
-from mixcoder.registry import Registry
-from mixcoder.training.build_cache import compiler_command
+from mixcoder.registry.registry import Registry
 
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a suite that was started in the background
@@ -111,7 +111,7 @@ def browser() -> Iterator[object]:
 @pytest.fixture
 def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
     """Runs the command line in an empty folder: `status, stdout, stderr = cli("run", "x.yml")`."""
-    from mixcoder.cli import main
+    from mixcoder.cli.app import main
 
     monkeypatch.chdir(tmp_path)
 

@@ -25,11 +25,11 @@ from markdown_it.token import Token
 from packaging.requirements import Requirement
 from typer.core import TyperGroup
 
-from mixcoder.cli import app
+from mixcoder.cli.app import app
 from mixcoder.data import create_source
-from mixcoder.experiments.spec import read_experiment
-from mixcoder.experiments.training_run import train_run
-from mixcoder.experiments.yaml_file import parse_assignment
+from mixcoder.experiments.file.spec import read_experiment
+from mixcoder.experiments.file.yaml_file import parse_assignment
+from mixcoder.experiments.runs.training_run import train_run
 from tests.conftest import Cli
 
 ROOT = Path(__file__).parents[1]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mixcoder.experiments.schema import schema_json
-from mixcoder.report.reference import reference_markdown
+from mixcoder.experiments.file.reference import reference_markdown
+from mixcoder.experiments.file.schema import schema_json
 
 DOCS = Path(__file__).parents[1] / "docs"
 SCHEMA = DOCS / "experiment.schema.json"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from mixcoder.experiments.results import records_in, result_rows
-from mixcoder.experiments.run_directory import RunDirectory
-from mixcoder.experiments.spec import read_experiment
-from mixcoder.experiments.training_run import train_run
+from mixcoder.experiments.file.spec import read_experiment
+from mixcoder.experiments.results.records import records_in, result_rows
+from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.experiments.runs.training_run import train_run
 from tests.conftest import Cli
 
 FILE = """\

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml.error import ReusedAnchorWarning
 
-from mixcoder.cli import main
+from mixcoder.cli.app import main
 from mixcoder.errors import MixcoderError
-from mixcoder.experiments import plan
-from mixcoder.experiments.estimates import FROM_SPEED
-from mixcoder.experiments.spec import read_experiment
+from mixcoder.experiments.file.spec import read_experiment
+from mixcoder.experiments.plans import plan
+from mixcoder.experiments.plans.estimates import FROM_SPEED
 from tests.faults import broken_experiments
 from tests.faults.broken_experiments import BASE, EXTENDING, MATRIX, SINGLE, SOUND, Case
 from tests.pace import at_most

@@ -194,7 +194,9 @@ def test_output_that_nobody_can_take(place: str, status: int, said: str) -> None
 
 def test_help_is_instant_because_torch_stays_out() -> None:
     """The ratio to an empty interpreter in one run, so that a slow machine slows both."""
-    program = "import sys; from mixcoder.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    program = (
+        "import sys; from mixcoder.cli.app import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    )
     check = program + "assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules), sys.modules.keys()\n"
     subprocess.run([sys.executable, "-c", check], check=True, capture_output=True)
 

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from mixcoder.data import SOURCES
-from mixcoder.experiments.results import records_of, result_rows
-from mixcoder.experiments.spec import Experiment, read_experiment
-from mixcoder.experiments.training_run import train_run
+from mixcoder.experiments.file.spec import Experiment, read_experiment
+from mixcoder.experiments.results.records import records_of, result_rows
+from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.models import create_model
-from mixcoder.signatures import signature_schema
+from mixcoder.registry.signatures import signature_schema
 from mixcoder.training.recipe import Recipe
 from tests.conftest import Cli
 from tests.documents import (

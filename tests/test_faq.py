@@ -18,9 +18,9 @@ from filelock import FileLock
 from PIL import Image
 
 import mixcoder
-from mixcoder.experiments import run_directory
-from mixcoder.experiments.run_directory import RunDirectory
-from mixcoder.experiments.spec import read_experiment
+from mixcoder.experiments.file.spec import read_experiment
+from mixcoder.experiments.runs import run_directory
+from mixcoder.experiments.runs.run_directory import RunDirectory
 from tests.conftest import Cli
 from tests.documents import assert_shown, blocks_of, faq_sentences, read_document, shortened
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mixcoder.data.mnist import SHAPES
+from mixcoder.data.sources.mnist import SHAPES
 from tests.conftest import needs_compiler
 from tests.documents import assert_shown, faq_sentences
 
@@ -45,7 +45,7 @@ WITHOUT_HOME = """\
 import pwd, sys
 def getpwuid(uid): raise KeyError(uid)
 pwd.getpwuid = getpwuid
-from mixcoder.cli import main
+from mixcoder.cli.app import main
 main(sys.argv[1:])
 """
 """The command line of a user without an entry among the users."""

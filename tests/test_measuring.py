@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mixcoder.data.images import ImageData, ImageSplit
-from mixcoder.experiments.spec import read_experiment
-from mixcoder.experiments.training_run import train_run
+from mixcoder.backends import speed
+from mixcoder.data.split import ImageData, ImageSplit
+from mixcoder.experiments.file.spec import read_experiment
+from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.models.cost import count_madds
-from mixcoder.training import metrics, speed, trainer
-from mixcoder.training.metrics import measure_quality
+from mixcoder.training import quality, trainer
+from mixcoder.training.quality import measure_quality
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Trainer
 from tests.documents import ROOT, read_document
@@ -28,10 +29,10 @@ NUMBERS = {
     f"`validations: {Recipe(steps=1).validations}` of them": "how often is validated",
     f"at most {trainer._LARGEST_CHUNK} steps": "what a training loss is the mean of",
     f"1 to {trainer._LARGEST_CHUNK} steps, the {trainer._CHUNKS_A_RUN}th part": "warm-up",
-    f"counts as {metrics._BEST_PSNR:.0f} dB": "a perfect copy",
-    f"K₁ = {metrics._K1}, K₂ = {metrics._K2}": "SSIM's constants",
-    f"{metrics._WINDOW} x {metrics._WINDOW} pixels and standard deviation {metrics._SIGMA}": "SSIM's window",
-    f"below {metrics._SMALLEST_WINDOW} pixels": "images without SSIM",
+    f"counts as {quality._BEST_PSNR:.0f} dB": "a perfect copy",
+    f"K₁ = {quality._K1}, K₂ = {quality._K2}": "SSIM's constants",
+    f"{quality._WINDOW} x {quality._WINDOW} pixels and standard deviation {quality._SIGMA}": "SSIM's window",
+    f"below {quality._SMALLEST_WINDOW} pixels": "images without SSIM",
     f"{speed._COMPILED_GAIN} times as fast": "a plan's minutes of compiled steps",
 }
 

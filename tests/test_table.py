@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mixcoder.experiments.run_directory import RunDirectory
-from mixcoder.experiments.spec import read_experiment
+from mixcoder.experiments.file.spec import read_experiment
+from mixcoder.experiments.runs.run_directory import RunDirectory
 from tests.conftest import Cli
 
 SWEEP = """\

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mixcoder.experiments.model_files import save_model
+from mixcoder.experiments.runs.model_files import save_model
 from mixcoder.models import Autoencoder, create_model
 
 _MIXER = {"patch_size": 4, "hidden_channels": [9, 9], "latent_dim": 5, "mixer_at": [1, 2], "kernel_size": 3}

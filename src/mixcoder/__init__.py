@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mixcoder.data import DataSource, ImageData, ImageSplit, load_data, register_source
     from mixcoder.errors import MixcoderError
-    from mixcoder.experiments.run_directory import load
+    from mixcoder.experiments.runs.run_directory import load
     from mixcoder.export.onnx import export_onnx
     from mixcoder.inference import Codes, Score, decode, encode, score, walk
+    from mixcoder.inference.reconstruction import reconstruction_grid
     from mixcoder.loggers import Logger, register_logger
     from mixcoder.models import Autoencoder, MixingLayer, create_model, register_mixer, register_model
-    from mixcoder.report.pictures import reconstruction_grid
     from mixcoder.training.trainer import train
 
 __version__ = "0.1.0"
@@ -39,9 +39,9 @@ _HOMES = {
     "decode": "mixcoder.inference",
     "encode": "mixcoder.inference",
     "export_onnx": "mixcoder.export.onnx",
-    "load": "mixcoder.experiments.run_directory",
+    "load": "mixcoder.experiments.runs.run_directory",
     "load_data": "mixcoder.data",
-    "reconstruction_grid": "mixcoder.report.pictures",
+    "reconstruction_grid": "mixcoder.inference.reconstruction",
     "register_logger": "mixcoder.loggers",
     "register_mixer": "mixcoder.models",
     "register_model": "mixcoder.models",

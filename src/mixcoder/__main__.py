@@ -9,7 +9,7 @@ import sys
 def main() -> None:
     """Runs the command line; a Ctrl-C is told while it is imported, and changes nothing once it ends."""
     try:
-        from mixcoder.cli import main as run_command
+        from mixcoder.cli.app import main as run_command
 
         run_command()
     except KeyboardInterrupt:

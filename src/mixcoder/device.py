@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from mixcoder.errors import ArgumentError, describe_type, first_line
-from mixcoder.safe_text import sanitize
+from mixcoder.text.sanitize import sanitize
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

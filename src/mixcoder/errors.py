@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from mixcoder.safe_text import sanitize, sanitize_columns
+from mixcoder.text.sanitize import sanitize, sanitize_columns
 
 
 class MixcoderError(Exception):

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mixcoder.data import CropSplit, ImageSplit
-from mixcoder.data.images import TrainingBatches, epoch_draws, epoch_order
-from mixcoder.data.store import ImageStore
+from mixcoder.data.split import TrainingBatches, epoch_draws, epoch_order
+from mixcoder.data.store.image_store import ImageStore
 from mixcoder.errors import DataError
 
 Size = tuple[int, int]

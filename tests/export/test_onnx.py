@@ -13,7 +13,7 @@ import torch
 
 import mixcoder
 from mixcoder.errors import ExportError
-from mixcoder.experiments.model_files import weights_hash
+from mixcoder.experiments.runs.model_files import weights_hash
 from mixcoder.export import onnx as export
 from tests.zoo import KINDS, SHAPE, build, save
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from ruamel.yaml import YAML
 
-from mixcoder.experiments.spec import Experiment, read_experiment
+from mixcoder.experiments.file.spec import Experiment, read_experiment
 
 Case = dict[str, Any]
 """{content: an experiment file, one character a byte; overrides: a list of key=value}, as JSON has it."""

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from mixcoder.data import load_data
-from mixcoder.data.idx import read_idx
+from mixcoder.data.sources.idx import read_idx
 
 Case = dict[str, Any]
 """{content: a file, one character a byte; name: of the file; shape: what is asked of it}, as JSON has it."""

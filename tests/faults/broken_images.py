@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mixcoder.data.decode import Fit, ImageError, Pixels, decode_file
 from mixcoder.errors import DataError
+from mixcoder.images.codec import Fit, ImageError, Pixels, decode_file
 from tests.faults.broken_bytes import broken
 
 Case = dict[str, Any]

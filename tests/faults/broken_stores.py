@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from mixcoder.data.decode import ImageError, Pixels
-from mixcoder.data.store import ImageStore, pack
+from mixcoder.data.store.image_store import ImageStore, pack
+from mixcoder.images.codec import ImageError, Pixels
 from tests.faults.broken_bytes import broken
 from tests.faults.broken_experiments import change_values
 

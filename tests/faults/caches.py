@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from mixcoder.experiments.run_directory import RunDirectory
+from mixcoder.experiments.runs.run_directory import RunDirectory
 from tests.faults.forks import Ended, Moment, import_all, memory_folder, run_command, run_forked
 from tests.faults.victims import MIXER, PLUGIN, Victim, outcome
 

@@ -1,7 +1,7 @@
 """The `mixcoder` command in a forked process, killed at a drawn moment.
 
     this process: torch and mixcoder imported, no thread started
-      └─ fork ─▶ mixcoder.cli.main([...]) ─┬─ ends by itself ─▶ Ended
+      └─ fork ─▶ mixcoder.cli.app.main([...]) ─┬─ ends by itself ─▶ Ended
                                            └─ SIGKILL, by the clock or around a file operation ─▶ Ended
 
 To import torch takes ten times as long as a small run: done once here, thousands of kills are possible.
@@ -30,7 +30,7 @@ import torch
 import torch._dynamo  # which torch imports for its optimizers
 
 import mixcoder
-from mixcoder.cli import main as mixcoder_main
+from mixcoder.cli.app import main as mixcoder_main
 
 IN_MEMORY = Path("/dev/shm")
 """A file system without a disk to wait for: a kill undoes nothing that the kernel has."""

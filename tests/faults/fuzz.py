@@ -30,7 +30,7 @@ from typing import Any, Protocol
 import torch
 
 from mixcoder.errors import MixcoderError
-from mixcoder.safe_text import sanitize
+from mixcoder.text.sanitize import sanitize
 from tests.faults import (
     broken_experiments,
     broken_idx,

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mixcoder.atomic_file import write_atomically
+from mixcoder.io.atomic_file import write_atomically
 
 KEPT = Path(__file__).parents[2] / "faults"
 """Where states and failures lie; git ignores it."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from mixcoder.experiments.run_directory import RunDirectory
+from mixcoder.experiments.runs.run_directory import RunDirectory
 from tests.faults.forks import (
     Ended,
     Moment,

@@ -21,15 +21,15 @@ from typing import Any
 
 import torch
 
-from mixcoder import progress
-from mixcoder.cli import main as mixcoder
+from mixcoder.backends.memory_estimate import training_bytes
+from mixcoder.cli import progress
+from mixcoder.cli.app import main as mixcoder
 from mixcoder.data import load_data
-from mixcoder.experiments import results, training_run
-from mixcoder.experiments.spec import Run, read_experiment
-from mixcoder.report import table
-from mixcoder.training.rehearsal import training_bytes
+from mixcoder.experiments.file.spec import Run, read_experiment
+from mixcoder.experiments.results import records, table
+from mixcoder.experiments.runs import training_run
 
-LOADED = (progress, results, table, training_run)
+LOADED = (progress, records, table, training_run)
 """What a run imports on its way, here before the limits are set."""
 WIDE = "{type: mixer, patch_size: 4, hidden_channels: [3000, 3000], latent_dim: 8}"
 MIXER = "{type: mixer, patch_size: 2, hidden_channels: [64, 64], latent_dim: 8, mixer_at: [1], mixer: cnnf}"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 import mixcoder
-from mixcoder.experiments import training_run
+from mixcoder.experiments.runs import training_run
 
 # Whenever the trainer looks up:
 training_run.CHECKPOINT_SECONDS, training_run.CHECKPOINT_SHARE = 0.0, math.inf

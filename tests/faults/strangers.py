@@ -188,8 +188,8 @@ def limit_memory() -> None:
 def open_all(folder: Path) -> None:
     """Opens each; says on a line what came of it. Runs in a process with little memory."""
     import mixcoder
-    from mixcoder.data.idx import read_idx
-    from mixcoder.data.photo_list import read_archive
+    from mixcoder.data.sources.idx import read_idx
+    from mixcoder.data.sources.photo_list import read_archive
 
     openers: dict[str, Callable[[Path], object]] = {
         ".zip": read_archive,

@@ -19,10 +19,10 @@ import pytest
 import torch
 
 import mixcoder
-from mixcoder import atomic_file
-from mixcoder.atomic_file import remove_parts, write_atomically
 from mixcoder.data import ImageData
 from mixcoder.errors import WriteError
+from mixcoder.io import atomic_file
+from mixcoder.io.atomic_file import remove_parts, write_atomically
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Trainer
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from mixcoder.data import load_data
 from mixcoder.errors import RunDirectoryError
-from mixcoder.experiments.run_directory import RunDirectory
+from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.training.checkpoint import read_state
 
 PLUGIN = Path(__file__).with_name("plugin.py")

@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from mixcoder.data import ImageData, load_data
-from mixcoder.data.digits import Digits
+from mixcoder.data.sources.digits import Digits
 from mixcoder.errors import ArgumentError, DataError
+from mixcoder.inference.fitting import exact, fitted
 from mixcoder.inference.inputs import Inputs, left_out_note
-from mixcoder.inference.shaping import exact, fitted
 
 GREY = (1, 8, 8)
 
@@ -76,7 +76,7 @@ def test_a_file_of_the_name_of_a_source_comes_first(tmp_path: Path, monkeypatch:
 
 
 def test_random_crops_are_no_images_to_name(tmp_path: Path, empty_cache: Path) -> None:
-    from mixcoder.data.folder import Folder
+    from mixcoder.data.sources.folder import Folder
 
     for i in range(12):
         picture(tmp_path / "f" / f"{i}.png", 9, 11, value=i)
@@ -150,10 +150,10 @@ STREAM = """
 import resource, sys, torch
 from pathlib import Path
 from mixcoder.data import DataSource, ImageData, ImageSplit
-from mixcoder.inference.codes import Codes, write_codes
+from mixcoder.inference.latents_file import Codes, write_codes
 from mixcoder.inference.encoding import encoded
 from mixcoder.inference.inputs import Inputs
-from mixcoder.inference.shaping import exact
+from mixcoder.inference.fitting import exact
 from mixcoder.models import create_model
 
 class Large(DataSource):

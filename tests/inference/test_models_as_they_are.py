@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import mixcoder
 from mixcoder import Autoencoder, Codes, MixcoderError
-from mixcoder.experiments.model_files import weights_hash
+from mixcoder.experiments.runs.model_files import weights_hash
 from mixcoder.inference.decoding import decoded
 from mixcoder.inference.encoding import encoded
 from mixcoder.inference.inputs import Batch

@@ -21,12 +21,12 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
 from mixcoder.errors import ArgumentError, TrainingError
-from mixcoder.experiments.run_directory import RunDirectory
-from mixcoder.experiments.spec import Run, read_experiment
-from mixcoder.experiments.training_run import train_run
-from mixcoder.report.pictures import paired_grid
+from mixcoder.experiments.file.spec import Run, read_experiment
+from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.experiments.runs.training_run import train_run
+from mixcoder.images.pictures import paired_grid
 from mixcoder.training.trainer import Progress, Trainer
-from tests.experiments.test_spec import SOUND
+from tests.experiments.file.test_spec import SOUND
 
 CURVES = {
     "training_loss": "loss/training",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mixcoder.experiments.article import article_tables
+from mixcoder.experiments.results.article import article_tables
 from mixcoder.models import create_model
 from mixcoder.models.summary import count_parameters, layer_rows
 

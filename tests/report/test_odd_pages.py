@@ -16,11 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from mixcoder.data import DataSource, ImageData, register_source
-from mixcoder.data.images import ImageSplit
-from mixcoder.experiments.results import Record, records_in
-from mixcoder.experiments.run_data import anything, at_hand
-from mixcoder.experiments.run_directory import RunDirectory
-from mixcoder.experiments.spec import read_experiment
+from mixcoder.data.split import ImageSplit
+from mixcoder.experiments.file.spec import read_experiment
+from mixcoder.experiments.results.records import Record, records_in
+from mixcoder.experiments.runs.run_data import anything, at_hand
+from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.report.page import write_page
 from tests.conftest import Cli
 from tests.report.test_page import embedded

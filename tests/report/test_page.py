@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mixcoder.experiments.results import records_in, records_of
-from mixcoder.experiments.spec import read_experiment
-from mixcoder.experiments.training_run import train_run
+from mixcoder.experiments.file.spec import read_experiment
+from mixcoder.experiments.results.records import records_in, records_of
+from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.report.page import render_page, write_page
 from tests.conftest import Cli
 

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from mixcoder import ImageData, ImageSplit, MixcoderError, create_model, train
+from mixcoder.backends.backend import Execution, create_gradients
+from mixcoder.backends.gradients import eager_gradients
+from mixcoder.backends.parameters import FlatParameters
 from mixcoder.errors import ArgumentError, TrainingError
 from mixcoder.models import Autoencoder
-from mixcoder.training.execution import Execution, create_gradients
-from mixcoder.training.flat_parameters import FlatParameters
-from mixcoder.training.gradients import eager_gradients
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Trainer
-from tests.training.test_execution import cache, compiling
+from tests.backends.test_backend import cache, compiling
 from tests.training.test_trainer import tiny_mixer, weights
 
 __all__ = ["cache"]

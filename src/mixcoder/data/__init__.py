@@ -1,13 +1,13 @@
 """The data sources, all behind `load_data(name, **arguments)`."""
 
 from mixcoder.data.crops import CropSplit
-from mixcoder.data.digits import Digits
-from mixcoder.data.folder import Folder
-from mixcoder.data.hub import Hub
-from mixcoder.data.images import ImageData, ImageSplit, to_float
-from mixcoder.data.mnist import FashionMnist, IdxSource, Mnist
-from mixcoder.data.registry import SOURCES, DataSource, create_source, load_data, register_source
-from mixcoder.data.unsplash import Unsplash
+from mixcoder.data.source import SOURCES, DataSource, create_source, load_data, register_source
+from mixcoder.data.sources.digits import Digits
+from mixcoder.data.sources.folder import Folder
+from mixcoder.data.sources.hub import Hub
+from mixcoder.data.sources.mnist import FashionMnist, IdxSource, Mnist
+from mixcoder.data.sources.unsplash import Unsplash
+from mixcoder.data.split import ImageData, ImageSplit, to_float
 
 __all__ = [
     "SOURCES",

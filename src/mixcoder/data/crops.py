@@ -17,11 +17,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mixcoder.data.images import ImageSplit
-from mixcoder.data.store import ImageStore
+from mixcoder.data.split import ImageSplit
+from mixcoder.data.store.image_store import ImageStore
 from mixcoder.errors import DataError
-from mixcoder.models.autoencoder import ImageShape
-from mixcoder.safe_text import sanitize
+from mixcoder.images.shape import ImageShape
+from mixcoder.text.sanitize import sanitize
 
 _GPU_SHARE = 0.5
 """The pixels go to the GPU when they take no more than this share of its free memory."""

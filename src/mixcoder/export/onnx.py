@@ -24,14 +24,14 @@ import torch
 from torch import Tensor, nn
 
 from mixcoder import __version__
-from mixcoder.atomic_file import swapped_in
 from mixcoder.errors import ExportError, MixcoderError, first_line
-from mixcoder.experiments.model_files import weights_hash
-from mixcoder.experiments.run_directory import find_run
+from mixcoder.experiments.runs.model_files import weights_hash
+from mixcoder.experiments.runs.run_directory import find_run
 from mixcoder.inference.trained import open_model
+from mixcoder.io.atomic_file import swapped_in
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import evaluation_mode
-from mixcoder.signatures import checked_path
+from mixcoder.registry.signatures import checked_path
 
 if TYPE_CHECKING:
     import onnx

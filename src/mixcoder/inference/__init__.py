@@ -1,8 +1,8 @@
 """A trained model at work: images to codes, codes to images, errors of images, ways between images."""
 
-from mixcoder.inference.codes import Codes
 from mixcoder.inference.decoding import decode
 from mixcoder.inference.encoding import encode
+from mixcoder.inference.latents_file import Codes
 from mixcoder.inference.scoring import Score, score
 from mixcoder.inference.walking import walk
 

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError, DataError, describe_type
-from mixcoder.experiments.model_files import weights_hash
-from mixcoder.inference.codes import Codes
+from mixcoder.experiments.runs.model_files import weights_hash
+from mixcoder.images.pictures import save_picture, to_picture
+from mixcoder.inference.latents_file import Codes
 from mixcoder.inference.trained import open_model
 from mixcoder.models.autoencoder import Autoencoder, device_and_dtype
 from mixcoder.models.modes import evaluation_mode, joined
-from mixcoder.report.pictures import save_picture, to_picture
-from mixcoder.safe_text import sanitize
-from mixcoder.training.validation import safe_batch_size
+from mixcoder.text.sanitize import sanitize
+from mixcoder.training.evaluation import safe_batch_size
 
 _LONGEST_NAME = 100
 

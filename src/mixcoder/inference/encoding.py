@@ -10,9 +10,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from mixcoder.experiments.model_files import weights_hash
-from mixcoder.inference.codes import Codes
+from mixcoder.experiments.runs.model_files import weights_hash
 from mixcoder.inference.inputs import Batch, Place
+from mixcoder.inference.latents_file import Codes
 from mixcoder.inference.trained import inputs_of, open_model, prepared
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import evaluation_mode, joined

@@ -20,16 +20,16 @@ import torch
 from torch import Tensor
 
 from mixcoder.data import SOURCES, DataSource, create_source
-from mixcoder.data.ahead import map_ahead
-from mixcoder.data.decode import Fit, ImageError, Pixels, decode_file
-from mixcoder.data.images import ImageData, ImageSplit
-from mixcoder.data.listing import Listing, describe_passed_over, is_pattern, list_images
+from mixcoder.data.read_ahead import map_ahead
+from mixcoder.data.split import ImageData, ImageSplit
+from mixcoder.data.store.listing import Listing, describe_passed_over, is_pattern, list_images
 from mixcoder.errors import ArgumentError, DataError, did_you_mean, system_reason
-from mixcoder.inference.shaping import Shaping
-from mixcoder.models.autoencoder import ImageShape
-from mixcoder.safe_text import sanitize
-from mixcoder.training.validation import safe_batch_size
-from mixcoder.user_folders import expand_home
+from mixcoder.images.codec import Fit, ImageError, Pixels, decode_file
+from mixcoder.images.shape import ImageShape
+from mixcoder.inference.fitting import Shaping
+from mixcoder.io.user_folders import expand_home
+from mixcoder.text.sanitize import sanitize
+from mixcoder.training.evaluation import safe_batch_size
 
 Place = str | Path
 """A file, a folder, a pattern such as `photos/**/*.jpg`, or images of a data source: `digits`, those that

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from mixcoder.data.images import to_float
+from mixcoder.data.split import to_float
 from mixcoder.inference.inputs import Batch, Place
 from mixcoder.inference.trained import inputs_of, open_model, prepared
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import evaluation_mode
-from mixcoder.training.metrics import psnr
+from mixcoder.training.quality import psnr
 
 
 @dataclass(frozen=True, slots=True)

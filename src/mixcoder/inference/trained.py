@@ -9,13 +9,13 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mixcoder.data import DataSource
-from mixcoder.data.images import to_float
+from mixcoder.data.split import to_float
 from mixcoder.errors import ArgumentError, MixcoderError, describe_type
-from mixcoder.experiments.run_directory import find_run, load
+from mixcoder.experiments.runs.run_directory import find_run, load
+from mixcoder.inference.fitting import exact, fitted
 from mixcoder.inference.inputs import Inputs, Place
-from mixcoder.inference.shaping import exact, fitted
 from mixcoder.models.autoencoder import Autoencoder, as_autoencoder, device_and_dtype
-from mixcoder.signatures import checked_path
+from mixcoder.registry.signatures import checked_path
 
 _RUN = "the folder of a finished run, or a model"
 _PLACES = "files, folders or data sources such as 'digits'"

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError, DataError
-from mixcoder.inference.codes import Codes
 from mixcoder.inference.decoding import decoded
 from mixcoder.inference.encoding import encoded
 from mixcoder.inference.inputs import Place
+from mixcoder.inference.latents_file import Codes
 from mixcoder.inference.trained import inputs_of, open_model
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import joined
-from mixcoder.safe_text import sanitize
+from mixcoder.text.sanitize import sanitize
 
 _MOST_STEPS = 100_000
 """Images of a walk, which are all in memory in the end."""

@@ -21,8 +21,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from mixcoder.appended_file import open_to_append
-from mixcoder.experiments.matrix import written
+from mixcoder.io.appended_file import open_to_append
+from mixcoder.text.values import format_value
 
 _VERSION = "brain.Event:2"
 
@@ -86,4 +86,4 @@ class EventFile:
 
 
 def _cell(value: Any) -> bool | int | float | str:
-    return value if isinstance(value, bool | int | float | str) else written(value)
+    return value if isinstance(value, bool | int | float | str) else format_value(value)

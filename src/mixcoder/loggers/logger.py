@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixcoder.registry import Registry
+from mixcoder.registry.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -57,7 +57,7 @@ class TensorBoard(Logger):
         self._write(_CURVES, row)
 
     def images(self, inputs: int, originals: Tensor, copies: Tensor) -> None:
-        from mixcoder.report.pictures import paired_grid
+        from mixcoder.images.pictures import paired_grid
 
         self._events.write_picture(inputs, "reconstructions", paired_grid(originals, copies))
 

@@ -2,9 +2,9 @@
 
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.convolutional import ConvAutoencoder
+from mixcoder.models.factory import MODELS, create_model, register_model
 from mixcoder.models.mixer_mlp import MixerMLP
 from mixcoder.models.mixing import MIXERS, MixingLayer, register_mixer
-from mixcoder.models.registry import MODELS, create_model, register_model
 from mixcoder.models.script import ScriptAutoencoder
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
-from mixcoder.registry import Registry
+from mixcoder.registry.registry import Registry
 
 
 class Clamp(nn.Module):

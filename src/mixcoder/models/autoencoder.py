@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from mixcoder.errors import ArgumentError, describe_type
-from mixcoder.safe_text import sanitize
+from mixcoder.images.shape import ImageShape
+from mixcoder.text.sanitize import sanitize
 
-ImageShape = tuple[int, int, int]
 LARGEST_SIDE = 65_536
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from mixcoder.errors import ArgumentError
 from mixcoder.models.activations import ActivationName, create_activation
 from mixcoder.models.autoencoder import Autoencoder, checked_image_shape
-from mixcoder.models.registry import check_positive, register_model
+from mixcoder.models.factory import check_positive, register_model
 
 
 @register_model("cnn")

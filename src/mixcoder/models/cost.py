@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import flop_registry
 
-from mixcoder.dispatch import Watching, compute
 from mixcoder.models.autoencoder import Autoencoder, device_and_dtype
+from mixcoder.models.dispatch import Watching, compute
 from mixcoder.models.modes import evaluation_mode
 
 

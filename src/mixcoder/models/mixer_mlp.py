@@ -34,11 +34,11 @@ from mixcoder.models.activations import (
     create_activation,
 )
 from mixcoder.models.autoencoder import Autoencoder, checked_image_shape
+from mixcoder.models.factory import check_positive, register_model
 from mixcoder.models.mixing import MIXERS, MixerName, MixingLayer, create_mixing_layer
 from mixcoder.models.norms import NormName, create_norm
 from mixcoder.models.patch_convolutions import linear_in_patches
 from mixcoder.models.patches import Patchify, Unpatchify, patch_grid, patch_major
-from mixcoder.models.registry import check_positive, register_model
 
 
 class PatchLinear(nn.Linear):

@@ -32,7 +32,7 @@ from mixcoder.models.patch_convolutions import (
     ConvOverPatches2d,
 )
 from mixcoder.models.patches import Grid, patch_major
-from mixcoder.registry import Registry
+from mixcoder.registry.registry import Registry
 
 
 class MixingLayer(nn.Module):

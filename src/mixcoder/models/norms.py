@@ -7,7 +7,7 @@ from typing import Annotated
 
 from torch import nn
 
-from mixcoder.registry import Registry
+from mixcoder.registry.registry import Registry
 
 NORMS: Registry[Callable[[int], nn.Module]] = Registry("norm", "norm")
 NormName = Annotated[str, NORMS]

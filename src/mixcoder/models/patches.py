@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError
-from mixcoder.models.autoencoder import ImageShape
+from mixcoder.images.shape import ImageShape
 
 Grid = tuple[int, int]
 

@@ -28,11 +28,12 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError, ScriptError
+from mixcoder.images.shape import ImageShape
 from mixcoder.models.activations import ActivationName, create_activation
-from mixcoder.models.autoencoder import Autoencoder, ImageShape, checked_image_shape
+from mixcoder.models.autoencoder import Autoencoder, checked_image_shape
+from mixcoder.models.factory import register_model
 from mixcoder.models.patch_convolutions import same_padding
-from mixcoder.models.registry import register_model
-from mixcoder.safe_text import sanitize
+from mixcoder.text.sanitize import sanitize
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<word>[A-Za-z]+)|(?P<number>[0-9]+)|(?P<sign>[=*/|])|(?P<end>$)|(?P<other>.))", re.S

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from mixcoder.data.images import to_float
+from mixcoder.data.split import to_float
 from mixcoder.models.autoencoder import Autoencoder
 
 NEIGHBOURS = 5

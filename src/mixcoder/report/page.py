@@ -25,17 +25,18 @@ from markupsafe import Markup
 from PIL import Image
 
 from mixcoder import __version__
-from mixcoder.atomic_file import write_atomically
 from mixcoder.data import ImageData, to_float
-from mixcoder.data.images import epoch_draws
+from mixcoder.data.split import epoch_draws
 from mixcoder.errors import ArgumentError, MixcoderError, first_line
-from mixcoder.experiments.matrix import written
-from mixcoder.experiments.results import Record, differing_keys, result_rows, settings_of, short_names
-from mixcoder.experiments.run_data import MayOpen, at_hand, load_run_data
-from mixcoder.experiments.run_directory import load
-from mixcoder.json_file import check_plain_file, strict_json
+from mixcoder.experiments.results.records import Record, differing_keys, result_rows, short_names
+from mixcoder.experiments.results.table import Column, columns_of, count, default_keys, known
+from mixcoder.experiments.runs.run_data import MayOpen, at_hand, load_run_data
+from mixcoder.experiments.runs.run_directory import load
+from mixcoder.images.pictures import tile
+from mixcoder.io.atomic_file import write_atomically
+from mixcoder.io.json_file import check_plain_file, strict_json
 from mixcoder.models import Autoencoder
-from mixcoder.report.curves import curve_points, is_drawable, run_colours, title_of
+from mixcoder.report.figures import curve_points, is_drawable, run_colours, title_of
 from mixcoder.report.latents import (
     encode_flat,
     gaussian_samples,
@@ -43,9 +44,8 @@ from mixcoder.report.latents import (
     neighbour_accuracy,
     project,
 )
-from mixcoder.report.pictures import tile
-from mixcoder.report.table import Column, columns_of, count, default_keys, known
-from mixcoder.safe_text import sanitize_page
+from mixcoder.text.sanitize import sanitize_page
+from mixcoder.text.values import format_value
 
 PICTURES = 10
 """Validation images that every run reconstructs."""
@@ -305,7 +305,7 @@ def _table(records: Sequence[Record], findings: Sequence[_Finding]) -> _Json:
 def _sort_key(value: Any) -> str:
     """A number as it is, anything else as it reads."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return repr(value) if is_number else known(written)(value)
+    return repr(value) if is_number else known(format_value)(value)
 
 
 def _originals(findings: Sequence[_Finding]) -> list[str]:
@@ -314,10 +314,10 @@ def _originals(findings: Sequence[_Finding]) -> list[str]:
 
 def _same_settings(records: Sequence[Record]) -> list[tuple[str, str]]:
     """The settings that all runs share."""
-    settings = [settings_of(record.run) for record in records if record.run]
+    settings = [record.run.settings() for record in records if record.run]
     differing = set(differing_keys(settings))
     stated = settings[0] if settings else {}
-    return [(key, written(value)) for key, value in stated.items() if key not in differing]
+    return [(key, format_value(value)) for key, value in stated.items() if key not in differing]
 
 
 def _effects(records: Sequence[Record]) -> list[_Json]:
@@ -325,7 +325,7 @@ def _effects(records: Sequence[Record]) -> list[_Json]:
     effects: dict[str, dict[str, list[int]]] = {}
     for i, record in enumerate(records):
         for axis, value in record.values.items():
-            effects.setdefault(axis, {}).setdefault(written(value), []).append(i)
+            effects.setdefault(axis, {}).setdefault(format_value(value), []).append(i)
     return [
         {
             "axis": sanitize_page(axis),

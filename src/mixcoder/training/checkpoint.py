@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from torch import Tensor
 
 from mixcoder.errors import RunDirectoryError
-from mixcoder.problems import problems_of
-from mixcoder.safe_text import sanitize
-from mixcoder.safetensors_file import read_metadata, read_tensors, write_tensors
+from mixcoder.io.safetensors_file import read_metadata, read_tensors, write_tensors
+from mixcoder.registry.problems import problems_of
+from mixcoder.text.sanitize import sanitize
 from mixcoder.training.clock import TrainingClock
 
 _UNREADABLE = "is not a readable checkpoint"

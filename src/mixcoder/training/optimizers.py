@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mixcoder.training.flat_parameters import FlatParameters
+from mixcoder.backends.parameters import FlatParameters
+from mixcoder.backends.threads import over_parts
 from mixcoder.training.recipe import Recipe
-from mixcoder.training.threads import over_parts
 
 
 def create_optimizers(parameters: FlatParameters, recipe: Recipe) -> list[torch.optim.Optimizer]:

@@ -22,11 +22,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from mixcoder.data.images import ImageData, TrainingBatches
+from mixcoder.backends.backend import choose_execution, create_gradients
+from mixcoder.backends.parameters import FlatParameters, give_own_memory, trained_parameters
+from mixcoder.backends.step import TrainingStep, create_step
+from mixcoder.data.split import ImageData, TrainingBatches
 from mixcoder.errors import ArgumentError, TrainingError, describe_type
 from mixcoder.models.autoencoder import Autoencoder, as_autoencoder
 from mixcoder.models.modes import keeping_modes, make_trainable
-from mixcoder.problems import problems_of
+from mixcoder.registry.problems import problems_of
 from mixcoder.training.checkpoint import (
     CheckpointState,
     check_data,
@@ -42,13 +45,10 @@ from mixcoder.training.checkpoint import (
     save_checkpoint,
 )
 from mixcoder.training.clock import TrainingClock
-from mixcoder.training.execution import choose_execution, create_gradients
-from mixcoder.training.flat_parameters import FlatParameters, give_own_memory, trained_parameters
+from mixcoder.training.evaluation import validation_loss
 from mixcoder.training.optimizers import create_optimizers, set_learning_rate
 from mixcoder.training.recipe import Recipe
-from mixcoder.training.schedule import learning_rate_at
-from mixcoder.training.step import TrainingStep, create_step
-from mixcoder.training.validation import validation_loss
+from mixcoder.training.schedules import learning_rate_at
 
 _LARGEST_CHUNK = 25
 _CHUNKS_A_RUN = 400

@@ -1,0 +1,190 @@
+"""Compiled code, kept for later runs in the user's cache: <user's cache>/compiled.
+
+    what the code follows from ─▶ key ─▶ <key>-<digest of the content>.<kind> ─▶ checked ─▶ path
+                                           └─ not there, or damaged: built now ─▶ fsync ─▶ renamed
+
+What is loaded from here runs in this process. The folder is therefore the user's own, and nobody else can
+write to it; where it is not, a note says so and a temporary folder of this process takes its place.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import torch
+from filelock import Timeout
+
+from mixcoder.errors import CacheError, MixcoderWarning
+from mixcoder.io.atomic_file import write_atomically
+from mixcoder.io.file_lock import file_lock
+from mixcoder.io.user_folders import cache_folder
+
+_DIGITS = 20
+"""Hexadecimal digits of a key and of a digest."""
+_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_PROCESSOR_LINES = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU", "Features")
+"""How the lines of /proc/cpuinfo begin that say which instructions a processor has, x86-64 and ARM."""
+
+
+def cache_key(*facts: object) -> str:
+    """Returns the key of code that follows from these facts, torch, the compiler and the processor."""
+    return _digest(
+        repr((torch.__version__, _compiler(tuple(compiler_command())), _processor(), facts)).encode()
+    )
+
+
+def compiler_command() -> list[str]:
+    """Returns the command of the C++ compiler that torch uses too: `$CXX`, or the system's own."""
+    default = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    return shlex.split(os.environ.get("CXX") or default)
+
+
+def find_built(key: str, kind: str) -> Path | None:
+    """Returns the file of that key and kind, such as ".so"; None where there is none that is whole."""
+    return _find(_folder(), key, kind)
+
+
+def build_once(key: str, kind: str, build: Callable[[Path], None]) -> Path:
+    """Returns the file of that key and kind, built now where there is none that is whole.
+
+    Args:
+        key: as `cache_key` makes it.
+        kind: suffix of the file.
+        build: writes the file to the path that it is given, in a folder that holds nothing else.
+
+    Raises:
+        Exception: whatever `build` raises.
+    """
+    found = find_built(key, kind)
+    if found:
+        return found
+    folder = _writable_folder()
+    _remove_abandoned(folder)
+    with file_lock(folder / f"{key}.lock"):  # processes that need the same wait for the first of them
+        return _find(folder, key, kind) or _build(folder, key, kind, build)
+
+
+def _find(folder: Path, key: str, kind: str) -> Path | None:
+    for path in folder.glob(f"{key}-*{kind}"):
+        with suppress(OSError):
+            if path.name == _name(key, path.read_bytes(), kind):
+                return path
+            path.unlink()  # damaged
+    return None
+
+
+def _build(folder: Path, key: str, kind: str, build: Callable[[Path], None]) -> Path:
+    work = folder / f".{key}-build.part"
+    work.mkdir(mode=0o700)
+    try:
+        build(work / f"{key}{kind}")
+        content = (work / f"{key}{kind}").read_bytes()
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    path = folder / _name(key, content, kind)
+    write_atomically(path, content)
+    return path
+
+
+def _name(key: str, content: bytes, kind: str) -> str:
+    return f"{key}-{_digest(content)}{kind}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Clears away what processes that were killed while they built have left."""
+    for part in folder.glob(".*.part"):
+        key = part.name[1:].partition("-")[0]
+        with suppress(Timeout), file_lock(folder / f"{key}.lock", timeout=0):
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
+
+
+def _folder() -> Path:
+    """Returns the folder of compiled code, made now where it is not there."""
+    try:
+        folder = cache_folder() / "compiled"
+    except CacheError as error:
+        return _temporary_folder_because(str(error))
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = folder.resolve()
+        objection = _objection(folder)
+    except OSError as error:
+        objection = f"cannot be used: {(error.strerror or str(error)).lower()}"
+    return _temporary_folder_because(f"{folder} {objection}") if objection else folder
+
+
+def _writable_folder() -> Path:
+    folder = _folder()
+    return folder if os.access(folder, os.W_OK) else _temporary_folder_because(f"{folder} cannot be written")
+
+
+def _objection(folder: Path) -> str:
+    """Returns why the code in a folder is not to be trusted; empty where it is."""
+    if not hasattr(os, "geteuid"):  # Windows, where a user's folders are the user's own
+        return ""
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
+        return "belongs to another user; set XDG_CACHE_HOME to the path of a folder of your own"
+    if status.st_mode & _OTHERS_MAY_WRITE:
+        return "can be written by other users; delete it, and it will be made anew"
+    return ""
+
+
+@cache
+def _temporary_folder_because(reason: str) -> Path:
+    """Returns the temporary folder, and says once why it is used."""
+    warnings.warn(f"compiled code is kept for this process alone: {reason}", MixcoderWarning, stacklevel=2)
+    return _temporary_folder()
+
+
+@cache
+def _temporary_folder() -> Path:
+    """Returns a folder of this process alone, gone with it."""
+    folder = tempfile.mkdtemp(prefix="mixcoder-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+@cache
+def _compiler(command: tuple[str, ...]) -> str:
+    """Returns which compiler a command calls, and its version; empty where there is none."""
+    path = shutil.which(command[0]) if command else None
+    if path is None:
+        return ""
+    told = subprocess.run(  # noqa: S603 - the user's own compiler
+        [*command, "--version"], capture_output=True, stdin=subprocess.DEVNULL, check=False
+    )
+    return f"{Path(path).resolve()} {command[1:]} {told.stdout!r} {told.stderr!r}"
+
+
+@cache
+def _processor() -> str:
+    """Returns which processor this is, and which instructions it has, as far as torch may use them."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    known = platform.machine(), platform.processor(), capability, torch.cpu.get_capabilities()
+    try:
+        first, _, _ = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")
+    except OSError:  # not on Linux
+        first = ""
+    return repr((known, [line for line in first.splitlines() if line.startswith(_PROCESSOR_LINES)]))

@@ -1,0 +1,1 @@
+"""Training steps as graphs that torch's compiler turns into machine code."""

@@ -1,0 +1,41 @@
+"""Which runs a command is about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mixcoder.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from mixcoder.experiments.results.records import Record
+    from mixcoder.experiments.runs.run_directory import RunDirectory
+
+
+def chosen_records(
+    source: Path, overrides: list[str] | None, runs: Path, conditions: list[str] | None
+) -> list[Record]:
+    """The records for which every condition holds, at least one."""
+    from mixcoder.experiments.results.query import where
+    from mixcoder.experiments.results.records import read_records, result_rows
+
+    records = read_records(source, overrides or [], runs)
+    rows = result_rows(records)
+    kept = {id(row) for row in where(rows, *(conditions or []))}
+    records = [record for record, row in zip(records, rows, strict=True) if id(row) in kept]
+    if not records:
+        raise ArgumentError("where", f"no run fits {' and '.join(conditions or [])}")
+    return records
+
+
+def chosen_run(folder: Path, conditions: list[str] | None) -> RunDirectory:
+    """The finished run at or below a folder; the one for which every condition holds."""
+    from mixcoder.experiments.runs.run_directory import find_run
+
+    if not conditions:
+        return find_run(folder)
+    records = chosen_records(folder, None, folder, conditions)
+    if len(records) > 1:
+        names = "; ".join(record.name for record in records)
+        raise ArgumentError("where", f"{len(records)} runs fit {' and '.join(conditions)}: {names}")
+    return records[0].directory

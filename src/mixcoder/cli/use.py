@@ -1,0 +1,234 @@
+"""Commands that use a trained model: reconstruct, encode, decode, score, walk, export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mixcoder.cli.options import (
+    DeviceOption,
+    FitOption,
+    Format,
+    FormatOption,
+    ImagesArgument,
+    OpenDataOption,
+    PictureOption,
+    RunArgument,
+    WhereOption,
+)
+from mixcoder.cli.output import print_note, print_rows, print_text
+from mixcoder.cli.selection import chosen_run
+from mixcoder.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from mixcoder.inference.inputs import Batch, Inputs
+    from mixcoder.models import Autoencoder
+
+CountOption = Annotated[int, typer.Option("--count", "-n", min=1, max=10_000, help="how many images")]
+ScaleOption = Annotated[int | None, typer.Option(min=1, max=64, help="picture pixels for each pixel")]
+_LARGEST_GRID = 10_000
+
+
+def reconstruct(
+    run: RunArgument,
+    output: PictureOption,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="files, folders or data sources; without, validation images", metavar="[IMAGES]..."
+        ),
+    ] = None,
+    where: WhereOption = None,
+    count: CountOption = 32,
+    scale: ScaleOption = None,
+    fit: FitOption = False,
+    open_data: OpenDataOption = False,
+) -> None:
+    """Draw images with their reconstructions below, eight a row."""
+    from mixcoder.data import to_float
+    from mixcoder.experiments.runs.run_data import anything, at_hand, load_run_data
+    from mixcoder.experiments.runs.run_directory import load
+    from mixcoder.images.pictures import save_picture
+    from mixcoder.inference.reconstruction import reconstruction_grid
+
+    directory = chosen_run(run, where)
+    if images:
+        with _opened(run, where, images, fit, "cpu") as (model, batches):
+            chosen = _first(batches, count)
+    else:
+        model = load(directory.path)
+        data = load_run_data(directory.read_run(), anything if open_data else at_hand)
+        chosen = data.validation.images[:count]
+    save_picture(reconstruction_grid(model, to_float(chosen), scale), output)
+    print_text(output)
+
+
+def encode(
+    run: RunArgument,
+    images: ImagesArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="file of codes to write: .safetensors")],
+    where: WhereOption = None,
+    fit: FitOption = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Write the codes of images to a safetensors file, with the images' names, in their order."""
+    from mixcoder.experiments.runs.model_files import weights_hash
+    from mixcoder.inference.encoding import encoded
+    from mixcoder.inference.latents_file import write_codes
+
+    if output.suffix != ".safetensors":
+        raise ArgumentError("output", f"'{output}' must end in .safetensors")
+    with _opened(run, where, images, fit, device) as (model, batches):
+        count = write_codes(output, encoded(model, _told(batches, "encoding")), weights_hash(model))
+    print_text(f"{output}: {count:,} codes of shape {model.latent_shape}")
+
+
+def decode(
+    run: RunArgument,
+    codes: Annotated[Path, typer.Argument(help="file of codes, as encode writes it")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for PNG files, or one picture")],
+    where: WhereOption = None,
+    scale: ScaleOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Write the images of codes: a PNG file for each, or one picture of all."""
+    import torch
+
+    from mixcoder.experiments.runs.run_directory import load
+    from mixcoder.images.pictures import picture_grid, save_picture
+    from mixcoder.inference.decoding import decoded, write_pictures
+    from mixcoder.inference.latents_file import Codes
+
+    model = load(chosen_run(run, where).path).to(_device(device))
+    opened = Codes.open(codes)
+    if output.is_dir() or not output.suffix:
+        count = write_pictures(decoded(model, opened), len(opened), output, scale or 1)
+        print_text(f"{output}: {count:,} images")
+        return
+    if len(opened) > _LARGEST_GRID:
+        raise ArgumentError("output", f"{len(opened):,} images are too many for one picture; name a folder")
+    grid = torch.cat([images for _, images in decoded(model, opened)]).clamp(0, 1)
+    save_picture(picture_grid(grid, scale), output)
+    print_text(output)
+
+
+def score(
+    run: RunArgument,
+    images: ImagesArgument,
+    where: WhereOption = None,
+    fit: FitOption = False,
+    grid: Annotated[Path | None, typer.Option(help="picture to write: the worst, above their copies")] = None,
+    count: CountOption = 32,
+    scale: ScaleOption = None,
+    device: DeviceOption = "auto",
+    format: FormatOption = Format.csv,
+) -> None:
+    """Print the error of each image, the worst first: what the model has not seen the like of."""
+    from dataclasses import asdict
+
+    import torch
+
+    from mixcoder.data import to_float
+    from mixcoder.experiments.results.table import Column
+    from mixcoder.images.pictures import save_picture
+    from mixcoder.inference.reconstruction import reconstruction_grid
+    from mixcoder.inference.scoring import scored, worst_first
+
+    with _opened(run, where, images, fit, device) as (model, batches):
+        scores, worst = worst_first(scored(model, _told(batches, "scoring")), count if grid else 0)
+    if grid:
+        save_picture(reconstruction_grid(model.cpu(), to_float(torch.stack(worst)), scale), grid)
+    columns = [
+        Column("name", "name"),
+        Column("mse", "mse", lambda error: f"{error:.6g}", is_number=True),
+        Column("psnr", "PSNR (dB)", lambda decibels: f"{decibels:.2f}", is_number=True),
+    ]
+    print_rows([asdict(each) for each in scores], columns, format)
+
+
+def walk(
+    run: RunArgument,
+    start: Annotated[str, typer.Argument(help="an image, or one of a data source: digits:7", metavar="A")],
+    end: Annotated[str, typer.Argument(help="another", metavar="B")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="picture to write, or .gif to move")],
+    where: WhereOption = None,
+    steps: Annotated[int, typer.Option(min=2, max=1_000, help="images on the way, both ends included")] = 9,
+    scale: ScaleOption = None,
+    fit: FitOption = False,
+) -> None:
+    """Draw what lies between two images in the space of codes."""
+    from mixcoder.images.pictures import picture_row, save_animation, save_picture
+    from mixcoder.inference.walking import walk as walked
+
+    images = walked(chosen_run(run, where).path, start, end, steps, fit).clamp(0, 1)
+    if output.suffix.lower() == ".gif":
+        save_animation(images, output, scale)
+    else:
+        save_picture(picture_row(images, scale), output)
+    print_text(output)
+
+
+def export(
+    run: RunArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder to write to")],
+    where: WhereOption = None,
+) -> None:
+    """Write encoder.onnx and decoder.onnx, checked with onnxruntime to compute what the model does."""
+    from mixcoder.export.onnx import export_onnx
+
+    for path in export_onnx(chosen_run(run, where).path, output):
+        print_text(path)
+
+
+COMMANDS: tuple[Callable[..., Any], ...] = (reconstruct, encode, decode, score, walk, export)
+
+
+@contextmanager
+def _opened(
+    run: Path, where: list[str] | None, images: list[str], fit: bool, device: str
+) -> Iterator[tuple[Autoencoder, Inputs]]:
+    """The model, and the images it is to work on; what could not be read is told in the end."""
+    from mixcoder.experiments.runs.run_directory import load
+    from mixcoder.inference.trained import inputs_of
+
+    folder = chosen_run(run, where).path
+    model = load(folder).to(_device(device))
+    inputs = inputs_of(folder, model, images, fit)
+    yield model, inputs
+    if note := inputs.note():
+        print_note(note)
+
+
+def _device(name: str) -> Any:
+    from mixcoder.device import resolve_device
+
+    return resolve_device(name)
+
+
+def _told(batches: Iterable[Batch], what: str) -> Iterator[Batch]:
+    """The same batches; how many images have passed is shown."""
+    from mixcoder.cli.progress import data_progress
+
+    with data_progress(Console(stderr=True)) as start:
+        progress, so_far = start(what, "images"), 0
+        for batch in batches:
+            yield batch
+            so_far += len(batch.names)
+            progress(so_far, None)
+
+
+def _first(batches: Iterable[Batch], count: int) -> Any:
+    """The first `count` images (N, C, H, W) uint8."""
+    import torch
+
+    images = []
+    for batch in batches:
+        images.append(batch.images)
+        if sum(map(len, images)) >= count:
+            break
+    return torch.cat(images)[:count]

@@ -1,1 +1,0 @@
-"""The commands of `mixcoder`, and what they share."""

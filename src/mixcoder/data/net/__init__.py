@@ -1,0 +1,1 @@
+"""What comes over the network: addresses that may be asked, requests, downloads."""

@@ -1,0 +1,121 @@
+"""Data sources by name: `load_data("mnist")`, or `data: {source: mnist}` in an experiment file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mixcoder.data.fetch_progress import StartProgress, no_progress
+from mixcoder.data.split import ImageData
+from mixcoder.errors import ArgumentError
+from mixcoder.images.shape import ImageShape
+from mixcoder.registry.registry import Registry
+from mixcoder.registry.signatures import checked_arguments
+
+
+class DataSource(ABC):
+    """Where images come from. Its constructor's arguments are its keys in an experiment file.
+
+    Attributes:
+        image_shape: (C, H, W) of its images, known before anything is loaded.
+        training_images: how many there are to train on.
+        classes: how many kinds of labels it has, or None.
+        is_known_by_name: whether its images are those of one data set, whatever its arguments. Where these
+            can name a place, such as a folder, what somebody else's run names is opened only when the user
+            asks for it.
+    """
+
+    image_shape: ImageShape
+    training_images: int
+    classes: int | None = None
+    is_known_by_name: bool = False
+
+    @abstractmethod
+    def load(self) -> ImageData:
+        """The images, fetched first where that is needed and possible.
+
+        Raises:
+            DataError: they are not to be had, or damaged.
+        """
+
+    @classmethod
+    def located(cls, arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+        """The constructor's arguments, relative paths among them taken from `folder`; here none is a path."""
+        return arguments
+
+    def is_fetched(self) -> bool:
+        """Whether `load` finds everything on this machine."""
+        return True
+
+    def prepare(self, progress: StartProgress = no_progress) -> str:
+        """Does once what `load` would else do first, such as to fetch or to pack, and shows how it goes.
+
+        Returns:
+            What is worth telling, such as how many images had to be left out; empty where nothing is.
+
+        Raises:
+            DataError: as `load`.
+            WriteError: there is no room for it.
+        """
+        return ""
+
+    def fetch(
+        self, origin: str | None = None, sha256: str | None = None, progress: StartProgress = no_progress
+    ) -> None:
+        """Brings what is missing to this machine, also what could not be had before.
+
+        Args:
+            origin: a place to fetch from, in place of the well-known ones.
+            sha256: the published checksum (hex) of what lies there.
+            progress: told of what is fetched.
+
+        Raises:
+            ArgumentError: this source is not fetched from anywhere.
+            DataError: it cannot be had.
+            WriteError: there is no room for it.
+        """
+        if origin or sha256:
+            raise ArgumentError("from", "this data source is not fetched from anywhere")
+
+    def verify(self) -> list[dict[str, str]]:
+        """Reads every file whole; a row a file: its path, and what is right or wrong with it.
+
+        Raises:
+            ArgumentError: there are no files.
+            DataError: they are not on this machine.
+        """
+        raise ArgumentError("source", "has no files to verify")
+
+    def status(self) -> str:
+        """In a few words, whether `load` would find everything on this machine."""
+        return "ready"
+
+
+SOURCES: Registry[type[DataSource]] = Registry("data source", "source")
+
+
+def register_source(name: str) -> Callable[[type[DataSource]], type[DataSource]]:
+    """A decorator that makes a `DataSource` class known to `load_data` and to experiment files."""
+    return SOURCES.register(name)
+
+
+def create_source(name: str, /, **arguments: Any) -> DataSource:
+    """The data source called `name`, not loaded yet.
+
+    Raises:
+        ArgumentError: an unknown name, or arguments that it does not take.
+    """
+    source = SOURCES[name]
+    return source(**checked_arguments(source, arguments, f"data source '{name}'"))
+
+
+def load_data(name: str, /, **arguments: Any) -> ImageData:
+    """The images of the data source called `name`.
+
+    Raises:
+        ArgumentError: an unknown name, or arguments that it does not take.
+        DataError: the images are not to be had, or damaged.
+    """
+    return create_source(name, **arguments).load()

@@ -1,0 +1,1 @@
+"""Images packed into one file, and the folders that they come from."""

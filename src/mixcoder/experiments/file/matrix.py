@@ -1,0 +1,226 @@
+"""The matrix of an experiment file: its combinations, and `${name}` put in their place.
+
+matrix:
+  mixer: [cnn, cnnf]                                  an axis: a list of values
+  size: [{patch: 7, hidden: [64, 16]}, {patch: 4, …}]   paired values: ${size.patch}, ${size.hidden}
+  exclude: [{mixer: cnnf, size: {patch: 4}}]          combinations to leave out
+  include: [{mixer: mlp, size: {patch: 7, …}}]        combinations to add
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from mixcoder.errors import ExperimentError, did_you_mean
+from mixcoder.experiments.file.yaml_file import Document
+from mixcoder.registry.problems import Path as KeyPath
+from mixcoder.registry.problems import kind_of
+from mixcoder.text.sanitize import sanitize
+from mixcoder.text.values import format_value
+
+Values = dict[str, Any]
+"""One combination: a value for each axis."""
+
+LARGEST_MATRIX = 10_000
+MOST_AXES = 50
+_MOST_COMPARISONS = 500_000
+"""Of combinations with what is to be excluded: what a second is enough for."""
+RESERVED_AXES = {"n", "run", "state", "reason"}
+"""What every row of a table has, whatever the matrix."""
+_MOST_LETTERS = 1_000_000
+"""Of all that is read as `${…}` and put in its place in one run."""
+_LONGEST_NAME = 200
+REFERENCE = re.compile(rf"\$\{{([^}}]{{0,{_LONGEST_NAME}}})\}}")
+"""Without the bound, many "${" would take the square of their number."""
+AXIS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def expand(document: Document) -> list[Values]:
+    """Every combination that the matrix of an experiment file states; one empty one without a matrix.
+
+    They come in the order of the file, the last axis varying fastest, then what is included.
+
+    Raises:
+        ExperimentError: every problem of the matrix.
+    """
+    if "matrix" not in document.data:
+        return [{}]
+    matrix = document.data["matrix"]
+    problems = [document.problem(("matrix", *path), message) for path, message in _shape_problems(matrix)]
+    if problems:
+        raise ExperimentError(problems)
+    axes = {axis: values for axis, values in matrix.items() if axis not in ("include", "exclude")}
+    exclude, include = matrix.get("exclude", []), matrix.get("include", [])
+
+    combinations = [dict(zip(axes, chosen, strict=True)) for chosen in itertools.product(*axes.values())]
+    excluded: set[int] = set()
+    for i, wanted in enumerate(exclude):
+        matching = {k for k, values in enumerate(combinations) if _matches(values, wanted)}
+        excluded |= matching
+        if not matching:
+            problems.append(document.problem(("matrix", "exclude", i), "leaves nothing out"))
+    kept: list[Values] = [values for k, values in enumerate(combinations) if k not in excluded] + include
+    first: dict[str, Values] = {}
+    for values in kept:
+        if first.setdefault(repr(sorted(values.items())), values) is not values:
+            message = f"states the run with {sanitize(label(values), 200)} twice"
+            problems.append(document.problem(("matrix",), message))
+    if not kept:
+        problems.append(document.problem(("matrix", "exclude"), "leaves out every run"))
+    if problems:
+        raise ExperimentError(problems)
+    return kept
+
+
+def substitute(document: Document, values: Values) -> Document:
+    """The document without its matrix, every `${name}` replaced by its value, which keeps its type.
+
+    Inside a longer text the value is written into the text.
+
+    Raises:
+        ExperimentError: a name that the matrix does not have, or more than an experiment ever holds.
+    """
+    body = _body(document)
+    references = sum(text.count("${") for text in _texts(body))
+    if references * (_LONGEST_NAME + len(repr(values))) > _MOST_LETTERS:
+        raise ExperimentError([document.problem((), "expands too far, with long values in many places")])
+    problems: list[str] = []
+
+    def replaced(node: Any, path: KeyPath) -> Any:
+        if isinstance(node, dict):
+            return {key: replaced(value, (*path, key)) for key, value in node.items()}
+        if isinstance(node, list):
+            return [replaced(value, (*path, i)) for i, value in enumerate(node)]
+        if not isinstance(node, str):
+            return node
+        try:
+            if whole := REFERENCE.fullmatch(node):
+                return copy.deepcopy(_value_of(whole[1], values))
+            return REFERENCE.sub(lambda found: format_value(_value_of(found[1], values)), node)
+        except LookupError as error:
+            problems.append(document.problem(path, str(error.args[0])))
+            return node
+
+    data = {key: replaced(value, (key,)) for key, value in body.items()}
+    if problems:
+        raise ExperimentError(problems)
+    return Document(document.source, data, document.places)
+
+
+def unused_axes(document: Document) -> list[str]:
+    """A problem for each axis that no `${…}` refers to."""
+    texts = _texts(_body(document))
+    used = {found.strip().partition(".")[0] for text in texts for found in REFERENCE.findall(text)}
+    return [
+        document.problem(("matrix", axis), f"is never used; write ${{{axis}}} where it belongs")
+        for axis in document.data.get("matrix", {})
+        if axis not in used | {"include", "exclude"}
+    ]
+
+
+def _body(document: Document) -> dict[str, Any]:
+    """All but the matrix."""
+    return {key: value for key, value in document.data.items() if key != "matrix"}
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """Every text in nested data that is a value."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict | list):
+        for value in node.values() if isinstance(node, dict) else node:
+            yield from _texts(value)
+
+
+def label(values: Values) -> str:
+    """A combination in words: `mixer=cnn, ks=3`."""
+    return ", ".join(f"{axis}={format_value(value)}" for axis, value in values.items())
+
+
+def slug(values: Values) -> str:
+    """A combination as a part of a file name: `mixer-cnn_ks-3`."""
+    parts = (f"{axis}-{format_value(value)}" for axis, value in values.items())
+    return re.sub(r"[^A-Za-z0-9._,+-]+", "-", "_".join(parts))[:80].strip("-_")
+
+
+def _shape_problems(matrix: Any) -> Iterator[tuple[KeyPath, str]]:
+    """What is wrong with the matrix before any combination is made."""
+    if not isinstance(matrix, dict):
+        yield (), f"must be a map of names and lists of values, not {kind_of(matrix)}"
+        return
+    axes = [axis for axis in matrix if axis not in ("include", "exclude")]
+    if not axes:
+        yield (), "has no axis; add one, such as 'seed: [0, 1, 2]'"
+    if len(axes) > MOST_AXES:
+        yield (), f"has {len(axes):,} axes, more than the {MOST_AXES} allowed"
+        return
+    count = 1
+    for axis in axes:
+        if not AXIS.fullmatch(axis):
+            yield (axis,), "must be a name of letters, digits and '_'"
+        if axis in RESERVED_AXES:
+            yield (axis,), "is a word that tables use; take another name"
+        if not isinstance(matrix[axis], list) or not matrix[axis]:
+            yield (axis,), f"must be a list of at least one value, not {kind_of(matrix[axis])}"
+        else:
+            count *= len(matrix[axis])
+    if count > LARGEST_MATRIX:
+        yield (), f"makes {count:,} runs, more than the {LARGEST_MATRIX:,} allowed"
+    exclude = matrix.get("exclude", [])
+    if isinstance(exclude, list) and count * len(exclude) > _MOST_COMPARISONS:
+        most = _MOST_COMPARISONS // count
+        yield ("exclude",), f"has {len(exclude):,} entries, more than the {most:,} allowed for {count:,} runs"
+        return
+    for kind in ("exclude", "include"):
+        yield from _entry_problems(kind, matrix.get(kind, []), axes)
+
+
+def _entry_problems(kind: str, entries: Any, axes: list[str]) -> Iterator[tuple[KeyPath, str]]:
+    if not isinstance(entries, list):
+        yield (kind,), f"must be a list of maps, not {kind_of(entries)}"
+        return
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            yield (kind, i), f"must be a map of axes and values, not {kind_of(entry)}"
+            continue
+        if not entry:
+            yield (kind, i), "must name at least one axis"
+        for axis in entry:
+            if axis not in axes:
+                yield (kind, i, axis), f"is no axis of this matrix{did_you_mean(axis, axes)}"
+        missing = [axis for axis in axes if axis not in entry]
+        if kind == "include" and missing:
+            yield (kind, i), f"needs a value for {sanitize(' and '.join(missing), 200)} too"
+
+
+def _matches(value: Any, wanted: Any) -> bool:
+    """Whether `value` is what is wanted; of a map, only the keys that are wanted count."""
+    if isinstance(value, dict) and isinstance(wanted, dict):
+        return all(key in value and _matches(value[key], part) for key, part in wanted.items())
+    return _same(value, wanted)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equality that tells true from 1."""
+    return repr(one) == repr(other)
+
+
+def _value_of(reference: str, values: Values) -> Any:
+    reference = reference.strip()
+    axis, _, keys = reference.partition(".")
+    if axis not in values:
+        known = did_you_mean(axis, values) if values else "; this file has no matrix"
+        raise LookupError(f"'${{{sanitize(reference)}}}' refers to nothing{known}")
+    value = values[axis]
+    for key in keys.split(".") if keys else []:
+        if not isinstance(value, dict) or key not in value:
+            found = sanitize(format_value(value))
+            raise LookupError(
+                f"'${{{sanitize(reference)}}}': the value {found} of '{axis}' has no '{sanitize(key)}'"
+            )
+        value = value[key]
+    return value

@@ -1,0 +1,235 @@
+"""The experiment file as a JSON Schema: what an editor completes, explains and underlines.
+
+    signatures of models and sources ─┐
+    TopLevel, Recipe ─────────────────┼─ pydantic ─▶ values in Python ─▶ values in a file ─▶ JSON Schema
+    names in the registries ──────────┘                                  or ${name}, or 1_000
+
+    definitions   data.hub            the keys that go with `source: hub`
+                  data.hub.required   which of them must be there, where the file extends no other
+                  model.…             likewise for `type`
+
+It refuses nothing that the program takes. What needs a computation, such as whether patches tile the image,
+only the program refuses.
+
+It is of draft 7, which all editors know. The keys of a model or a source hang on `if` and `then`: an editor
+then speaks of the one that is named, where `oneOf` would make it speak of all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
+
+from mixcoder.experiments.file.matrix import AXIS, REFERENCE, RESERVED_AXES
+from mixcoder.experiments.file.spec import CHOICES, ChoiceSection, TopLevel
+from mixcoder.registry.signatures import signature_schema, summary
+from mixcoder.training.recipe import Recipe
+
+Schema = dict[str, Any]
+
+_WHOLE_REFERENCE = f"^{REFERENCE.pattern}$"
+SPELLINGS: dict[str, Schema] = {
+    "reference": {"type": "string", "pattern": _WHOLE_REFERENCE},
+    "text_with_reference": {"type": "string", "pattern": REFERENCE.pattern},
+    # Our reader takes 1_000_000 for a number; for editors, which follow YAML 1.2, it is a text.
+    "integer_with_underscores": {"type": "string", "pattern": r"^[-+]?[0-9]+_[0-9_]*$"},
+    "number_with_underscores": {
+        "type": "string",
+        "pattern": r"^(?=.*_)[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?$",
+    },
+}
+"""How else a value may be written in a file than as what it is."""
+
+_ABOUT = ("description", "default")
+_MAP = ["object", "string"]
+_EXTENDS = {
+    "type": "string",
+    "description": "another experiment file, of which this one states only what differs",
+}
+_COMBINATIONS = {"type": "array", "items": {"type": "object", "minProperties": 1}, "default": []}
+_MATRIX = {
+    "description": "lists of values; every combination is a run",
+    "type": "object",
+    "properties": {
+        "exclude": {"description": "combinations to leave out, each by some of its values", **_COMBINATIONS},
+        "include": {"description": "combinations to add, each with a value for every axis", **_COMBINATIONS},
+    },
+    "propertyNames": {"pattern": f"^{AXIS.pattern}$", "not": {"enum": sorted(RESERVED_AXES)}},
+    "additionalProperties": {
+        "description": "an axis: `${name}` stands for one of its values, `${name.key}` for a part of it",
+        "type": "array",
+        "minItems": 1,
+    },
+    "minProperties": 1,
+}
+
+
+class _OfAnything(GenerateJsonSchema):
+    """pydantic's JSON Schema, which lets pass what JSON has no word for, such as a plugin's function."""
+
+    def handle_invalid_for_json_schema(self, schema: object, error_info: str) -> Schema:
+        return {}
+
+    def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
+        pass
+
+
+def schema_json() -> str:
+    """`experiment_schema` as text."""
+    return json.dumps(experiment_schema(), indent=2) + "\n"
+
+
+def experiment_schema() -> Schema:
+    """The JSON Schema of an experiment file, with all that is registered now."""
+    top, recipe = TopLevel.model_json_schema(), Recipe.model_json_schema()
+    one_duration = {"anyOf": [_with_parts(it) for it in recipe.pop("anyOf")]}
+    maps = {section.key: _choice(section) for section in CHOICES} | {"training": recipe}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "description": "One experiment: data, model and training, for one run or for those of a matrix.",
+        "type": "object",
+        "properties": {
+            "extends": _EXTENDS,
+            "name": _in_file(top["properties"]["name"]),
+            "relative_to": _in_file(top["properties"]["relative_to"]),
+            **{key: _in_file({**it, **_about(top["properties"][key])}) for key, it in maps.items()},
+            "matrix": _MATRIX,
+        },
+        "additionalProperties": False,
+        "if": {"required": ["extends"]},
+        "else": {
+            "required": top["required"],
+            "properties": {
+                **{section.key: _needed(section) for section in CHOICES},
+                "training": {"type": _MAP, "if": {"type": "object"}, "then": one_duration},
+            },
+        },
+        "definitions": {**SPELLINGS, **{key: it for section in CHOICES for key, it in _defined(section)}},
+    }
+
+
+def _choice(section: ChoiceSection) -> Schema:
+    """The map of a section: the key that chooses, then the keys that go with what it chooses."""
+    selector, registry = section.selector, section.registry
+    name_of_one = {
+        "description": f"the {registry.noun} by name",
+        "type": "string",
+        "enum": list(registry),
+        "enumDescriptions": [summary(registry[name]) for name in registry],
+    }
+    return {
+        "type": "object",
+        "properties": {selector: name_of_one},
+        "allOf": [
+            *({"if": _chooses(section, name), "then": _ref(f"{section.key}.{name}")} for name in registry),
+            {"if": {"not": _chooses(section, *registry)}, "then": _keys_of_any(section)},
+        ],
+    }
+
+
+def _chooses(section: ChoiceSection, *names: str) -> Schema:
+    """That a map chooses one of `names`."""
+    return {"required": [section.selector], "properties": {section.selector: {"enum": list(names)}}}
+
+
+def _keys_of_any(section: ChoiceSection) -> Schema:
+    """The keys of all that can be chosen, where another file or a matrix chooses."""
+    meanings: dict[str, dict[str, str]] = {}
+    for name in section.registry:
+        for key, schema in _arguments(section, name)["properties"].items():
+            meanings.setdefault(key, {})[name] = schema.get("description", "")
+    keys = {
+        key: {
+            "description": " / ".join(dict.fromkeys(meaning.values())),
+            "anyOf": [_ref(f"{section.key}.{name}", "properties", key) for name in meaning],
+        }
+        for key, meaning in meanings.items()
+    }
+    return {"properties": {section.selector: {}, **keys}, "additionalProperties": False}
+
+
+def _needed(section: ChoiceSection) -> Schema:
+    """What the map of a section must hold in a file that extends no other."""
+    return {
+        "type": _MAP,
+        "required": [section.selector],
+        "properties": {section.selector: {"type": "string"}},
+        "allOf": [
+            {"if": _chooses(section, name), "then": _ref(f"{section.key}.{name}.required")}
+            for name in section.registry
+        ],
+    }
+
+
+def _defined(section: ChoiceSection) -> Iterator[tuple[str, Schema]]:
+    """The definitions for each name of a section."""
+    for name in section.registry:
+        arguments = _arguments(section, name)
+        keys = {key: _in_file(schema) for key, schema in arguments["properties"].items()}
+        yield (
+            f"{section.key}.{name}",
+            {
+                "description": summary(section.registry[name]),
+                "properties": {section.selector: {}, **keys},
+                "additionalProperties": False,
+            },
+        )
+        yield f"{section.key}.{name}.required", {"required": arguments["required"]}
+        for model, schema in arguments["$defs"].items():
+            yield f"{section.key}.{name}.{model}", _with_parts(schema)
+
+
+def _arguments(section: ChoiceSection, name: str) -> Schema:
+    """What a name takes, as pydantic states it, but for what is given."""
+    model = signature_schema(section.registry[name])
+    template = _pointer(f"{section.key}.{name}") + ".{model}"
+    schema = model.model_json_schema(ref_template=template, schema_generator=_OfAnything)
+    properties = schema.get("properties", {})
+    return {
+        "properties": {key: it for key, it in properties.items() if key not in section.given},
+        "required": [key for key in schema.get("required", []) if key not in section.given],
+        "$defs": schema.get("$defs", {}),
+    }
+
+
+def _in_file(schema: Schema) -> Schema:
+    """A value as a file may write it: as it is, or in one of the `SPELLINGS`."""
+    if schema.get("type") in ("array", "object"):  # on one level, or editors begin no list or map for it
+        return {**_with_parts(schema), "type": [schema["type"], "string"], "pattern": _WHOLE_REFERENCE}
+    bare = {key: it for key, it in schema.items() if key not in (*_ABOUT, "title")}
+    kinds = [_with_parts(it) for it in bare.get("anyOf", [bare])]
+    types = {str(it.get("type")) for it in kinds}
+    spellings = [_ref(f"{it}_with_underscores") for it in ("integer", "number") if it in types]
+    if {"type": "string"} not in kinds:
+        spellings.append(_ref("text_with_reference" if "string" in types else "reference"))
+    alternatives = kinds + spellings
+    return {**_about(schema), **(alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives})}
+
+
+def _with_parts(schema: Schema) -> Schema:
+    """A list or a map whose parts are as a file may write them; anything else as it is."""
+    changed = {key: it for key, it in schema.items() if key != "title"}
+    if "properties" in schema:
+        changed["properties"] = {key: _in_file(it) for key, it in schema["properties"].items()}
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            changed[key] = _in_file(schema[key])
+    return changed
+
+
+def _about(schema: Schema) -> Schema:
+    return {key: schema[key] for key in _ABOUT if key in schema}
+
+
+def _ref(*path: str) -> Schema:
+    return {"$ref": _pointer(*path)}
+
+
+def _pointer(*path: str) -> str:
+    """Where a definition, or a part of one, stands."""
+    parts = (part.replace("~", "~0").replace("/", "~1") for part in path)
+    return "#/definitions/" + "/".join(map(quote, parts))

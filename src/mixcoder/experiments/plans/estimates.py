@@ -1,0 +1,97 @@
+"""How long a run will take, before it begins.
+
+    finished runs of the same type of model, computed alike on such a machine ─▶ their rate ─┐
+    no such run ─▶ how fast this machine takes training steps ───────────────────────────────┴▶ minutes
+
+Both grow with the multiply-adds of a model.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mixcoder.backends.backend import Execution
+from mixcoder.backends.speed import Work, step_seconds
+from mixcoder.errors import MixcoderError
+from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.experiments.runs.run_folders import find_run_folders
+
+FROM_RUNS = "estimate from finished runs"
+FROM_SPEED = "estimate from measured speed"
+UNKNOWN = "unknown"
+_SHORTEST_SECONDS = 0.5
+"""Of training after the warm-up, below which a throughput says little."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a finished run tells of others.
+
+    Attributes:
+        kind: type of the model and how its steps were computed; runs compare within a kind.
+        madds: multiply-adds of one image.
+        madds_per_second: of training.
+    """
+
+    kind: tuple[str, str]
+    madds: int
+    madds_per_second: float
+
+
+def finished_runs(runs: Path) -> list[FinishedRun]:
+    """What the finished runs below a folder tell that were trained by as many threads as there are here."""
+    return list(_finished_runs(runs)) if runs.is_dir() else []
+
+
+def estimate_step_seconds(
+    model: str, execution: Execution, work: Work, finished: Sequence[FinishedRun]
+) -> tuple[float, str]:
+    """The seconds that a training step will take, and from what they are estimated.
+
+    Args:
+        model: its type.
+        execution: how its steps will be computed.
+        work: of a step.
+        finished: runs to compare with.
+    """
+    kind = model, str(replace(execution, note=""))
+    like = [run for run in finished if run.kind == kind]
+    if like:
+        nearest = min(like, key=lambda run: abs(math.log(run.madds / max(1, work.madds))))
+        return work.madds * work.batch_size / nearest.madds_per_second, FROM_RUNS
+    try:
+        return step_seconds(execution, work), FROM_SPEED
+    except (RuntimeError, OSError):  # no compiler, or no library to call: such a run goes on in eager steps
+        eager = replace(execution, is_native=False, is_compiled=False, parts=1)
+        return step_seconds(eager, work), FROM_SPEED
+
+
+def _finished_runs(runs: Path) -> Iterator[FinishedRun]:
+    for folder in find_run_folders(runs):
+        with suppress(MixcoderError, OSError, KeyError, TypeError, AttributeError):
+            result: dict[str, Any] = RunDirectory(folder).read_result() or {}
+            seconds = 60 * result["train_minutes"] - result["warmup_seconds"]
+            if _is_of_this_machine(result["hardware"]) and seconds >= _SHORTEST_SECONDS:
+                kind = result["model"], result["execution"].partition(" (")[0]
+                rate = result["throughput"] * result["madds"]
+                if rate > 0 and result["madds"] > 0:
+                    yield FinishedRun(kind, result["madds"], rate)
+
+
+def _is_of_this_machine(hardware: dict[str, Any]) -> bool:
+    here = {
+        "device": "cpu",
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+    return {key: hardware.get(key) for key in here} == here

@@ -1,0 +1,115 @@
+"""What an experiment will be, before anything trains.
+
+Experiment ─▶ every model on the meta device ─▶ shapes, parameters, multiply-adds, memory
+           └▶ finished runs, or how fast this machine takes training steps ─▶ minutes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mixcoder.backends.backend import choose_counted_execution
+from mixcoder.backends.speed import Work
+from mixcoder.errors import MixcoderError, RunDirectoryError
+from mixcoder.experiments.file.matrix import Values
+from mixcoder.experiments.file.spec import Experiment, Run
+from mixcoder.experiments.plans.estimates import UNKNOWN, FinishedRun, estimate_step_seconds, finished_runs
+from mixcoder.experiments.results.records import apart_from_measures
+from mixcoder.experiments.runs.memory_check import fitting_bytes
+from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.models.cost import count_madds
+from mixcoder.models.summary import count_parameters
+from mixcoder.text.durations import duration
+
+PLAN_KEYS = (
+    *("latent_shape", "compression_ratio", "params", "madds", "memory_bytes"),
+    *("minutes", "minutes_from", "done"),
+)
+"""What a plan says of a run beside its values."""
+_NO_MATTER = {"seed", "learning_rate", "weight_decay", "schedule", "warmup_steps", "validations", "log"}
+"""Settings of a recipe that change neither size nor time."""
+
+
+def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
+    """One row a run: its values of the matrix, its size, its cost, and how long it takes or took.
+
+    Args:
+        experiment: every run of it has been checked.
+        runs: the folder of all runs, for those that are done.
+
+    Returns:
+        Rows with the values and `PLAN_KEYS`: `madds` are of one image, `minutes` those of the finished run
+        or an estimate, None where nobody knows, and `minutes_from` says which.
+
+    Raises:
+        ArgumentError: this machine has not the memory for one of them.
+    """
+    finished = finished_runs(runs)
+    planned: dict[str, dict[str, Any]] = {}
+    rows = []
+    directories = RunDirectory.of_all(experiment.runs, runs)
+    for run, values, directory in zip(experiment.runs, plan_values(experiment), directories, strict=True):
+        key = _what_matters(run)
+        if key not in planned:
+            planned[key] = _planned(run, finished)
+        rows.append({**values, **planned[key], **_of_result(directory)})
+    return rows
+
+
+def plan_values(experiment: Experiment) -> list[Values]:
+    """The values that tell the runs apart; an axis that is named as one of `PLAN_KEYS` has its whole key."""
+    return [apart_from_measures(run.values, PLAN_KEYS) for run in experiment.runs]
+
+
+def plan_summary(rows: Sequence[dict[str, Any]]) -> str:
+    """One line on all rows of a plan."""
+    done = sum(row["done"] for row in rows)
+    left = [row["minutes"] for row in rows if not row["done"]]
+    known = [minutes for minutes in left if minutes is not None]
+    rest = f"about {duration(sum(known))} one after the other for the rest" if known else "no time is known"
+    unknown = f", without {len(left) - len(known)} of unknown time" if 0 < len(known) < len(left) else ""
+    return f"{len(rows):,} runs, {done:,} done" + (f", {rest}{unknown}" if left else "")
+
+
+def _what_matters(run: Run) -> str:
+    """Equal for runs of equal size that take equally long, so that they are looked at once."""
+    return repr((run.data, run.root, run.model, run.recipe.model_dump(exclude=_NO_MATTER)))
+
+
+def _planned(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
+    """What there is to say of a run before it begins."""
+    with torch.device("meta"):
+        model = run.create_model()
+    work = Work(count_madds(model), count_parameters(model), run.recipe.batch_size)
+    row = {
+        "latent_shape": list(model.latent_shape),
+        "compression_ratio": model.compression_ratio,
+        "params": work.parameters,
+        "madds": work.madds,
+        "memory_bytes": fitting_bytes(run, torch.device("cpu")),
+        "done": False,
+    }
+    try:
+        steps = run.total_steps
+    except MixcoderError:  # of images that are not here, nobody knows how many an epoch has
+        return {**row, "minutes": None, "minutes_from": UNKNOWN}
+    execution = choose_counted_execution(
+        model, work.madds, run.recipe, steps * work.batch_size, torch.device("cpu")
+    )
+    seconds, source = estimate_step_seconds(run.model[0], execution, work, finished)
+    return {**row, "minutes": steps * seconds / 60, "minutes_from": source}
+
+
+def _of_result(directory: RunDirectory) -> dict[str, Any]:
+    """What a finished run says itself; nothing of one that is not done, or whose result is damaged."""
+    try:
+        result = directory.read_result()
+    except RunDirectoryError:
+        return {}
+    if result is None:
+        return {}
+    return {"minutes": result.get("train_minutes"), "minutes_from": "finished run", "done": True}

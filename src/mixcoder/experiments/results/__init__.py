@@ -1,0 +1,1 @@
+"""What runs gave, read back from their directories."""

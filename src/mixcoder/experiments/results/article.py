@@ -1,0 +1,94 @@
+"""The article's figures, to stand beside ours.
+
+Source: the seven tables of "MLP-Mixer re-invented for auto-encoding", and the two figures that it gives
+after 6,000,000 inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from mixcoder.errors import MixcoderError
+from mixcoder.experiments.file.spec import Run
+from mixcoder.experiments.results.records import Record
+
+_SOURCES = {(1, 28, 28): "mnist", (3, 96, 96): "unsplash"}
+_PLAIN: dict[str, dict[str, Any]] = {
+    "mixer": {"activation": "gelu", "norm": "none"},
+    "cnn": {"activation": "relu"},
+    "script": {"activation": "relu6"},
+}
+_RECIPE = {"weight_decay": None, "batch_size": 64, "optimizer": "adamw", "schedule": "cosine", "loss": "mse"}
+
+
+@cache
+def article_tables() -> dict[str, list[dict[str, Any]]]:
+    """The rows of each table by its name: model, params, learning_rate, inputs, validation_loss, throughput.
+
+    Not every row has a throughput.
+    """
+    text = (files("mixcoder.experiments.results") / "article.yml").read_text(encoding="utf-8")
+    tables: dict[str, list[dict[str, Any]]] = YAML(typ="safe", pure=True).load(text)
+    return tables
+
+
+def article_row(run: Run) -> dict[str, Any] | None:
+    """The article's row for the same model, data and recipe; of several, the one trained about as long.
+
+    Whether the encoder's mixing layers and the last layer have an activation, on which its listings, its
+    tables and its code do not agree, makes no difference here.
+    """
+    fitting = [row for rows in article_tables().values() for row in rows if _fits(run, row)]
+    return min(fitting, key=lambda row: abs(row["inputs"] - _inputs(run)), default=None)
+
+
+def add_article(rows: Sequence[dict[str, Any]], records: Sequence[Record]) -> None:
+    """Adds `article_validation_loss` and `difference`, ours by its less one, to the rows of `records`.
+
+    Both are None where the article has no such row. The difference is also None for a run that is not
+    done, or was trained on a number of images that is not the article's, to a hundredth: such losses do
+    not compare.
+    """
+    for row, record in zip(rows, records, strict=True):
+        row["article_validation_loss"] = row["difference"] = None
+        if record.run is not None:
+            with suppress(
+                MixcoderError
+            ):  # of data that is not here, nobody knows how many images an epoch has
+                row |= _compared(record.run, record.result.get("validation_loss"))
+
+
+def _compared(run: Run, ours: float | None) -> dict[str, Any]:
+    """The article's loss and the difference, as far as there are any."""
+    theirs = article_row(run)
+    if theirs is None:
+        return {}
+    loss = theirs["validation_loss"]
+    if ours is None or abs(_inputs(run) / theirs["inputs"] - 1) >= 0.01:
+        return {"article_validation_loss": loss}
+    return {"article_validation_loss": loss, "difference": ours / loss - 1}
+
+
+def _fits(run: Run, row: dict[str, Any]) -> bool:
+    theirs = dict(row["model"])
+    source = _SOURCES[tuple(theirs.pop("image_shape"))]
+    name, arguments = run.model
+    return (
+        run.data[0] == source
+        and theirs.pop("type") == name
+        and all(arguments.get(key) == value for key, value in (_PLAIN[name] | theirs).items())
+        and arguments.get("encoder_mixer_activation") in (None, "none", "gelu")
+        and arguments.get("output_activation", "none") in ("none", "gelu")
+        and run.recipe.learning_rate == row["learning_rate"]
+        and all(getattr(run.recipe, key) == value for key, value in _RECIPE.items())
+    )
+
+
+def _inputs(run: Run) -> int:
+    return run.total_steps * run.recipe.batch_size

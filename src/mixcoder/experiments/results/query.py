@@ -1,0 +1,146 @@
+"""Rows of results chosen, averaged and ordered."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mixcoder.errors import ArgumentError, did_you_mean
+from mixcoder.experiments.file.yaml_file import parse_value
+from mixcoder.text.sanitize import sanitize
+from mixcoder.text.values import format_value
+
+Row = dict[str, Any]
+
+_CONDITION = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(<=|>=|!=|=|<|>)(?![=<>])\s*(.*?)\s*", re.S)
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_AVERAGED = (
+    "validation_loss",
+    "best_validation_loss",
+    "psnr",
+    "ssim",
+    "train_minutes",
+    "throughput",
+    "article_validation_loss",
+    "difference",
+)
+
+
+def where(rows: Sequence[Row], *conditions: str) -> list[Row]:
+    """The rows of which every condition holds, such as `mixer=cnn`, `ks>=5` or `state!=failed`.
+
+    Raises:
+        ArgumentError: one is no condition, or names what no row has.
+    """
+    tests = [_condition(condition, rows) for condition in conditions]
+    return [row for row in rows if all(_holds(row.get(key), sign, wanted) for key, sign, wanted in tests)]
+
+
+def _condition(condition: str, rows: Sequence[Row]) -> tuple[str, str, Any]:
+    """Key, comparison and value."""
+    found = _CONDITION.fullmatch(condition)
+    if not found:
+        raise ArgumentError(
+            "where", f"'{sanitize(condition)}' must be a key, one of = != < <= > >=, and a value"
+        )
+    key, sign, text = found.groups()
+    check_key("where", key, rows)
+    return key, sign, parse_value(text, f"command line, '{sanitize(condition)}'")
+
+
+def ordered(rows: Sequence[Row], key: str) -> list[Row]:
+    """The rows by the value of `key`, the smallest first; with `-key` the largest. None comes last.
+
+    Raises:
+        ArgumentError: no row has the key.
+    """
+    name = key.removeprefix("-")
+    check_key("sort", name, rows)
+    present = [row for row in rows if not _is_missing(row.get(name))]
+    numeric = all(_is_number(row[name]) for row in present)
+    present.sort(
+        key=lambda row: (row[name], "") if numeric else (0, format_value(row[name])),
+        reverse=key.startswith("-"),
+    )
+    return present + [row for row in rows if _is_missing(row.get(name))]
+
+
+def averaged(rows: Sequence[Row], axes: Sequence[str], over: str) -> list[Row]:
+    """One row for all rows that differ in the axis `over` alone.
+
+    Args:
+        rows: of results.
+        axes: the names of all values.
+        over: the axis that goes.
+
+    Returns:
+        Rows with the other axes, `n` (how many results), the means, and `validation_loss_std`: the
+        standard deviation of the sample, None of a single one. After them, as they are, those of runs of
+        which nobody knows the axes.
+
+    Raises:
+        ArgumentError: there is no such axis.
+    """
+    if over not in axes:
+        raise ArgumentError("average", f"'{over}' is no axis of the matrix{did_you_mean(over, axes)}")
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["state"] != "unreadable":
+            groups.setdefault(repr([row.get(axis) for axis in axes if axis != over]), []).append(row)
+    unreadable = [row for row in rows if row["state"] == "unreadable"]
+    return [_average(group, over) for group in groups.values()] + unreadable
+
+
+def _average(group: Sequence[Row], over: str) -> Row:
+    done = [row for row in group if row["state"] == "done"]
+    row = {key: value for key, value in (done or group)[0].items() if key not in (over, "run", "reason")}
+    losses = [it["validation_loss"] for it in done]
+    row |= {
+        key: _mean([it[key] for it in done if it[key] is not None]) for key in _AVERAGED if key in group[0]
+    }
+    row["state"] = f"{len(done)} of {len(group)} done"
+    row["n"] = len(done)
+    row["validation_loss_std"] = statistics.stdev(losses) if len(losses) > 1 else None
+    return row
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def check_key(option: str, key: str, rows: Sequence[Row]) -> None:
+    """Refuses a key that no row has.
+
+    Raises:
+        ArgumentError: names the option and what would be right.
+    """
+    keys = {known for row in rows for known in row}
+    if rows and key not in keys:
+        raise ArgumentError(option, f"there is no '{key}'{did_you_mean(key, keys)}")
+
+
+def _holds(value: Any, sign: str, wanted: Any) -> bool:
+    numeric = _is_number(value) and _is_number(wanted)
+    if sign in ("=", "!="):
+        is_same = (numeric and value == wanted) or format_value(value) == format_value(wanted)
+        return is_same == (sign == "=")
+    if _is_missing(value) or _is_missing(wanted) or _is_number(value) != _is_number(wanted):
+        return False
+    return _COMPARISONS[sign](*((value, wanted) if numeric else (format_value(value), format_value(wanted))))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -1,0 +1,243 @@
+"""The results of an experiment, read back from disk.
+
+experiment file ─▶ its runs ┐
+                            ├─▶ Record: run, values, directory, state, result ─▶ rows for tables
+folder of runs ─▶ config.yml┘
+
+Where each run stands is read from its directory every time: the directories are the ledger, so that it
+cannot disagree with them. A directory that cannot be read is a record with its reason, and hides no other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mixcoder.errors import ExperimentError, MixcoderError, RunDirectoryError, first_line
+from mixcoder.experiments.file.matrix import RESERVED_AXES, Values, label
+from mixcoder.experiments.file.spec import Experiment, Run, read_experiment
+from mixcoder.experiments.file.yaml_file import read_document
+from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.experiments.runs.run_folders import find_run_folders
+from mixcoder.experiments.runs.unknown_names import unknown_name
+from mixcoder.text.values import format_value
+
+State = Literal["done", "running", "failed", "stopped", "open", "unreadable"]
+"""What has become of a run; "stopped" has a checkpoint to go on from, "open" has not begun, and of an
+"unreadable" one it is not known here what was to be trained."""
+
+MEASURES = (
+    "validation_loss",
+    "best_validation_loss",
+    "psnr",
+    "ssim",
+    "inputs",
+    "params",
+    "madds",
+    "latent_shape",
+    "compression_ratio",
+    "train_minutes",
+    "throughput",
+)
+"""What of a result goes into every table."""
+COMPARISONS = ("article_validation_loss", "difference", "validation_loss_std")
+"""What a table may show besides."""
+_TABLE_WORDS = {*MEASURES, *COMPARISONS, *RESERVED_AXES}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run and what is known of it.
+
+    Attributes:
+        run: what is or was trained; None of one that is unreadable.
+        values: what tells it from the other runs: its values of the matrix.
+        directory: where it is.
+        state: what has become of it.
+        result: of a run that is done, else empty.
+        reason: of a run that failed or is unreadable, why; else empty.
+    """
+
+    run: Run | None
+    values: Values
+    directory: RunDirectory
+    state: State
+    result: dict[str, Any]
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """The run in words."""
+        return label(self.values) or self.directory.path.name
+
+
+def read_records(source: Path, overrides: Sequence[str], runs: Path) -> list[Record]:
+    """The records of an experiment file, or of all runs below a folder.
+
+    Args:
+        source: an experiment file; or a run directory, a folder of them, or a folder of such folders.
+        overrides: `key=value`, of an experiment file alone.
+        runs: the folder of all runs, for an experiment file.
+
+    Raises:
+        MixcoderError: the file is wrong, or the folder holds no run.
+    """
+    if not source.is_dir():
+        return records_of(read_experiment(source, overrides), runs)
+    if overrides:
+        raise ExperimentError([f"command line, '{overrides[0]}': only an experiment file can be overridden"])
+    return records_in(source)
+
+
+def records_of(experiment: Experiment, runs: Path) -> list[Record]:
+    """One record a run, in the order of the file."""
+    directories = RunDirectory.of_all(experiment.runs, runs)
+    return [
+        _record(run, apart_from_measures(run.values), directory)
+        for run, directory in zip(experiment.runs, directories, strict=True)
+    ]
+
+
+def records_in(folder: Path) -> list[Record]:
+    """One record for each run directory at or up to two levels below `folder`; unreadable ones come last.
+
+    Raises:
+        RunDirectoryError: there is none.
+    """
+    paths = find_run_folders(folder)
+    if not paths:
+        raise RunDirectoryError(f"{folder}: holds no run; name an experiment file or a folder of runs")
+    readable: list[tuple[Run, RunDirectory]] = []
+    unreadable: list[Record] = []
+    for directory in map(RunDirectory, paths):
+        try:
+            readable.append((directory.read_run(), directory))
+        except ExperimentError as error:
+            unreadable.append(_unreadable_record(directory, _unknown_name_in(directory) or first_line(error)))
+        except MixcoderError as error:
+            unreadable.append(_unreadable_record(directory, first_line(error)))
+    values = differing_values([run for run, _ in readable])
+    records = [_record(run, its, directory) for (run, directory), its in zip(readable, values, strict=True)]
+    records.sort(key=lambda record: [_rank(value) for value in record.values.values()])
+    return records + unreadable
+
+
+def _rank(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, before texts by letter."""
+    is_number = isinstance(value, int | float)
+    return not is_number, value if is_number else 0, format_value(value)
+
+
+def differing_values(runs: Sequence[Run]) -> list[Values]:
+    """For each run, the settings in which the runs differ, by the last part of their key where that will do.
+
+    One that is named as a measure keeps its whole key: `inputs` is what a run has seen, `training.inputs`
+    what it was to see.
+
+    A setting that a run does not have, such as the mixer of a CNN, is not among its values.
+    """
+    settings = [run.settings() for run in runs]
+    keys = differing_keys(settings)
+    short = [key.rpartition(".")[2] for key in keys]
+    names = {
+        key: name if short.count(name) == 1 and name not in _TABLE_WORDS else key
+        for key, name in zip(keys, short, strict=True)
+    }
+    return [{name: it[key] for key, name in names.items() if key in it} for it in settings]
+
+
+def apart_from_measures(values: Values, measures: Container[str] = _TABLE_WORDS) -> Values:
+    """The same values of a matrix; an axis named as a measure has its whole key, such as `matrix.inputs`."""
+    return {f"matrix.{axis}" if axis in measures else axis: value for axis, value in values.items()}
+
+
+def short_names(records: Sequence[Record]) -> list[str]:
+    """The records' names without the values that they all share, such as the same seed."""
+    readable = [record for record in records if record.state != "unreadable"]
+    shared = {
+        axis
+        for axis in (readable[0].values if len(readable) > 1 else {})
+        if len({repr(record.values.get(axis, _ABSENT)) for record in readable}) == 1
+    }
+    return [
+        label({axis: value for axis, value in record.values.items() if axis not in shared}) or record.name
+        for record in records
+    ]
+
+
+def differing_keys(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """The keys whose value is not the same in all `settings`, in their order."""
+    every = list(dict.fromkeys(key for it in settings for key in it))
+    return [key for key in every if len({repr(it.get(key, _ABSENT)) for it in settings}) > 1]
+
+
+_ABSENT = object()
+
+
+def result_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """One row a record, for tables.
+
+    Returns:
+        Rows with `run` (the directory's name), `state`, `reason`, the measures (each None while there is
+        none) and the values.
+    """
+    return [
+        {
+            "run": record.directory.path.name,
+            "state": record.state,
+            "reason": record.reason,
+            **{key: record.result.get(key) for key in MEASURES},
+            **record.values,
+        }
+        for record in records
+    ]
+
+
+def _record(run: Run, values: Values, directory: RunDirectory) -> Record:
+    """A run whose files are damaged has failed; the others are none the worse for it."""
+    try:
+        return _standing(run, values, directory)
+    except (RunDirectoryError, OSError) as error:
+        return Record(run, values, directory, "failed", {}, _told_within(directory, str(error)))
+
+
+def _standing(run: Run, values: Values, directory: RunDirectory) -> Record:
+    result = directory.read_result() or {}
+    failure = {} if result else directory.read_failure() or {}
+    state: State = "open"
+    if result:
+        state = "done"
+    elif directory.is_locked():
+        state = "running"
+    elif failure:
+        state = "failed"
+    elif directory.checkpoint.exists():
+        state = "stopped"
+    reason = str(failure.get("reason", "")) if state == "failed" else ""
+    return Record(run, values, directory, state, result, reason)
+
+
+def _unreadable_record(directory: RunDirectory, problem: str) -> Record:
+    """What is known of a run whose config says nothing here: its result, and why."""
+    try:
+        result = directory.read_result() or {}
+    except (RunDirectoryError, OSError):
+        result = {}
+    return Record(None, {}, directory, "unreadable", result, _told_within(directory, problem))
+
+
+def _unknown_name_in(directory: RunDirectory) -> str:
+    """What a config names that only a plugin may know; empty where it names nothing of the kind."""
+    try:
+        config = read_document(directory.path / "config.yml").data
+    except ExperimentError:
+        return ""
+    return unknown_name(config.get("data"), config.get("model"))
+
+
+def _told_within(directory: RunDirectory, problem: str) -> str:
+    """A problem without the directory, which the row names already."""
+    return problem.removeprefix(f"{directory.path}{os.sep}")

@@ -1,0 +1,74 @@
+"""Before anything trains: images are brought here, and finished runs are compared with what is here now.
+
+runs ─ by data source ─┬─ not done ─▶ fetched, packed
+                       └─ done ─────▶ the hash of the images in result.json ─ is it that of the images now?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mixcoder.data import DataSource
+from mixcoder.data.fetch_progress import StartProgress
+from mixcoder.errors import MixcoderError, RunDirectoryError
+from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.experiments.file.spec import Run
+from mixcoder.training.checkpoint import short_hash
+
+
+def prepare_images(runs: Sequence[Run], folder: Path, progress: StartProgress) -> list[str]:
+    """Fetches and packs the images of runs that are not done, and compares those of the others.
+
+    Args:
+        runs: of an experiment.
+        folder: the folder of all runs.
+        progress: told of what is fetched and packed.
+
+    Returns:
+        Sentences worth telling, such as how many images had to be left out.
+
+    Raises:
+        RunDirectoryError: a finished run was trained on other images than its settings give now.
+        DataError: images are not to be had.
+    """
+    by_source: dict[str, list[Run]] = {}
+    for run in runs:
+        by_source.setdefault(repr((run.data, run.root)), []).append(run)
+    notes = []
+    for sharing in by_source.values():
+        source = sharing[0].create_source()
+        directories = RunDirectory.of_all(sharing, folder)
+        done = [directory for directory in directories if directory.is_done()]
+        if len(done) < len(directories):
+            notes.append(source.prepare(progress))
+        if done:
+            notes.append(_compare(done, source, progress))
+    return list(filter(None, notes))
+
+
+def _compare(done: Sequence[RunDirectory], source: DataSource, progress: StartProgress) -> str:
+    """Refuses finished runs on other images; a sentence where the images are not here any more."""
+    if not source.is_fetched():
+        return ""
+    try:
+        source.prepare(progress)
+        now = source.load().content_hash()
+    except MixcoderError as error:
+        return f"finished runs are shown as they are, their images cannot be read now ({error})"
+    others = [(directory, was) for directory in done if (was := _data_hash(directory)) not in (None, now)]
+    if not others:
+        return ""
+    (directory, was), count = others[0], len(others)
+    more = "" if count == 1 else f" and {count - 1:,} more"
+    raise RunDirectoryError(
+        f"{directory.path}{more}: trained on other images ({short_hash(was)}, now they are "
+        f"{short_hash(now)}); bring those back, delete what is finished to train anew, "
+        f"or keep both with another name, such as name={directory.path.parent.name}-2"
+    )
+
+
+def _data_hash(directory: RunDirectory) -> str | None:
+    """Of which images the result is, where it says so."""
+    stated = (directory.read_result() or {}).get("data_hash")
+    return stated if isinstance(stated, str) else None

@@ -1,0 +1,36 @@
+"""What a model makes of images, as a picture."""
+
+from __future__ import annotations
+
+from PIL import Image
+from torch import Tensor, nn
+
+from mixcoder.errors import ArgumentError, describe_type
+from mixcoder.images.pictures import LARGEST_SCALE, paired_grid
+from mixcoder.models.autoencoder import as_autoencoder, device_and_dtype
+from mixcoder.models.modes import evaluation_mode
+
+
+def reconstruction_grid(model: nn.Module, images: Tensor, scale: int | None = None) -> Image.Image:
+    """A picture of images, each with its reconstruction below it, eight a row.
+
+    Args:
+        model: computes in its own type and stays as it is.
+        images: (N, C, H, W) float in [0, 1], C being 1 or 3; N at least 1.
+        scale: pixels of the picture for each pixel of an image; by default whatever makes an image
+            about 64 pixels high.
+
+    Raises:
+        ArgumentError: an argument is of another type; says what it must be.
+    """
+    inner = as_autoencoder(model)
+    if scale is not None and (type(scale) is not int or not 1 <= scale <= LARGEST_SCALE):
+        raise ArgumentError("scale", f"must be a whole number from 1 to {LARGEST_SCALE}")
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+        wanted = "images must be a torch.Tensor (N, C, H, W) in [0, 1] with C 1 or 3"
+        raise ArgumentError("", f"{wanted}, got {describe_type(images)}")
+    with evaluation_mode(inner):
+        device, dtype = device_and_dtype(inner)
+        moved = images.to(device, dtype) if images.is_floating_point() else images
+        copies = inner(moved).clamp(0, 1)
+    return paired_grid(images, copies, scale)

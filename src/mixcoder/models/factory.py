@@ -1,0 +1,50 @@
+"""Models by name: `create_model("mixer", image_shape=(1, 28, 28), patch_size=7, …)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mixcoder.errors import ArgumentError, MixcoderError, first_line, is_out_of_memory
+from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.registry.registry import Registry
+from mixcoder.registry.signatures import checked_arguments
+
+MODELS: Registry[type[Autoencoder]] = Registry("model", "type")
+register_model = MODELS.register
+LARGEST_SIZE = 1_000_000
+MOST_LAYERS = 256
+
+
+def create_model(name: str, /, **arguments: Any) -> Autoencoder:
+    """Builds the model called `name` from flat arguments; `image_shape` (C, H, W) is one of them.
+
+    The weights are initialised as torch does, from torch's global random state: call
+    `torch.manual_seed` before, for the same weights again.
+
+    Raises:
+        ArgumentError: an unknown name or argument, a wrong type, numbers that clash or are beyond reason.
+    """
+    model = MODELS[name]
+    checked = checked_arguments(model, arguments, f"model '{name}'")
+    try:
+        return model(**checked)
+    except MixcoderError:
+        raise
+    except Exception as error:  # torch's own words for numbers beyond it, or a plugin's mistake
+        if is_out_of_memory(error):
+            raise
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ArgumentError("", f"model '{name}' cannot be built with these numbers ({reason})") from error
+
+
+def check_positive(argument: str, *numbers: int) -> None:
+    """Refuses numbers below one and beyond a million, and more of them than a small model has layers.
+
+    Raises:
+        ArgumentError: names the argument and the number.
+    """
+    if len(numbers) > MOST_LAYERS:
+        raise ArgumentError(argument, f"must be at most {MOST_LAYERS} numbers, got {len(numbers):,}")
+    for number in numbers:
+        if type(number) is not int or not 1 <= number <= LARGEST_SIZE:
+            raise ArgumentError(argument, f"must be a whole number from 1 to {LARGEST_SIZE:,}, got {number}")

@@ -1,0 +1,1 @@
+"""Names for parts, their arguments, the plugins that add some."""

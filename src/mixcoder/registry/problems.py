@@ -1,0 +1,114 @@
+"""Turns pydantic's findings into sentences a user can act on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from mixcoder.errors import describe_type, did_you_mean
+from mixcoder.text.sanitize import sanitize
+
+Path = tuple[str | int, ...]
+Problem = tuple[Path, str]
+"""Where in nested data something is wrong, and a sentence that says what."""
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "sequence_str": "a list",
+    "is_instance_of": "a list",
+    "dict_type": "a map of keys and values",
+    "mapping_type": "a map of keys and values",
+    "model_type": "a map of keys and values",
+    "none_required": "empty",
+    "finite_number": "a finite number",
+}
+_BOUNDS = {
+    "greater_than": ("above", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("below", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, in the words of an experiment file."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return f"{str(value).lower()}"
+    if isinstance(value, str):
+        return f"the text '{sanitize(value)}'"
+    if isinstance(value, Mapping):
+        return "a map"
+    if isinstance(value, list | tuple) and all(map(_is_readable, value)):
+        return f"the list {sanitize(str(list(value)))}"
+    return sanitize(str(value)) if _is_readable(value) else describe_type(value)
+
+
+def _is_readable(value: Any) -> bool:
+    """Whether a value is one that an experiment file can hold, and not, say, a tensor's many elements."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_readable, value))
+    return value is None or isinstance(value, bool | int | float | str | date | Mapping)
+
+
+def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem]:
+    """Each finding of `error` once, with the path to the key it belongs to; unknown keys come first.
+
+    A misspelt key is found twice, as unknown and as missing; the first of the two helps.
+    """
+    problems: dict[Path, str] = {}
+    for finding in sorted(error.errors(include_url=False), key=lambda it: it["type"] != "extra_forbidden"):
+        is_key = finding["type"] == "extra_forbidden"
+        path = tuple(part for part in finding["loc"] if is_key or not _is_union_branch(part))
+        problems.setdefault(path, _sentence(finding, schema))
+    return list(problems.items())
+
+
+def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
+    kind, value, context = finding["type"], finding["input"], finding.get("ctx", {})
+    key = str(finding["loc"][-1]) if finding["loc"] else ""
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = did_you_mean(key, schema.model_fields) if len(finding["loc"]) == 1 else ""
+        return f"unknown key '{sanitize(key)}'{known}"
+    if kind in ("missing", "missing_argument"):
+        return "is missing"
+    if kind in _EXPECTED:
+        return f"must be {_EXPECTED[kind]}, not {kind_of(value)}"
+    if kind in _BOUNDS:
+        words, bound = _BOUNDS[kind]
+        return f"must be {words} {readable_number(context[bound])}, not {kind_of(value)}"
+    if kind == "literal_error":
+        names = re.findall(r"'([^']*)'", context["expected"])
+        if not isinstance(value, str):
+            return f"must be one of {', '.join(names)}, not {kind_of(value)}"
+        return f"unknown name '{sanitize(value)}'{did_you_mean(value, names)}"
+    if kind == "string_pattern_mismatch":
+        return f"must be made of letters, digits, '.', '_' and '-', not {kind_of(value)}"
+    if kind == "json_invalid":
+        return f"is not JSON ({context['error']})"
+    if kind == "value_error":
+        return str(context["error"])
+    return f"{finding['msg'][:1].lower()}{finding['msg'][1:]}, not {kind_of(value)}"
+
+
+def _is_union_branch(part: str | int) -> bool:
+    """Whether pydantic names the branch of a union that it tried ("int", …), which is no key."""
+    return part in ("int", "str", "float", "bool") or (
+        isinstance(part, str) and part.endswith("]") and "[" in part
+    )
+
+
+def readable_number(number: float) -> str:
+    """1000000 as 1,000,000 and 1e30 as 1e+30."""
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"

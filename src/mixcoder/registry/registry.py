@@ -1,0 +1,79 @@
+"""Things by name: what makes models, mixing layers, data sources and loggers open to a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from mixcoder.errors import ArgumentError, describe_type, did_you_mean
+from mixcoder.text.sanitize import sanitize
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """A closed vocabulary that a decorator extends.
+
+    An argument annotated `Annotated[str, REGISTRY]` is one of its names, also in the JSON Schema.
+
+    Args:
+        noun: what the entries are, for messages ("mixing layer").
+        argument: the argument that names an entry, for errors that point at a key ("mixer").
+    """
+
+    def __init__(self, noun: str, argument: str) -> None:
+        self.noun = noun
+        self._argument = argument
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """A decorator that enters a class or function under `name`.
+
+        A taken name is refused, unless it is the same definition made again, as in a notebook.
+        """
+        self._check_name(name, f'write @register_{self._argument}("my-own") above it')
+
+        def enter(entry: T) -> T:
+            if name in self._entries and _origin(entry) != _origin(self._entries[name]):
+                raise ArgumentError(
+                    self._argument, f"a {self.noun} named '{name}' exists already; take another name"
+                )
+            self._entries[name] = entry
+            return entry
+
+        return enter
+
+    def __getitem__(self, name: str) -> T:
+        """The entry called `name`.
+
+        Raises:
+            ArgumentError: the name is unknown; the message suggests the nearest one.
+        """
+        self._check_name(name, f"such as '{next(iter(self._entries), '')}'")
+        if name not in self._entries:
+            raise ArgumentError(
+                self._argument, f"unknown {self.noun} '{sanitize(name)}'{did_you_mean(name, self._entries)}"
+            )
+        return self._entries[name]
+
+    def _check_name(self, name: object, right: str) -> None:
+        if not isinstance(name, str):
+            raise ArgumentError(
+                self._argument, f"a {self.noun} has a name, got {describe_type(name)}; {right}"
+            )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(core_schema), "enum": list(self)}
+
+
+def _origin(entry: object) -> tuple[object, object]:
+    return getattr(entry, "__module__", None), getattr(entry, "__qualname__", None)

@@ -1,0 +1,95 @@
+"""Checks arguments against the signature of what will take them.
+
+A model's or a data source's constructor is the one place that states its arguments, and its docstring what
+they mean; Python callers and experiment files are both checked against it, with the same sentences.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from mixcoder.errors import ArgumentError, describe_type
+from mixcoder.registry.problems import Problem, problems_of
+
+_ARGS = re.compile(r"^Args:\n((?:[ ]+.*\n?|\n)*)", re.M)
+_ARG = re.compile(r"^(\w+)(?: \(.*?\))?:(.*(?:\n(?:[ ]+.*)?)*)", re.M)
+
+
+@cache
+def signature_schema(function: Callable[..., Any]) -> type[BaseModel]:
+    """A strict pydantic model of the arguments that `function` takes, as its docstring describes them."""
+    fields: dict[str, Any] = {}
+    descriptions = argument_descriptions(function)
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        description = descriptions.get(parameter.name)
+        fields[parameter.name] = (parameter.annotation, Field(default=default, description=description))
+    return create_model(
+        getattr(function, "__name__", "arguments"),
+        __config__=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()),
+        **fields,
+    )
+
+
+def summary(function: Callable[..., Any]) -> str:
+    """The first line of a docstring, empty where there is none."""
+    return (function.__doc__ or "").strip().partition("\n")[0]
+
+
+def argument_descriptions(function: Callable[..., Any]) -> dict[str, str]:
+    """What the `Args:` of a docstring say of each argument, on one line without its full stop."""
+    section = _ARGS.search(inspect.getdoc(function) or "")
+    entries = _ARG.findall(textwrap.dedent(section[1])) if section else []
+    return {name: " ".join(text.split()).removesuffix(".") for name, text in entries}
+
+
+def argument_problems(function: Callable[..., Any], arguments: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with `arguments` for `function`; empty where they fit."""
+    schema = signature_schema(function)
+    try:
+        schema.model_validate(dict(arguments))
+    except ValidationError as error:
+        return problems_of(error, schema)
+    return []
+
+
+def checked_arguments(
+    function: Callable[..., Any], arguments: Mapping[str, Any], taker: str
+) -> dict[str, Any]:
+    """`arguments` as they are, once they fit the signature of `function`.
+
+    Raises:
+        ArgumentError: an unknown, missing or wrongly typed argument of `taker` ("model 'mixer'").
+    """
+    for path, message in argument_problems(function, arguments):
+        raise ArgumentError(".".join(map(str, path)), f"{message} (in {taker})")
+    return dict(arguments)
+
+
+def checked_path(argument: str, value: object, meaning: str) -> Path:
+    """Returns a path that a Python caller gave.
+
+    Args:
+        argument: that it was given for.
+        value: what was given.
+        meaning: what the argument may be, for the message ("the folder of a run").
+
+    Raises:
+        ArgumentError: it is no path; says what it is.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):
+        raise ArgumentError(argument, f"must be {meaning}, got {describe_type(value)}")
+    if not text or "\0" in text:
+        flaw = "a name with a NUL character" if text else "an empty name"
+        raise ArgumentError(argument, f"must be {meaning}, got {flaw}")
+    return Path(text)

@@ -1,0 +1,1 @@
+"""Text made safe for terminal, CSV and HTML; values as text."""

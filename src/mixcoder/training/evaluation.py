@@ -1,0 +1,65 @@
+"""The validation loss: exact, and without a trace in the training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor
+
+from mixcoder.data.split import ImageSplit, to_float
+from mixcoder.images.shape import ImageShape
+from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.models.modes import evaluation_mode
+from mixcoder.training.losses import LOSSES
+
+_LARGEST_BATCH = 500
+_BATCH_NUMBERS = 2**21
+
+
+def validation_loss(
+    model: Autoencoder, split: ImageSplit, loss: str, between_batches: Callable[[], None] = lambda: None
+) -> float:
+    """The loss averaged over all pixels of all images, whatever the batches.
+
+    Per-batch sums are added in double precision.
+
+    Args:
+        model: on the device of the images.
+        split: images (N, C, H, W) uint8.
+        loss: "mse", "l1" or "huber".
+        between_batches: called before each batch; what it raises ends the validation.
+    """
+    total = 0.0
+    with evaluating(model, split.device):
+        for batch in validation_batches(split):
+            between_batches()
+            images = to_float(batch)
+            total += LOSSES[loss](model(images), images, reduction="sum").item()
+    return total / split.images.numel()
+
+
+@contextmanager
+def evaluating(model: Autoencoder, device: torch.device) -> Iterator[None]:
+    """Evaluation mode without gradients; training modes and torch's random state are afterwards as before."""
+    with keeping_random_state(device), evaluation_mode(model):
+        yield
+
+
+def keeping_random_state(device: torch.device) -> AbstractContextManager[None]:
+    """Torch's random state, on the CPU and on `device`, is afterwards as before."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+def validation_batches(split: ImageSplit) -> Iterator[Tensor]:
+    """All images in order, (B, C, H, W) uint8, as many at a time as memory is sure to bear."""
+    size = safe_batch_size(split.image_shape)
+    for start in range(0, len(split), size):
+        yield split.images[start : start + size]
+
+
+def safe_batch_size(image_shape: ImageShape) -> int:
+    """As many images (C, H, W) as memory is sure to bear in one pass without gradients."""
+    return max(1, min(_LARGEST_BATCH, _BATCH_NUMBERS // math.prod(image_shape)))

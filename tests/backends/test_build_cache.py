@@ -1,0 +1,212 @@
+"""Compiled code is whole, the user's own, and made for this machine; or it is made anew."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mixcoder.backends.build_cache import build_once, cache_key, find_built
+from mixcoder.backends.inductor.compiled_graph import _private_inductor
+from mixcoder.errors import MixcoderWarning
+from tests.conftest import needs_compiler
+
+CONTENT = bytes(range(256)) * 20
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where compiled code is kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "mixcoder" / "compiled"
+
+
+def write(path: Path) -> None:
+    path.write_bytes(CONTENT)
+
+
+def fail(path: Path) -> None:
+    raise AssertionError("what is there is not built again")
+
+
+def program(code: str) -> list[str]:
+    """The command of a process that builds."""
+    imports = "import os, signal, sys, time\nfrom mixcoder.backends.build_cache import build_once\n"
+    return [sys.executable, "-c", imports + code]
+
+
+def test_what_is_built_is_found_and_nobody_else_can_read_it(folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert find_built("k", ".so") is None
+        path = build_once("k", ".so", write)
+    finally:
+        os.umask(before)
+    assert path.parent == folder
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert path.read_bytes() == CONTENT
+    assert find_built("k", ".so") == build_once("k", ".so", fail) == path
+    assert find_built("k", ".pt2") is find_built("other", ".so") is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:-1],
+        lambda content: content[:4096],
+        lambda content: content[:1000] + bytes([content[1000] ^ 1]) + content[1001:],
+        lambda content: content + b"\0",
+    ],
+)
+def test_what_is_damaged_is_built_again(folder: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = build_once("k", ".so", write)
+    path.write_bytes(damage(CONTENT))
+    assert find_built("k", ".so") is None
+    assert build_once("k", ".so", write).read_bytes() == CONTENT
+    assert len(list(folder.glob("*.so"))) == 1
+
+
+def test_a_build_that_fails_leaves_nothing(folder: Path) -> None:
+    def half(path: Path) -> None:
+        path.write_bytes(CONTENT[:10])
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        build_once("k", ".so", half)
+    assert [path.name for path in folder.iterdir()] == ["k.lock"]
+
+
+def test_a_process_killed_while_it_builds_leaves_nothing_that_lasts(folder: Path) -> None:
+    code = """
+def build(path):
+    path.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+build_once("k", ".so", build)
+"""
+    assert subprocess.run(program(code), check=False).returncode == -signal.SIGKILL
+    assert list(folder.glob(".*.part"))
+    assert find_built("k", ".so") is None
+    build_once("other", ".so", write)
+    assert not list(folder.glob(".*.part"))
+    assert build_once("k", ".so", write).read_bytes() == CONTENT
+
+
+def test_of_two_processes_one_builds(folder: Path, tmp_path: Path) -> None:
+    code = f"""
+def build(path):
+    with open({str(tmp_path / "built")!r}, "a") as log: log.write("once")
+    time.sleep(1)
+    path.write_text("content")
+print("ready", flush=True); sys.stdin.readline()
+print(build_once("k", ".so", build).read_text())
+"""
+    pipe = subprocess.PIPE
+    both = [subprocess.Popen(program(code), text=True, stdin=pipe, stdout=pipe) for _ in range(2)]
+    for process in both:
+        assert process.stdout
+        process.stdout.readline()
+    assert [process.communicate("go\n", timeout=120)[0] for process in both] == ["content\n"] * 2
+    assert (tmp_path / "built").read_text() == "once"
+
+
+def test_an_abandoned_part_of_a_living_process_stays(folder: Path) -> None:
+    """Another process may build while this one does."""
+
+    def build(path: Path) -> None:
+        subprocess.run(program("build_once('other', '.so', lambda path: path.write_bytes(b'1'))"), check=True)
+        write(path)
+
+    assert build_once("k", ".so", build).read_bytes() == CONTENT
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o777])
+def test_a_folder_that_others_can_write_to_is_not_used(folder: Path, mode: int) -> None:
+    planted = build_once("k", ".so", write)
+    folder.chmod(mode)
+    with pytest.warns(MixcoderWarning, match="can be written by other users; delete it") as told:
+        path = build_once("k", ".so", write)
+    assert len(told) == 1
+    assert path.parent not in (folder, planted.parent)
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert build_once("k", ".so", fail) == path  # for as long as this process lives, and it is told but once
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives folders away")
+def test_a_folder_of_another_user_is_not_used(folder: Path) -> None:
+    build_once("foreign", ".so", write)
+    os.chown(folder, 12345, 12345)
+    with pytest.warns(MixcoderWarning, match="belongs to another user"):
+        assert find_built("foreign", ".so") is None
+
+
+def test_where_no_folder_can_be_made_another_is_used(folder: Path) -> None:
+    folder.parent.parent.write_text("a file")
+    with pytest.warns(
+        MixcoderWarning, match="compiled code is kept for this process alone: .* cannot be used"
+    ):
+        assert build_once("k", ".so", write).read_bytes() == CONTENT
+
+
+def test_the_key_holds_compiler_and_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiler(name: str, version: str) -> str:
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\necho {version}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    keys = set()
+    commands = compiler("c++", "1"), f"{compiler('c++', '1')} -m32", compiler("other", "1"), "/nowhere/c++"
+    for command in commands:
+        monkeypatch.setenv("CXX", command)
+        keys |= {cache_key("one"), cache_key("other")}
+    assert len(keys) == 2 * len(commands)
+    monkeypatch.setenv("CXX", commands[0])
+    assert cache_key("one") in keys
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    compiler("newer/c++", "2")
+    monkeypatch.setenv("CXX", "c++")
+    versions = set()
+    for folder in (tmp_path, newer):
+        monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+        versions.add(run_key())
+    assert len(versions) == 2
+
+
+def run_key() -> str:
+    """A key as another process makes it."""
+    code = "from mixcoder.backends.build_cache import cache_key; print(cache_key(1))"
+    return subprocess.run([sys.executable, "-c", code], text=True, check=True, capture_output=True).stdout
+
+
+@needs_compiler
+def test_a_truncated_library_is_compiled_again(folder: Path) -> None:
+    """The loader would map it, and touch pages that the file does not have."""
+    code = (
+        "import torch; from mixcoder.backends.native.build import load_kernels; load_kernels(torch.float32)"
+    )
+    for size in (40_000, 4096, 0):
+        subprocess.run([sys.executable, "-c", code], check=True)
+        [library] = folder.glob("*.so")
+        os.truncate(library, size)
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_inductor_works_in_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    with warnings.catch_warnings(action="ignore"), _private_inductor():
+        within = Path(cache_dir())
+        assert within.stat().st_mode & 0o777 == 0o700
+        assert not within.name.startswith("torchinductor")
+    assert not within.exists()
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ

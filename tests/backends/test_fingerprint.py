@@ -1,0 +1,71 @@
+"""Fingerprints differ where computations do, and are not given where they cannot tell."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mixcoder.backends.fingerprint import code_version, fingerprint
+from mixcoder.models import Autoencoder, create_model
+from tests import zoo
+
+
+def mixer(**arguments: Any) -> Autoencoder:
+    given = {"patch_size": 2, "hidden_channels": [9], "latent_dim": 4, "mixer_at": [1], **arguments}
+    return create_model("mixer", image_shape=(1, 4, 6), **given)
+
+
+def test_every_kind_of_model_has_one_of_its_own() -> None:
+    fingerprints = [fingerprint(zoo.build(kind)) for kind in zoo.KINDS]
+    assert None not in fingerprints
+    assert len({*fingerprints}) == len(zoo.KINDS)
+    assert fingerprints == [fingerprint(zoo.build(kind)) for kind in zoo.KINDS]
+
+
+def test_each_argument_shows() -> None:
+    arguments: list[dict[str, Any]] = [
+        {},
+        {"activation": "relu"},
+        {"norm": "layer"},
+        {"mixer": "cnnf", "kernel_size": 1},
+        {"mixer": "cnnf", "kernel_size": 3},
+        {"mixer_at": []},
+        {"hidden_channels": [8]},
+        {"hidden_channels": [9, 9]},
+        {"patch_size": 1},
+    ]
+    assert len({fingerprint(mixer(**it)) for it in arguments}) == len(arguments)
+
+
+def test_parameters_shared_frozen_or_of_another_type_show() -> None:
+    model = mixer(hidden_channels=[9, 9])
+    tied, frozen, double, resting = (copy.deepcopy(model) for _ in range(4))
+    layers = [it for it in tied.modules() if isinstance(it, nn.Linear) and it.weight.shape == (9, 9)]
+    assert len(layers) >= 2
+    layers[1].weight = layers[0].weight
+    frozen.requires_grad_(False)
+    double.double()
+    resting.eval()
+    assert len({fingerprint(it) for it in (model, tied, frozen, double, resting)}) == 5
+
+
+class Foreign(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return values
+
+
+def test_none_is_given_of_what_cannot_be_told() -> None:
+    foreign, hooked, tensor, buffer, function = (mixer() for _ in range(5))
+    foreign.add_module("foreign", Foreign())
+    hooked.register_forward_hook(lambda module, inputs, output: output * 2)
+    tensor.weights = torch.ones(3)
+    buffer.register_buffer("mask", torch.ones(3))
+    function.act = torch.sin  # type: ignore[assignment]
+    assert [fingerprint(it) for it in (foreign, hooked, tensor, buffer, function)] == [None] * 5
+
+
+def test_the_version_of_the_code_is_a_digest() -> None:
+    assert len(code_version()) == 64

@@ -1,0 +1,116 @@
+"""Runs that do not fit into memory: refused before they begin, told of on the way."""
+
+from __future__ import annotations
+
+import re
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixcoder.errors import ArgumentError, TrainingError
+from mixcoder.experiments.runs.memory_check import fitting_bytes, telling_of_memory
+from mixcoder.experiments.file.spec import Run, read_experiment
+from tests.conftest import Cli
+
+WIDE = "model.hidden_channels=[50_000]"
+CPU = torch.device("cpu")
+SWEEP = """\
+name: mine
+data: {source: digits}
+model: {type: mixer, patch_size: 4, hidden_channels: [8], latent_dim: 2}
+training: {steps: 1, batch_size: "${size}"}
+matrix: {size: [8, 1_000_000]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _sweep_file(tmp_path: Path) -> None:
+    (tmp_path / "x.yml").write_text(SWEEP)
+
+
+def run_with(size: int = 8, *overrides: str) -> Run:
+    return read_experiment(Path("x.yml"), [f"matrix.size=[{size}]", *overrides]).runs[0]
+
+
+@contextmanager
+def room_of(more: int) -> Iterator[None]:
+    """This process may take so many bytes more."""
+    [held] = re.findall(r"VmSize:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (int(held) * 1024 + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_a_batch_that_would_fit_is_advised(cli: Cli) -> None:
+    run = run_with(1_000_000)
+    needed = fitting_bytes(run, CPU)
+    with room_of(needed // 3), pytest.raises(ArgumentError) as caught:
+        fitting_bytes(run, CPU)
+    said = str(caught.value)
+    assert "to train a mixer of 442 parameters with batches of 1,000,000 images takes " in said
+    assert " GB within ulimit -v; try a training.batch_size of 125,000" in said
+    with room_of(needed // 3):
+        fitting_bytes(run_with(125_000), CPU)
+
+
+def test_where_no_batch_would_fit_the_model_is_named(cli: Cli) -> None:
+    run = run_with(8, "model.hidden_channels=[400_000, 400_000]")
+    with pytest.raises(ArgumentError) as caught:
+        fitting_bytes(run, CPU)
+    assert (
+        "; try a smaller model.hidden_channels or model.latent_dim (160,000,000,000 parameters are in "
+        in str(caught.value)
+    )
+
+
+def test_a_plan_refuses_what_cannot_fit_and_names_the_run(cli: Cli) -> None:
+    status, out, err = cli("plan", "x.yml", WIDE)
+    assert (status, out) == (2, "")
+    assert err.startswith(
+        "error: size=1000000: to train a mixer of 2,650,018 parameters with batches of 1,000,000 images "
+    )
+    assert re.search(r"; try a training.batch_size of [\d,]+\n$", err)
+
+
+def test_a_run_refuses_it_too_and_leaves_nothing(cli: Cli) -> None:
+    status, out, err = cli("run", "x.yml", WIDE, "matrix.size=[1_000_000]")
+    assert (status, out) == (2, "")
+    assert "try a training.batch_size of " in err
+    assert not list(Path("runs").rglob("result.json"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] data. DefaultCPUAllocator: can't allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("could not create a primitive"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_running_out_names_the_model_and_the_settings(cli: Cli, error: Exception) -> None:
+    with pytest.raises(TrainingError) as caught, telling_of_memory(run_with()):
+        raise error
+    assert str(caught.value) == (
+        "out of memory while training a mixer of 442 parameters with batches of 8 images; try a "
+        "training.batch_size of 4 or a smaller model.hidden_channels or model.latent_dim "
+        "(128 parameters are in encoder.0.module.weight)"
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("mine"), RuntimeError("could not create a primitive descriptor for a matmul")]
+)
+def test_other_errors_are_left_alone(cli: Cli, error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)), telling_of_memory(run_with()):
+        raise error

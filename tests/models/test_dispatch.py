@@ -1,0 +1,78 @@
+"""Shapes that are known without asking torch are those that torch finds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from mixcoder.models.dispatch import _SHAPES, compute
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(
+    path for path in (ROOT / "experiments").rglob("*.yml") if "expected:" in path.read_text("utf-8")
+)
+
+aten = torch.ops.aten
+ARGUMENTS: dict[OpOverload, list[tuple[Any, ...]]] = {
+    aten.mse_loss.default: [(torch.rand(2, 3), torch.rand(2, 3))],
+    aten.mse_loss_backward.default: [(torch.rand(()), torch.rand(2, 3), torch.rand(2, 3), 1)],
+    aten.addmm.default: [(torch.rand(4), torch.rand(2, 3), torch.rand(3, 4))],
+    aten.cat.default: [([torch.rand(2, 3), torch.rand(5, 3)],), ([torch.rand(2, 3), torch.rand(2, 1)], -1)],
+    aten.threshold_backward.default: [(torch.rand(2, 3), torch.rand(2, 3), 0)],
+    aten.hardtanh_backward.default: [(torch.rand(2, 3), torch.rand(2, 3), 0, 6)],
+    **{operation: [(torch.rand(2, 3),)] for operation in (aten.gelu.default, aten.silu.default)},
+    **{operation: [(torch.rand(2, 3),)] for operation in (aten.relu.default, aten.hardtanh.default)},
+    **{
+        operation: [(torch.rand(2, 3), torch.rand(2, 3))]
+        for operation in (aten.gelu_backward.default, aten.silu_backward.default)
+    },
+    **{
+        operation: [(torch.rand(4, 1, 3), torch.rand(2, 1)), (torch.rand(2, 3), 255), (torch.rand(()), 2.0)]
+        for operation in (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor)
+    },
+}
+CASES = [(operation, arguments) for operation in _SHAPES for arguments in ARGUMENTS[operation]]
+
+
+def on_meta(value: Any) -> Any:
+    """The argument without its numbers."""
+    if isinstance(value, list):
+        return [on_meta(each) for each in value]
+    return value.to("meta") if isinstance(value, Tensor) else value
+
+
+@pytest.mark.parametrize(("operation", "arguments"), CASES, ids=lambda it: str(it) if callable(it) else "")
+def test_shapes_are_those_that_torch_finds(operation: OpOverload, arguments: tuple[Any, ...]) -> None:
+    really = operation(*arguments)
+    found = compute(operation, tuple(on_meta(argument) for argument in arguments), {})
+    assert (found.shape, found.dtype, found.is_meta) == (really.shape, really.dtype, True)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float64, torch.bfloat16])
+def test_numbers_of_another_type_are_left_to_torch(dtype: torch.dtype) -> None:
+    left, right = torch.ones(2, 3, dtype=dtype), torch.ones(3)
+    found = compute(aten.add.Tensor, (left.to("meta"), right.to("meta")), {})
+    assert found.dtype == (left + right).dtype
+
+
+def test_real_tensors_are_really_computed() -> None:
+    assert compute(aten.add.Tensor, (torch.ones(2), torch.ones(2)), {}).tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_no_shipped_file_is_planned_by_half_a_compiler(file: Path, tmp_path: Path) -> None:
+    """To import it takes a second of the three that a plan may take."""
+    program = (
+        "import sys; from mixcoder.cli.app import main\n"
+        f"main(['plan', {str(file)!r}, '--runs', {str(tmp_path)!r}])\n"
+        "raise SystemExit('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
