@@ -121,6 +121,7 @@ KNOWN: Mapping[str, bytes] = {
     "a key with a letter that does not show": with_value("kernel_size", "kernel\ufeff_size"),
     "a name as long as a book": with_value("mixer: cnn2d", f"mixer: {'cnn' * 9_000}"),
     "a key as long as a book": with_value("kernel_size: 3", f"{'x' * 900}: 3"),
+    "an axis as long as a book": with_value("seed: [0]", f"seed: [0]\n  {'x' * 900}: [1, 2]", MATRIX),
     "a number as long as a book": with_value("1_000", "1" + "0" * 9_000),
 }
 """What goes wrong still: an error that is not ours, broken lines, or more than anybody reads."""

@@ -21,6 +21,7 @@ _EXPECTED = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "string_type": "a text",
+    "string_unicode": "Unicode text",
     "bool_type": "true or false",
     "list_type": "a list",
     "tuple_type": "a list",
@@ -73,6 +74,16 @@ def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem
         path = tuple(part for part in finding["loc"] if is_key or not _is_union_branch(part))
         problems.setdefault(path, _sentence(finding, schema))
     return list(problems.items())
+
+
+def first_problem(error: ValidationError, schema: type[BaseModel], *above: str) -> str:
+    """Returns the first finding as a sentence that begins with its key, below the keys `above`.
+
+    A key that is no text at all has no place in the data: the sentence says what it is.
+    """
+    path, message = problems_of(error, schema)[0]
+    place = ".".join(map(str, (*above, *path)))
+    return f"{sanitize(place)}: {message}" if path else f"{sanitize(place)}{place and ': '}a key {message}"
 
 
 def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:

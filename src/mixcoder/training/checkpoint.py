@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mixcoder.errors import RunDirectoryError
 from mixcoder.io.safetensors_file import read_metadata, read_tensors, write_tensors
-from mixcoder.registry.problems import problems_of
+from mixcoder.registry.problems import first_problem
 from mixcoder.text.sanitize import sanitize
 from mixcoder.training.clock import TrainingClock
 
@@ -62,9 +62,8 @@ def read_state(path: Path, total_steps: int) -> CheckpointState:
     try:
         state = CheckpointState.model_validate_json(metadata["state"])
     except ValidationError as error:
-        keys, problem = problems_of(error, CheckpointState)[0]
-        place = sanitize(".".join(("state", *map(str, keys))))
-        raise RunDirectoryError(f"{path}: {_UNREADABLE} ({place}: {problem})") from error
+        problem = first_problem(error, CheckpointState, "state")
+        raise RunDirectoryError(f"{path}: {_UNREADABLE} ({problem})") from error
     if state.step > total_steps:
         where = f"step {sanitize(f'{state.step:,}')} of {total_steps:,}"
         raise RunDirectoryError(f"{path}: {_OF_ANOTHER_RUN} ({where})")

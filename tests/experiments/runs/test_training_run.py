@@ -245,6 +245,11 @@ def test_best_and_final_weights_are_both_there_and_say_which_they_are(tmp_path: 
             r'{"format": 1, "type": "mixer", "arguments": {"\u001b": 1}}',
             r"model.json: \\x1b: unknown key '\\x1b'",
         ),
+        (
+            "model.json",
+            r'{"format": 1, "type": "mixer", "arguments": {}, "\ud800": 3}',
+            r"does not describe a model: a key must be Unicode text, not the text '\\ud800'",
+        ),
         ("model.safetensors", "garbage", "are not this model's weights"),
     ],
 )
@@ -253,6 +258,14 @@ def test_damaged_models_are_refused(tmp_path: Path, run: Run, name: str, content
     (directory.path / name).write_text(content)
     with pytest.raises(RunDirectoryError, match=sentence):
         mixcoder.load(directory.path)
+
+
+def test_half_a_letter_as_a_key_of_a_result_is_said(tmp_path: Path, run: Run) -> None:
+    directory = RunDirectory.of(run, tmp_path)
+    directory.write_config(run)
+    (directory.path / "result.json").write_text(r'{"\ud800": 3}')
+    with pytest.raises(RunDirectoryError, match=r"result.json: a key must be Unicode text"):
+        directory.read_result()
 
 
 def test_a_damaged_config_is_told_by_its_line(tmp_path: Path, run: Run) -> None:

@@ -116,7 +116,7 @@ def unused_axes(document: Document) -> list[str]:
     texts = _texts(_body(document))
     used = {found.strip().partition(".")[0] for text in texts for found in REFERENCE.findall(text)}
     return [
-        document.problem(("matrix", axis), f"is never used; write ${{{axis}}} where it belongs")
+        document.problem(("matrix", axis), f"is never used; write ${{{sanitize(axis)}}} where it belongs")
         for axis in document.data.get("matrix", {})
         if axis not in used | {"include", "exclude"}
     ]

@@ -25,7 +25,7 @@ from mixcoder.errors import ArgumentError, RunDirectoryError
 from mixcoder.experiments.runs.unknown_names import unknown_name
 from mixcoder.io.json_file import read_json_object
 from mixcoder.models import Autoencoder, create_model
-from mixcoder.registry.problems import problems_of
+from mixcoder.registry.problems import first_problem
 from mixcoder.text.sanitize import sanitize
 from mixcoder.io.safetensors_file import read_tensors, write_tensors
 
@@ -97,8 +97,7 @@ def _read_description(path: Path) -> _Description:
     try:
         return _Description.model_validate(content)
     except ValidationError as error:
-        (key, *_), problem = problems_of(error, _Description)[0]
-        reason = f"{sanitize(str(key))}: {problem}"
+        reason = first_problem(error, _Description)
         raise RunDirectoryError(f"{path}: does not describe a model: {reason}") from error
 
 

@@ -42,7 +42,7 @@ from mixcoder.experiments.file.spec import Run, read_experiment
 from mixcoder.io.file_lock import acquire_lock, file_lock
 from mixcoder.io.json_file import check_plain_file, read_json_object
 from mixcoder.models import Autoencoder
-from mixcoder.registry.problems import problems_of
+from mixcoder.registry.problems import first_problem
 from mixcoder.text.sanitize import sanitize
 from mixcoder.io.safetensors_file import write_tensors
 from mixcoder.registry.signatures import checked_path
@@ -225,8 +225,7 @@ class RunDirectory:
         try:
             _Result.model_validate(result)
         except ValidationError as error:
-            keys, problem = problems_of(error, _Result)[0]
-            raise RunDirectoryError(f"{path}: {'.'.join(map(str, keys))}: {problem}") from error
+            raise RunDirectoryError(f"{path}: {first_problem(error, _Result)}") from error
         return result
 
 
