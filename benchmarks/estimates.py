@@ -1,7 +1,7 @@
 """The times that `mixcoder plan` estimates, beside those that the runs then take.
 
-    python -m benchmarks.estimates            files of the article, with few inputs and one seed: seven minutes
-    python -m benchmarks.estimates first      those whose name holds a word
+    python -m benchmarks.estimates          files of the article, few inputs, one seed: seven minutes
+    python -m benchmarks.estimates first    those whose name holds a word
 
 Nothing else may run meanwhile: an estimate is for a machine that does nothing else.
 """
@@ -54,9 +54,8 @@ def _rows(command: str, arguments: list[str]) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Prints a line for each run, and how far the estimates are off."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=style)
     parser.add_argument("words", nargs="*", help="of the names of files")
     words = parser.parse_args().words
     ratios = []
