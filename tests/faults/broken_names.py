@@ -20,8 +20,8 @@ from rich.console import Console
 
 from mixcoder.data import create_source
 from mixcoder.errors import did_you_mean
-from mixcoder.experiments.results.table import Column, print_table, to_csv, to_json, to_markdown
 from mixcoder.text.sanitize import sanitize
+from mixcoder.text.table import Column, print_table, to_csv, to_json, to_markdown
 
 Case = dict[str, Any]
 """{files: their names, one character a byte; cells: texts of a table}, as JSON has it."""

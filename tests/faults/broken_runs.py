@@ -20,17 +20,11 @@ from ruamel.yaml import YAML
 
 import mixcoder
 from mixcoder.experiments.file.spec import read_experiment
+from mixcoder.experiments.results.columns import columns_of, default_keys
 from mixcoder.experiments.results.records import read_records, result_rows
-from mixcoder.experiments.results.table import (
-    columns_of,
-    default_keys,
-    print_table,
-    to_csv,
-    to_json,
-    to_markdown,
-)
 from mixcoder.experiments.runs import training_run
 from mixcoder.models import Autoencoder
+from mixcoder.text.table import print_table, to_csv, to_json, to_markdown
 from mixcoder.training.trainer import Trainer
 from tests.faults.broken_bytes import broken
 from tests.faults.broken_experiments import change_values

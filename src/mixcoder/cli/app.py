@@ -147,8 +147,8 @@ def plan(
 ) -> None:
     """Show every run of an experiment file with its size, cost and time; train nothing."""
     from mixcoder.experiments.file.spec import read_experiment
-    from mixcoder.experiments.plans.plan import plan_rows, plan_summary, plan_values
-    from mixcoder.experiments.results.table import PLAN_COLUMNS, value_columns
+    from mixcoder.experiments.plans.plan import PLAN_COLUMNS, plan_rows, plan_summary, plan_values
+    from mixcoder.experiments.results.columns import value_columns
 
     experiment = read_experiment(file, overrides or [])
     rows = plan_rows(experiment, runs)
@@ -170,29 +170,12 @@ def table(
     format: FormatOption = Format.text,
 ) -> None:
     """Print the results of an experiment file, or of all runs in a folder."""
-    from mixcoder.experiments.results.article import add_article
-    from mixcoder.experiments.results.query import averaged, check_key, ordered
-    from mixcoder.experiments.results.query import where as chosen
-    from mixcoder.experiments.results.records import read_records, result_rows
-    from mixcoder.experiments.results.table import axes_of, columns_of, default_keys
+    from mixcoder.experiments.results.listing import ListingOptions, list_results
+    from mixcoder.experiments.results.records import read_records
 
     records = read_records(source, overrides or [], runs)
-    rows, values = result_rows(records), [record.values for record in records]
-    if against:
-        add_article(rows, records)
-    known = averaged(rows, axes_of(values), average) if average else rows
-    rows = chosen(rows, *(where or []))
-    if average:
-        rows = averaged(rows, axes_of(values), average)
-    if sort:
-        check_key("sort", sort.removeprefix("-"), known)
-        rows = ordered(rows, sort)
-    keys = [key.strip() for key in columns.split(",")] if columns else default_keys(rows, values)
-    if columns:
-        for key in keys:
-            check_key("columns", key, known)
-        rows = [{key: row.get(key) for key in keys} for row in rows]
-    print_rows(rows, columns_of(keys, values), format)
+    options = ListingOptions(where or [], average, sort, columns or None, has_article=against is not None)
+    print_rows(*list_results(records, options), format)
 
 
 @app.command()
@@ -251,10 +234,10 @@ def schema(
 @models_app.command("ls")
 def models_ls(format: FormatOption = Format.text) -> None:
     """List the models, the mixing layers and the activations."""
-    from mixcoder.experiments.results.table import Column
     from mixcoder.models import MIXERS, MODELS
     from mixcoder.models.activations import ACTIVATIONS
     from mixcoder.registry.signatures import summary
+    from mixcoder.text.table import Column
 
     rows = [{"kind": "model", "name": name, "summary": summary(MODELS[name])} for name in MODELS]
     rows += [{"kind": "mixer", "name": name, "summary": summary(MIXERS[name])} for name in MIXERS]
@@ -277,9 +260,10 @@ def models_show(
     import torch
 
     from mixcoder.experiments.file.yaml_file import parse_assignment
-    from mixcoder.experiments.results.table import Column, count, shape
     from mixcoder.models import MODELS, create_model
     from mixcoder.models.summary import count_parameters, layer_rows
+    from mixcoder.text.table import Column
+    from mixcoder.text.values import format_count, format_shape
 
     chosen = dict(MODELS[name].example)
     chosen.update(parse_assignment(argument) for argument in arguments or [])
@@ -288,14 +272,14 @@ def models_show(
     columns = [
         Column("layer", "layer"),
         Column("module", "module"),
-        Column("output_shape", "output shape", shape),
-        Column("params", "params", count, is_number=True),
+        Column("output_shape", "output shape", format_shape),
+        Column("params", "params", format_count, is_number=True),
     ]
     print_rows(layer_rows(model), columns, format)
     if format is Format.text:
         print_text(f"{name}: {', '.join(f'{key}={value}' for key, value in chosen.items())}")
         print_text(
-            f"{count(count_parameters(model))} parameters, latent shape {model.latent_shape}, "
+            f"{format_count(count_parameters(model))} parameters, latent shape {model.latent_shape}, "
             f"compression ratio {model.compression_ratio:.4g}"
         )
 
@@ -304,11 +288,12 @@ def models_show(
 def experiments_ls(format: FormatOption = Format.text) -> None:
     """List the experiments that come with Mixcoder, with the result to expect."""
     from mixcoder.experiments.file.shipped import shipped_rows
-    from mixcoder.experiments.results.table import Column, count
+    from mixcoder.text.table import Column
+    from mixcoder.text.values import format_count
 
     columns = [
         Column("name", "name"),
-        Column("runs", "runs", count, is_number=True),
+        Column("runs", "runs", format_count, is_number=True),
         Column("expected", "expected"),
         Column("time", "time"),
     ]
@@ -331,12 +316,13 @@ def experiments_cp(
 def data_ls(format: FormatOption = Format.text) -> None:
     """List the data sources, and which of them are on this machine."""
     from mixcoder.data import SOURCES
-    from mixcoder.experiments.results.table import Column, shape
+    from mixcoder.text.table import Column
+    from mixcoder.text.values import format_shape
 
     rows = [_source_row(name) for name in SOURCES]
     columns = [
         Column("source", "source"),
-        Column("image_shape", "image shape", shape),
+        Column("image_shape", "image shape", format_shape),
         Column("status", "status"),
     ]
     print_rows(rows, columns, format)
@@ -372,7 +358,7 @@ def data_verify(
     format: FormatOption = Format.text,
 ) -> None:
     """Read a data source's files whole and compare their checksums with the published ones."""
-    from mixcoder.experiments.results.table import Column
+    from mixcoder.text.table import Column
 
     rows = _create_source(name, arguments).verify()
     print_rows(rows, [Column("file", "file"), Column("verdict", "verdict")], format)
@@ -515,11 +501,9 @@ def _run_sweep(experiment: Experiment, options: _RunOptions) -> None:
 
 
 def _print_results(records: Sequence[Record], format: Format) -> None:
-    from mixcoder.experiments.results.records import result_rows
-    from mixcoder.experiments.results.table import columns_of, default_keys
+    from mixcoder.experiments.results.listing import list_results
 
-    rows, values = result_rows(records), [record.values for record in records]
-    print_rows(rows, columns_of(default_keys(rows, values), values), format)
+    print_rows(*list_results(records), format)
 
 
 def _source_row(name: str) -> dict[str, Any]:

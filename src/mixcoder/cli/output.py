@@ -12,12 +12,12 @@ from mixcoder.cli.options import Format
 from mixcoder.text.sanitize import sanitize_lines
 
 if TYPE_CHECKING:
-    from mixcoder.experiments.results.table import Column
+    from mixcoder.text.table import Column
 
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[Column], format: Format) -> None:
     """Prints a listing as the user wants it."""
-    from mixcoder.experiments.results.table import print_table, to_csv, to_json, to_markdown
+    from mixcoder.text.table import print_table, to_csv, to_json, to_markdown
 
     if format is Format.json:
         print(to_json(rows))

@@ -16,12 +16,12 @@ def chosen_records(
     source: Path, overrides: list[str] | None, runs: Path, conditions: list[str] | None
 ) -> list[Record]:
     """The records for which every condition holds, at least one."""
-    from mixcoder.experiments.results.query import where
+    from mixcoder.experiments.results.query import filter_rows
     from mixcoder.experiments.results.records import read_records, result_rows
 
     records = read_records(source, overrides or [], runs)
     rows = result_rows(records)
-    kept = {id(row) for row in where(rows, *(conditions or []))}
+    kept = {id(row) for row in filter_rows(rows, *(conditions or []))}
     records = [record for record, row in zip(records, rows, strict=True) if id(row) in kept]
     if not records:
         raise ArgumentError("where", f"no run fits {' and '.join(conditions or [])}")

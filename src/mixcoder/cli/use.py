@@ -134,10 +134,10 @@ def score(
     import torch
 
     from mixcoder.data import to_float
-    from mixcoder.experiments.results.table import Column
     from mixcoder.images.pictures import save_picture
     from mixcoder.inference.reconstruction import reconstruction_grid
     from mixcoder.inference.scoring import scored, worst_first
+    from mixcoder.text.table import Column
 
     with _opened(run, where, images, fit, device) as (model, batches):
         scores, worst = worst_first(scored(model, _told(batches, "scoring")), count if grid else 0)

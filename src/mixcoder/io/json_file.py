@@ -1,9 +1,8 @@
-"""JSON that somebody else may have written, and JSON that anybody can read."""
+"""JSON that somebody else may have written."""
 
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +41,3 @@ def check_plain_file(path: Path) -> None:
     """
     if path.exists() and not path.is_file():
         raise RunDirectoryError(f"{path}: is not a plain file")
-
-
-def strict_json(content: Any) -> Any:
-    """Returns plain data that JSON can hold: a number that is not finite becomes None."""
-    if isinstance(content, dict):
-        return {key: strict_json(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [strict_json(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -28,13 +28,13 @@ from mixcoder import __version__
 from mixcoder.data import ImageData, to_float
 from mixcoder.data.split import epoch_draws
 from mixcoder.errors import ArgumentError, MixcoderError, first_line
+from mixcoder.experiments.results.columns import columns_of, default_keys
 from mixcoder.experiments.results.records import Record, differing_keys, result_rows, short_names
-from mixcoder.experiments.results.table import Column, columns_of, count, default_keys, known
 from mixcoder.experiments.runs.run_data import MayOpen, at_hand, load_run_data
 from mixcoder.experiments.runs.run_directory import load
 from mixcoder.images.pictures import tile
 from mixcoder.io.atomic_file import write_atomically
-from mixcoder.io.json_file import check_plain_file, strict_json
+from mixcoder.io.json_file import check_plain_file
 from mixcoder.models import Autoencoder
 from mixcoder.report.figures import curve_points, is_drawable, run_colours, title_of
 from mixcoder.report.latents import (
@@ -45,7 +45,8 @@ from mixcoder.report.latents import (
     project,
 )
 from mixcoder.text.sanitize import sanitize_page
-from mixcoder.text.values import format_value
+from mixcoder.text.table import Column
+from mixcoder.text.values import format_count, format_value, is_number, strict_json
 
 PICTURES = 10
 """Validation images that every run reconstructs."""
@@ -304,8 +305,9 @@ def _table(records: Sequence[Record], findings: Sequence[_Finding]) -> _Json:
 
 def _sort_key(value: Any) -> str:
     """A number as it is, anything else as it reads."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return repr(value) if is_number else known(format_value)(value)
+    if is_number(value):
+        return repr(value)
+    return "" if value is None else format_value(value)
 
 
 def _originals(findings: Sequence[_Finding]) -> list[str]:
@@ -339,13 +341,13 @@ def _effects(records: Sequence[Record]) -> list[_Json]:
 def _provenance(record: Record) -> _Json:
     """Where a run's figures come from."""
     result = record.result
-    versions, hardware = result.get("versions", {}), result.get("hardware", {})
+    versions, hardware, madds = result.get("versions", {}), result.get("hardware", {}), result.get("madds")
     facts = {
         "finished": result.get("finished"),
         "versions": _facts(versions),
         "hardware": _facts(hardware),
         "data hash": result.get("data_hash"),
-        "multiply-adds": known(count)(result.get("madds")),
+        "multiply-adds": None if madds is None else format_count(madds),
         "directory": record.directory.path.name,
         "reason": record.reason,
     }

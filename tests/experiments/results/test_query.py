@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mixcoder.errors import ArgumentError, MixcoderError
-from mixcoder.experiments.results.query import averaged, ordered, where
+from mixcoder.experiments.results.query import average_rows, filter_rows, sort_rows
 
 ROWS: list[dict[str, Any]] = [
     {"mixer": "cnn", "at": [], "ks": 1, "seed": 0, "state": "done", "validation_loss": 0.5, "throughput": 10.0},
@@ -39,7 +39,7 @@ ROWS: list[dict[str, Any]] = [
     ],
 )
 def test_where(condition: str, chosen: list[int]) -> None:
-    assert where(ROWS, condition) == [ROWS[i] for i in chosen]
+    assert filter_rows(ROWS, condition) == [ROWS[i] for i in chosen]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_where(condition: str, chosen: list[int]) -> None:
 )
 def test_where_refuses(condition: str, sentence: str) -> None:
     with pytest.raises(MixcoderError) as error:
-        where(ROWS, condition)
+        filter_rows(ROWS, condition)
     assert sentence in str(error.value)
 
 
@@ -69,12 +69,12 @@ def test_where_refuses(condition: str, sentence: str) -> None:
 )
 def test_order(key: str, order: list[int]) -> None:
     """What is equal stays in order, and what is missing comes last either way."""
-    assert ordered(ROWS, key) == [ROWS[i] for i in order]
+    assert sort_rows(ROWS, key) == [ROWS[i] for i in order]
 
 
 def test_order_refuses() -> None:
     with pytest.raises(ArgumentError, match="sort: there is no 'kss'; did you mean 'ks'"):
-        ordered(ROWS, "-kss")
+        sort_rows(ROWS, "-kss")
 
 
 def test_average() -> None:
@@ -84,7 +84,7 @@ def test_average() -> None:
         for mixer, scale in (("cnn", 1), ("mlp", 2))
         for seed, loss in enumerate(losses)
     ]  # fmt: skip
-    cnn, mlp = averaged(rows, ["mixer", "seed"], "seed")
+    cnn, mlp = average_rows(rows, ["mixer", "seed"], "seed")
     assert (cnn["mixer"], mlp["mixer"]) == ("cnn", "mlp")
     assert cnn["n"] == mlp["n"] == 3
     assert cnn["validation_loss"] == pytest.approx(np.mean(losses))
@@ -94,17 +94,17 @@ def test_average() -> None:
 
 
 def test_average_counts_what_is_done() -> None:
-    rows = averaged(ROWS, ["mixer", "seed"], "seed")
+    rows = average_rows(ROWS, ["mixer", "seed"], "seed")
     assert [(row["mixer"], row["n"], row["state"]) for row in rows] == [
         ("cnn", 2, "2 of 2 done"),
         ("mlp", 1, "1 of 2 done"),
     ]
     assert rows[1]["validation_loss"] == 0.3
     assert rows[1]["validation_loss_std"] is None
-    [none] = averaged(ROWS[3:], ["mixer", "seed"], "seed")
+    [none] = average_rows(ROWS[3:], ["mixer", "seed"], "seed")
     assert (none["n"], none["validation_loss"], none["mixer"]) == (0, None, "mlp")
     with pytest.raises(ArgumentError, match="average: 'sed' is no axis of the matrix; did you mean 'seed'"):
-        averaged(ROWS, ["mixer", "seed"], "sed")
+        average_rows(ROWS, ["mixer", "seed"], "sed")
 
 
 MIXED: list[dict[str, Any]] = [
@@ -148,13 +148,13 @@ def names(rows: list[dict[str, Any]]) -> str:
     ],
 )
 def test_where_of_values_of_every_kind(condition: str, kept: str) -> None:
-    assert names(where(MIXED, condition)) == kept
+    assert names(filter_rows(MIXED, condition)) == kept
 
 
 @pytest.mark.parametrize("condition", ["", "a b=cnn", "3<ks", "mixer~cnn"])
 def test_conditions_that_are_none(condition: str) -> None:
     with pytest.raises(ArgumentError, match=f"^where: '{condition}' must be a key, one of ="):
-        where(MIXED, condition)
+        filter_rows(MIXED, condition)
 
 
 @pytest.mark.parametrize(
@@ -166,13 +166,13 @@ def test_conditions_that_are_none(condition: str) -> None:
     ],
 )
 def test_where_tells_kinds_apart(condition: str, kept: str) -> None:
-    assert names(where(MIXED, condition)) == kept
+    assert names(filter_rows(MIXED, condition)) == kept
 
 
 @pytest.mark.parametrize("condition", ["ks==3", "ks=>3", "ks=<3", "ks<>3", "ks>>3"])
 def test_signs_that_are_none(condition: str) -> None:
     with pytest.raises(ArgumentError, match="must be a key, one of = != < <= > >=, and a value"):
-        where(MIXED, condition)
+        filter_rows(MIXED, condition)
 
 
 @pytest.mark.parametrize(
@@ -190,25 +190,25 @@ def test_signs_that_are_none(condition: str) -> None:
 )
 def test_order_of_values_of_every_kind(key: str, order: str) -> None:
     before = list(MIXED)
-    assert names(ordered(MIXED, key)) == order
+    assert names(sort_rows(MIXED, key)) == order
     assert before == MIXED
 
 
 @pytest.mark.parametrize("values", [[1, 0, 1, 0, 1], ["b", "a", "b", "a", "b"]])
 def test_ties_keep_their_order_both_ways(values: list[Any]) -> None:
     rows = [{"run": run, "key": value} for run, value in zip("pqrst", values, strict=True)]
-    assert names(ordered(rows, "key")) == "qsprt"
-    assert names(ordered(rows, "-key")) == "prtqs"
+    assert names(sort_rows(rows, "key")) == "qsprt"
+    assert names(sort_rows(rows, "-key")) == "prtqs"
 
 
 def test_average_over_any_axis_keeps_the_others_apart() -> None:
-    rows = averaged(ROWS[:3], ["mixer", "at", "seed"], "mixer")
+    rows = average_rows(ROWS[:3], ["mixer", "at", "seed"], "mixer")
     assert [(row["at"], row["seed"], row["n"]) for row in rows] == [
         ([], 0, 1),
         ([2, 3], 1, 1),
         ([2, 3], 0, 1),
     ]
-    rows = averaged(ROWS, ["mixer", "at", "seed"], "seed")
+    rows = average_rows(ROWS, ["mixer", "at", "seed"], "seed")
     assert [(row["mixer"], row["at"], row["n"]) for row in rows] == [
         ("cnn", [], 1), ("cnn", [2, 3], 1), ("mlp", [2, 3], 1), ("mlp", [], 0),
     ]  # fmt: skip
@@ -218,6 +218,6 @@ def test_means_are_of_what_there_is() -> None:
     """A run too short has no throughput; a difference to the article goes along."""
     rows = [{**row, "difference": difference} for row, difference in zip(ROWS[:2], (0.25, None), strict=True)]
     rows[0]["throughput"] = None
-    [row] = averaged(rows, ["mixer", "seed"], "seed")
+    [row] = average_rows(rows, ["mixer", "seed"], "seed")
     assert (row["throughput"], row["difference"]) == (20, 0.25)
     assert "best_validation_loss" not in row

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from mixcoder.experiments.file.schema import SPELLINGS, Schema, experiment_schema
 from mixcoder.experiments.file.spec import CHOICES, ChoiceSection
-from mixcoder.experiments.results.table import Column, markdown_table
 from mixcoder.registry.problems import readable_number
+from mixcoder.text.table import Column, markdown_table
 
 _COLUMNS = [
     Column("key", "key"),

@@ -35,7 +35,7 @@ _AVERAGED = (
 )
 
 
-def where(rows: Sequence[Row], *conditions: str) -> list[Row]:
+def filter_rows(rows: Sequence[Row], *conditions: str) -> list[Row]:
     """The rows of which every condition holds, such as `mixer=cnn`, `ks>=5` or `state!=failed`.
 
     Raises:
@@ -57,7 +57,7 @@ def _condition(condition: str, rows: Sequence[Row]) -> tuple[str, str, Any]:
     return key, sign, parse_value(text, f"command line, '{sanitize(condition)}'")
 
 
-def ordered(rows: Sequence[Row], key: str) -> list[Row]:
+def sort_rows(rows: Sequence[Row], key: str) -> list[Row]:
     """The rows by the value of `key`, the smallest first; with `-key` the largest. None comes last.
 
     Raises:
@@ -74,7 +74,7 @@ def ordered(rows: Sequence[Row], key: str) -> list[Row]:
     return present + [row for row in rows if _is_missing(row.get(name))]
 
 
-def averaged(rows: Sequence[Row], axes: Sequence[str], over: str) -> list[Row]:
+def average_rows(rows: Sequence[Row], axes: Sequence[str], over: str) -> list[Row]:
     """One row for all rows that differ in the axis `over` alone.
 
     Args:

@@ -12,18 +12,12 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from mixcoder.experiments.results.table import (
-    Column,
-    columns_of,
-    count,
-    print_table,
-    to_csv,
-    to_json,
-    to_markdown,
-)
+from mixcoder.experiments.results.columns import columns_of
+from mixcoder.text.table import Column, print_table, to_csv, to_json, to_markdown
+from mixcoder.text.values import format_count
 
 ROWS = [{"name": "a|b", "params": 1234567}, {"name": "[red]c", "params": 5}]
-COLUMNS = [Column("name", "model"), Column("params", "model params", count, is_number=True)]
+COLUMNS = [Column("name", "model"), Column("params", "model params", format_count, is_number=True)]
 
 
 def test_markdown() -> None:
@@ -149,7 +143,7 @@ def test_the_loss_is_whole_at_any_width(width: int) -> None:
 
 def test_every_number_shown_is_whole() -> None:
     rows: list[dict[str, object]] = [{f"n{i}": 10**i for i in range(12)}]
-    columns = [Column(f"n{i}", f"n{i}", count, is_number=True) for i in range(12)]
+    columns = [Column(f"n{i}", f"n{i}", format_count, is_number=True) for i in range(12)]
     for width in range(20, 120, 7):
         text = printed(rows, columns, width)
         table, _, missing = text.partition("no room for")
