@@ -16,12 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_STEPS = ("training/native", "training/test_threads.py", "training/test_flat_parameters.py")
-_MODELS = ("models/test_article.py", "inference/test_codes.py", "export/test_onnx.py")
+_STEPS = ("backends/native", "backends/test_threads.py", "backends/test_parameters.py")
+_MODELS = ("models/test_article.py", "inference/test_latents_file.py", "export/test_onnx.py")
 _RUNS = (
     "test_cli.py::test_run_then_reconstruct_then_load",
-    "experiments/test_yaml_file.py",
-    "test_atomic_file.py",
+    "experiments/file/test_yaml_file.py",
+    "io/test_atomic_file.py",
 )
 
 
@@ -56,10 +56,10 @@ def machines(empty: Path) -> dict[str, Machine]:
         "a processor of 2008 (SSE 4)": Machine(
             (*_STEPS, *_MODELS), _instructions("SSE4_2", "SSE41", "default")
         ),
-        "no compiler": Machine(("training/test_execution.py", *_RUNS), no_compiler),
+        "no compiler": Machine(("backends/test_backend.py", *_RUNS), no_compiler),
         "no home": Machine(_RUNS, {"HOME": None, "XDG_CACHE_HOME": None}),
         "umask 077": Machine(_RUNS, umask=0o077),
-        "the C locale": Machine((*_RUNS, "report/test_table.py"), c_locale),
+        "the C locale": Machine((*_RUNS, "experiments/results/test_table.py"), c_locale),
     }
     if shutil.which("taskset"):
         given["one core"] = Machine((*_STEPS, *_RUNS), command=("taskset", "-c", "0"))

@@ -293,18 +293,18 @@ import resource, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from PIL import Image
-from mixcoder.data import decode
+from mixcoder.images import codec
 from mixcoder.images.pixel_budget import PixelBudget
 
 edge, most, mode, form, fitted = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:6]
 file = BytesIO()
 options = {"compress_level": 1} if form == "PNG" else {"compression": "tiff_lzw"} if form == "TIFF" else {}
 Image.new(mode, (edge, edge)).save(file, form, **options)
-fit = decode.Fit(3, 160, 96) if fitted == "fitted" else decode.Fit(3, None, 1)
-decode._budget = PixelBudget(most)
+fit = codec.Fit(3, 160, 96) if fitted == "fitted" else codec.Fit(3, None, 1)
+codec._budget = PixelBudget(most)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with ThreadPoolExecutor(4) as pool:
-    for pixels in pool.map(lambda content: decode.decode_bytes(content, fit).mean(), [file.getvalue()] * 4):
+    for pixels in pool.map(lambda content: codec.decode_bytes(content, fit).mean(), [file.getvalue()] * 4):
         pass
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / edge**2)
 """

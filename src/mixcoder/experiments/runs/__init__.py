@@ -1,0 +1,1 @@
+"""Run directories: what a run is, writes, and is known by."""
