@@ -1,6 +1,6 @@
 """What makes a site of README.md and docs/, beside what mkdocs.yml states.
 
-README.md, CHANGELOG.md, LICENSE ─▶ pages and files of the site, not written twice
+README.md, CHANGELOG.md, …       ─▶ pages and files of the site, not written twice
 links that work on GitHub        ─▶ links that work on the site
 $$ LaTeX $$                      ─▶ MathML, which browsers show without a script
 """
@@ -21,6 +21,7 @@ _ROOT = Path(__file__).parent
 _FROM_ROOT = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
     "LICENSE": "LICENSE.txt",
     "mkdocs_iframe-worker.js": "iframe-worker.js",
 }
