@@ -19,13 +19,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import typer
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from packaging.requirements import Requirement
 from typer.core import TyperGroup
 
-from mixcoder.cli.app import app
+from mixcoder.cli.app import create_app
 from mixcoder.data import create_source
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.file.yaml_file import parse_assignment
@@ -158,7 +157,7 @@ def parsed(words: Iterable[str]) -> Any:
     Raises:
         UsageError: Typer's, where they are no command line.
     """
-    command: Any = typer.main.get_command(app)
+    command: Any = create_app()
     context = command.make_context("mixcoder", list(words))
     while isinstance(command, TyperGroup):
         rest = [*context._protected_args, *context.args]
@@ -217,11 +216,11 @@ def _check_requirement(text: str) -> None:
 
 def _check_names(words: list[str]) -> None:
     """Refuses commands and options that there are not."""
-    command: Any = typer.main.get_command(app)
+    command: Any = create_app()
+    context = command.make_context("mixcoder", ["-"])
     while words and isinstance(command, TyperGroup):
-        name, *words = words
-        assert name in command.commands, f"there is no command {name}"
-        command = command.commands[name]
+        assert words[0] in command.commands, f"there is no command {words[0]}"
+        _, command, words = command.resolve_command(context, words)
     known = {option for each in command.params for option in each.opts}
     for word in words:
         option = word.partition("=")[0]

@@ -22,14 +22,13 @@ from typing import Any
 import torch
 
 from mixcoder.backends.memory_estimate import training_bytes
-from mixcoder.cli import progress
+from mixcoder.cli import train
 from mixcoder.cli.app import main as mixcoder
 from mixcoder.data import load_data
 from mixcoder.experiments.file.spec import Run, read_experiment
-from mixcoder.experiments.results import records, table
-from mixcoder.experiments.runs import training_run
+from mixcoder.experiments.runs.training_run import train_run
 
-LOADED = (progress, records, table, training_run)
+LOADED = (train,)
 """What a run imports on its way, here before the limits are set."""
 WIDE = "{type: mixer, patch_size: 4, hidden_channels: [3000, 3000], latent_dim: 8}"
 MIXER = "{type: mixer, patch_size: 2, hidden_channels: [64, 64], latent_dim: 8, mixer_at: [1], mixer: cnnf}"
@@ -112,7 +111,7 @@ def _peak(run: Run, folder: Path) -> int:
     if not child:
         torch.set_num_threads(1)
         before = _own_bytes("VmRSS")
-        training_run.train_run(run, folder / "peaks", lambda trainer, progress: None)
+        train_run(run, folder / "peaks", lambda trainer, progress: None)
         os.write(writer, str(_own_bytes("VmHWM") - before).encode())
         os._exit(0)
     os.waitpid(child, 0)

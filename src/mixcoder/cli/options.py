@@ -19,6 +19,7 @@ class Format(StrEnum):
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="text, md, csv or json")]
+ExperimentArgument = Annotated[Path, typer.Argument(help="experiment file (YAML)")]
 SourceArgument = Annotated[Path, typer.Argument(help="experiment file, or a folder of runs")]
 WhereOption = Annotated[
     list[str] | None, typer.Option(help="only these runs, such as mixer=cnn or 'ks>=5'; can be repeated")

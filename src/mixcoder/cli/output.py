@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
 from mixcoder.cli.options import Format
 from mixcoder.text.sanitize import sanitize_lines
-
-if TYPE_CHECKING:
-    from mixcoder.text.table import Column
+from mixcoder.text.table import Column, print_table, to_csv, to_json, to_markdown
 
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[Column], format: Format) -> None:
-    """Prints a listing as the user wants it."""
-    from mixcoder.text.table import print_table, to_csv, to_json, to_markdown
-
+    """Prints a listing in a format."""
     if format is Format.json:
         print(to_json(rows))
     elif format is Format.csv:
@@ -30,10 +26,10 @@ def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[Column], format
 
 
 def print_text(text: object) -> None:
-    """Prints what a command has to say, such as the path of what it wrote."""
+    """Prints a line of a command's result, such as the path of a written file."""
     print(sanitize_lines(str(text)))
 
 
 def print_note(text: object) -> None:
-    """Prints beside a command's output what went wrong, or what to know of it."""
+    """Prints to stderr what a user should know beside a command's result."""
     print(sanitize_lines(str(text)), file=sys.stderr)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mixcoder.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from mixcoder.experiments.results.records import Record
-    from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.experiments.results.query import filter_rows
+from mixcoder.experiments.results.records import Record, read_records, result_rows
+from mixcoder.experiments.runs.run_directory import RunDirectory, find_run
 
 
 def chosen_records(
     source: Path, overrides: list[str] | None, runs: Path, conditions: list[str] | None
 ) -> list[Record]:
     """The records for which every condition holds, at least one."""
-    from mixcoder.experiments.results.query import filter_rows
-    from mixcoder.experiments.results.records import read_records, result_rows
-
     records = read_records(source, overrides or [], runs)
     rows = result_rows(records)
     kept = {id(row) for row in filter_rows(rows, *(conditions or []))}
@@ -30,8 +25,6 @@ def chosen_records(
 
 def chosen_run(folder: Path, conditions: list[str] | None) -> RunDirectory:
     """The finished run at or below a folder; the one for which every condition holds."""
-    from mixcoder.experiments.runs.run_directory import find_run
-
     if not conditions:
         return find_run(folder)
     records = chosen_records(folder, None, folder, conditions)

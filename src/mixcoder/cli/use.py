@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
+from torch import Tensor
 
 from mixcoder.cli.options import (
     DeviceOption,
@@ -22,12 +25,26 @@ from mixcoder.cli.options import (
     WhereOption,
 )
 from mixcoder.cli.output import print_note, print_rows, print_text
+from mixcoder.cli.progress import data_progress
 from mixcoder.cli.selection import chosen_run
+from mixcoder.data import to_float
+from mixcoder.device import resolve_device
 from mixcoder.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from mixcoder.inference.inputs import Batch, Inputs
-    from mixcoder.models import Autoencoder
+from mixcoder.experiments.runs.model_files import weights_hash
+from mixcoder.experiments.runs.run_data import anything, at_hand, load_run_data
+from mixcoder.experiments.runs.run_directory import load
+from mixcoder.export.onnx import export_onnx
+from mixcoder.images.pictures import picture_grid, picture_row, save_animation, save_picture
+from mixcoder.inference import walking
+from mixcoder.inference.decoding import decoded, write_pictures
+from mixcoder.inference.encoding import encoded
+from mixcoder.inference.inputs import Batch, Inputs
+from mixcoder.inference.latents_file import Codes, write_codes
+from mixcoder.inference.reconstruction import reconstruction_grid
+from mixcoder.inference.scoring import scored, worst_first
+from mixcoder.inference.trained import inputs_of
+from mixcoder.models import Autoencoder
+from mixcoder.text.table import Column
 
 CountOption = Annotated[int, typer.Option("--count", "-n", min=1, max=10_000, help="how many images")]
 ScaleOption = Annotated[int | None, typer.Option(min=1, max=64, help="picture pixels for each pixel")]
@@ -50,16 +67,10 @@ def reconstruct(
     open_data: OpenDataOption = False,
 ) -> None:
     """Draw images with their reconstructions below, eight a row."""
-    from mixcoder.data import to_float
-    from mixcoder.experiments.runs.run_data import anything, at_hand, load_run_data
-    from mixcoder.experiments.runs.run_directory import load
-    from mixcoder.images.pictures import save_picture
-    from mixcoder.inference.reconstruction import reconstruction_grid
-
     directory = chosen_run(run, where)
     if images:
-        with _opened(run, where, images, fit, "cpu") as (model, batches):
-            chosen = _first(batches, count)
+        with _open_model_and_images(run, where, images, fit, "cpu") as (model, batches):
+            chosen = _first_images(batches, count)
     else:
         model = load(directory.path)
         data = load_run_data(directory.read_run(), anything if open_data else at_hand)
@@ -77,14 +88,10 @@ def encode(
     device: DeviceOption = "auto",
 ) -> None:
     """Write the codes of images to a safetensors file, with the images' names, in their order."""
-    from mixcoder.experiments.runs.model_files import weights_hash
-    from mixcoder.inference.encoding import encoded
-    from mixcoder.inference.latents_file import write_codes
-
     if output.suffix != ".safetensors":
         raise ArgumentError("output", f"'{output}' must end in .safetensors")
-    with _opened(run, where, images, fit, device) as (model, batches):
-        count = write_codes(output, encoded(model, _told(batches, "encoding")), weights_hash(model))
+    with _open_model_and_images(run, where, images, fit, device) as (model, batches):
+        count = write_codes(output, encoded(model, _show_progress(batches, "encoding")), weights_hash(model))
     print_text(f"{output}: {count:,} codes of shape {model.latent_shape}")
 
 
@@ -97,14 +104,7 @@ def decode(
     device: DeviceOption = "auto",
 ) -> None:
     """Write the images of codes: a PNG file for each, or one picture of all."""
-    import torch
-
-    from mixcoder.experiments.runs.run_directory import load
-    from mixcoder.images.pictures import picture_grid, save_picture
-    from mixcoder.inference.decoding import decoded, write_pictures
-    from mixcoder.inference.latents_file import Codes
-
-    model = load(chosen_run(run, where).path).to(_device(device))
+    model = load(chosen_run(run, where).path).to(resolve_device(device))
     opened = Codes.open(codes)
     if output.is_dir() or not output.suffix:
         count = write_pictures(decoded(model, opened), len(opened), output, scale or 1)
@@ -129,18 +129,8 @@ def score(
     format: FormatOption = Format.csv,
 ) -> None:
     """Print the error of each image, the worst first: what the model has not seen the like of."""
-    from dataclasses import asdict
-
-    import torch
-
-    from mixcoder.data import to_float
-    from mixcoder.images.pictures import save_picture
-    from mixcoder.inference.reconstruction import reconstruction_grid
-    from mixcoder.inference.scoring import scored, worst_first
-    from mixcoder.text.table import Column
-
-    with _opened(run, where, images, fit, device) as (model, batches):
-        scores, worst = worst_first(scored(model, _told(batches, "scoring")), count if grid else 0)
+    with _open_model_and_images(run, where, images, fit, device) as (model, batches):
+        scores, worst = worst_first(scored(model, _show_progress(batches, "scoring")), count if grid else 0)
     if grid:
         save_picture(reconstruction_grid(model.cpu(), to_float(torch.stack(worst)), scale), grid)
     columns = [
@@ -162,10 +152,7 @@ def walk(
     fit: FitOption = False,
 ) -> None:
     """Draw what lies between two images in the space of codes."""
-    from mixcoder.images.pictures import picture_row, save_animation, save_picture
-    from mixcoder.inference.walking import walk as walked
-
-    images = walked(chosen_run(run, where).path, start, end, steps, fit).clamp(0, 1)
+    images = walking.walk(chosen_run(run, where).path, start, end, steps, fit).clamp(0, 1)
     if output.suffix.lower() == ".gif":
         save_animation(images, output, scale)
     else:
@@ -179,41 +166,25 @@ def export(
     where: WhereOption = None,
 ) -> None:
     """Write encoder.onnx and decoder.onnx, checked with onnxruntime to compute what the model does."""
-    from mixcoder.export.onnx import export_onnx
-
     for path in export_onnx(chosen_run(run, where).path, output):
         print_text(path)
 
 
-COMMANDS: tuple[Callable[..., Any], ...] = (reconstruct, encode, decode, score, walk, export)
-
-
 @contextmanager
-def _opened(
+def _open_model_and_images(
     run: Path, where: list[str] | None, images: list[str], fit: bool, device: str
 ) -> Iterator[tuple[Autoencoder, Inputs]]:
-    """The model, and the images it is to work on; what could not be read is told in the end."""
-    from mixcoder.experiments.runs.run_directory import load
-    from mixcoder.inference.trained import inputs_of
-
+    """Yields the model on its device, and the images for it; in the end, prints which could not be read."""
     folder = chosen_run(run, where).path
-    model = load(folder).to(_device(device))
+    model = load(folder).to(resolve_device(device))
     inputs = inputs_of(folder, model, images, fit)
     yield model, inputs
     if note := inputs.note():
         print_note(note)
 
 
-def _device(name: str) -> Any:
-    from mixcoder.device import resolve_device
-
-    return resolve_device(name)
-
-
-def _told(batches: Iterable[Batch], what: str) -> Iterator[Batch]:
-    """The same batches; how many images have passed is shown."""
-    from mixcoder.cli.progress import data_progress
-
+def _show_progress(batches: Iterable[Batch], what: str) -> Iterator[Batch]:
+    """Yields the same batches, and shows how many images have passed."""
     with data_progress(Console(stderr=True)) as start:
         progress, so_far = start(what, "images"), 0
         for batch in batches:
@@ -222,10 +193,8 @@ def _told(batches: Iterable[Batch], what: str) -> Iterator[Batch]:
             progress(so_far, None)
 
 
-def _first(batches: Iterable[Batch], count: int) -> Any:
-    """The first `count` images (N, C, H, W) uint8."""
-    import torch
-
+def _first_images(batches: Iterable[Batch], count: int) -> Tensor:
+    """Returns the first `count` images (N, C, H, W) uint8."""
     images = []
     for batch in batches:
         images.append(batch.images)

@@ -21,9 +21,9 @@ from mixcoder.experiments.file.schema import Schema, experiment_schema
 from mixcoder.experiments.file.shipped import shipped_folder, shipped_names
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.models import Autoencoder, register_model
+from tests.cli.test_app import PLUGIN
 from tests.conftest import Cli
 from tests.faults.broken_experiments import EXTENDING, MATRIX, SCRIPT, SINGLE
-from tests.test_cli import PLUGIN
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = [shipped_folder() / f"{name}.yml" for name in shipped_names()]

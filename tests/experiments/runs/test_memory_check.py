@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from mixcoder.errors import ArgumentError, TrainingError
-from mixcoder.experiments.runs.memory_check import fitting_bytes, telling_of_memory
 from mixcoder.experiments.file.spec import Run, read_experiment
+from mixcoder.experiments.runs.memory_check import fitting_bytes, telling_of_memory
 from tests.conftest import Cli
 
 WIDE = "model.hidden_channels=[50_000]"

@@ -26,14 +26,13 @@ from mixcoder.errors import (
     TrainingError,
     WriteError,
 )
-from mixcoder.experiments.runs import run_directory
-from mixcoder.experiments.runs import training_run
-from mixcoder.experiments.results.records import records_in
-from mixcoder.experiments.runs.run_directory import RunDirectory, find_run
 from mixcoder.experiments.file.spec import Run, read_experiment
+from mixcoder.experiments.results.records import records_in
+from mixcoder.experiments.runs import run_directory, training_run
+from mixcoder.experiments.runs.run_directory import RunDirectory, find_run
 from mixcoder.experiments.runs.training_run import train_run
-from mixcoder.training.trainer import Progress, Trainer
 from mixcoder.training.evaluation import validation_loss
+from mixcoder.training.trainer import Progress, Trainer
 from tests.experiments.file.test_spec import SOUND
 
 

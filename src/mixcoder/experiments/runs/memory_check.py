@@ -11,14 +11,14 @@ from contextlib import contextmanager
 
 import torch
 
+from mixcoder.backends.backend import choose_execution
+from mixcoder.backends.memory_estimate import most_training_bytes, training_bytes
 from mixcoder.errors import ArgumentError, TrainingError, is_out_of_memory
 from mixcoder.experiments.file.matrix import label
 from mixcoder.experiments.file.spec import Run
 from mixcoder.io.memory_limits import room_on
 from mixcoder.models.summary import count_parameters
 from mixcoder.text.sanitize import sanitize
-from mixcoder.backends.backend import choose_execution
-from mixcoder.backends.memory_estimate import most_training_bytes, training_bytes
 
 _SMALL = 20_000_000
 """Parameters of a model that may be made just to see what a step takes: 0.3 GB with what goes with them."""

@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mixcoder.io.atomic_file import write_atomically
 from mixcoder.device import factory_defaults
 from mixcoder.errors import ArgumentError, RunDirectoryError
 from mixcoder.experiments.runs.unknown_names import unknown_name
+from mixcoder.io.atomic_file import write_atomically
 from mixcoder.io.json_file import read_json_object
+from mixcoder.io.safetensors_file import read_tensors, write_tensors
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.registry.problems import first_problem
 from mixcoder.text.sanitize import sanitize
-from mixcoder.io.safetensors_file import read_tensors, write_tensors
 
 MODEL_FORMAT = 1
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"

@@ -12,8 +12,8 @@ from pathlib import Path
 from mixcoder.data import DataSource
 from mixcoder.data.fetch_progress import StartProgress
 from mixcoder.errors import MixcoderError, RunDirectoryError
-from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.file.spec import Run
+from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.training.checkpoint import short_hash
 
 

@@ -27,8 +27,6 @@ from filelock import Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 
-from mixcoder.io.appended_file import check_no_links, open_to_append
-from mixcoder.io.atomic_file import remove_parts, write_atomically
 from mixcoder.errors import (
     ArgumentError,
     ExperimentError,
@@ -37,15 +35,17 @@ from mixcoder.errors import (
     WriteError,
     system_reason,
 )
-from mixcoder.experiments.runs.model_files import DESCRIPTION, load_model, save_model
 from mixcoder.experiments.file.spec import Run, read_experiment
+from mixcoder.experiments.runs.model_files import DESCRIPTION, load_model, save_model
+from mixcoder.io.appended_file import check_no_links, open_to_append
+from mixcoder.io.atomic_file import remove_parts, write_atomically
 from mixcoder.io.file_lock import acquire_lock, file_lock
 from mixcoder.io.json_file import check_plain_file, read_json_object
+from mixcoder.io.safetensors_file import write_tensors
 from mixcoder.models import Autoencoder
 from mixcoder.registry.problems import first_problem
-from mixcoder.text.sanitize import sanitize
-from mixcoder.io.safetensors_file import write_tensors
 from mixcoder.registry.signatures import checked_path
+from mixcoder.text.sanitize import sanitize
 
 _LOCK = ".lock"
 LOCK_SECONDS = 10.0

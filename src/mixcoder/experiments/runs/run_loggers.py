@@ -17,8 +17,8 @@ import torch
 
 from mixcoder.data import ImageSplit, to_float
 from mixcoder.errors import ArgumentError, MixcoderError, first_line
-from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.file.spec import Run
+from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.loggers import LOGGERS, Logger
 from mixcoder.loggers.logger import Row
 from mixcoder.models import Autoencoder

@@ -31,10 +31,10 @@ from mixcoder.errors import (
     WriteError,
     first_line,
 )
+from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.runs.memory_check import refuse_unfit, telling_of_memory
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.run_loggers import RunLogs, check_loggers
-from mixcoder.experiments.file.spec import Run
 from mixcoder.io.interrupts import check_interrupted, is_interrupted
 from mixcoder.models.cost import count_madds
 from mixcoder.models.summary import count_parameters

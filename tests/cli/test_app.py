@@ -14,6 +14,9 @@ import torch
 from PIL import Image
 
 import mixcoder
+from mixcoder.cli import lazy
+from mixcoder.cli.app import create_app
+from mixcoder.cli.lazy import LazyCommand, LazyGroup, add_commands
 from tests.conftest import Cli
 
 EXPERIMENT = """\
@@ -168,7 +171,7 @@ def test_first_trains_on_the_real_mnist(
 ) -> None:
     """The main job, shortened: after 20,000 of its inputs the loss is well below that of the mean image."""
     monkeypatch.setenv("MIXCODER_DATA", str(mnist_folder.parent))
-    first = Path(__file__).parents[1] / "experiments" / "mnist" / "first.yml"
+    first = Path(__file__).parents[2] / "experiments" / "mnist" / "first.yml"
     status, out, _ = cli("run", first, "training.inputs=20_000", "training.validations=1", "--format", "json")
     assert status == 0
     [row] = json.loads(out)
@@ -179,6 +182,48 @@ def test_first_trains_on_the_real_mnist(
 def test_version_and_help(cli: Cli) -> None:
     assert cli("--version") == (0, f"mixcoder {mixcoder.__version__}\n", "")
     assert "reconstruct" in cli("--help")[1]
+
+
+def test_the_table_of_commands() -> None:
+    """Its names and help are those of the functions; every module of the table can be imported."""
+    app = create_app()
+    groups = [app, *(command for command in app.commands.values() if isinstance(command, LazyGroup))]
+    for group in groups:
+        for name, command in group.commands.items():
+            if isinstance(command, LazyCommand):
+                loaded = command.load()
+                assert (loaded.name, loaded.help) == (name, command.help)
+    assert {"run", "table", "encode", "models"} <= set(app.commands)
+    assert [len(group.commands) for group in groups[1:]] == [2, 3, 2]
+
+
+NEW = """\
+def data_hi():
+    'Say hi.'
+
+def hi():
+    'Say hi to all.'
+
+def _helper():
+    pass
+"""
+
+
+def test_a_new_command_is_a_new_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.py").write_text(NEW)
+    monkeypatch.setattr(lazy, "__file__", str(tmp_path / "lazy.py"))
+    group = LazyGroup()
+    add_commands(group, ["own"], {"data": "The data."})
+    data = group.commands["data"]
+    assert isinstance(data, LazyGroup)
+    assert list(group.commands) == ["hi", "data"]
+    assert [(name, command.help) for name, command in data.commands.items()] == [("hi", "Say hi.")]
+
+
+def test_a_command_that_there_is_not(cli: Cli) -> None:
+    status, _, err = cli("recnstruct")
+    assert status == 2
+    assert "'reconstruct'" in err
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -1,0 +1,72 @@
+"""Commands that a listing names without importing their modules, as torch alone takes seconds to import.
+
+use.py, train.py, … ─ parsed ───▶ names and first sentences ─▶ mixcoder --help
+└ imported ─▶ one command, with its options ─▶ mixcoder run x.yml
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+class LazyCommand(TyperCommand):
+    """A command with its name and help, whose options are known once its module is imported.
+
+    Args:
+        name: as a user types it, below its group.
+        help: the docstring of its function.
+        module: the module that holds the function.
+        function: the name of the function.
+    """
+
+    def __init__(self, name: str, help: str, module: str, function: str) -> None:
+        super().__init__(name, help=help)
+        self._module = module
+        self._function = function
+
+    def load(self) -> Any:
+        """Imports the module; returns the command with its options."""
+        loaded = typer.Typer(add_completion=False)
+        loaded.command(self.name)(getattr(import_module(self._module), self._function))
+        return typer.main.get_command(loaded)
+
+
+class LazyGroup(TyperGroup):
+    """A group of commands, each imported when it is the one that a user names."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Returns the name of the command in `args`, the command, and the arguments that are left."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, LazyCommand) else command, rest
+
+
+def add_commands(root: TyperGroup, modules: Iterable[str], groups: Mapping[str, str]) -> None:
+    """Adds each public function of some modules to a group as a command: `models_ls` is `models ls`.
+
+    Args:
+        root: the group to add to.
+        modules: modules beside this one, in the order of the help.
+        groups: the groups below `root`, by name, with their help.
+    """
+    below = {name: LazyGroup(name=name, help=text, no_args_is_help=True) for name, text in groups.items()}
+    for module in modules:
+        for function, docstring in _public_functions(Path(__file__).with_name(f"{module}.py")):
+            first, _, rest = function.partition("_")
+            group, name = (below[first], rest) if first in below else (root, function)
+            group.add_command(LazyCommand(name, docstring, f"{__package__}.{module}", function))
+    for group in below.values():
+        root.add_command(group)
+
+
+def _public_functions(path: Path) -> Iterator[tuple[str, str]]:
+    """Returns the names and docstrings of a module's public functions, in their order in the file."""
+    for statement in ast.parse(path.read_bytes()).body:
+        if isinstance(statement, ast.FunctionDef) and not statement.name.startswith("_"):
+            yield statement.name, ast.get_docstring(statement) or ""

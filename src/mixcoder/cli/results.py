@@ -1,0 +1,84 @@
+"""Commands that show what runs have found: table, plot, report."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mixcoder.cli.options import (
+    Format,
+    FormatOption,
+    OpenDataOption,
+    RunsOption,
+    SourceArgument,
+    WhereOption,
+)
+from mixcoder.cli.output import print_rows, print_text
+from mixcoder.cli.selection import chosen_records
+from mixcoder.experiments.results.listing import ListingOptions, list_results
+from mixcoder.experiments.results.records import read_records
+from mixcoder.experiments.runs.run_data import anything, at_hand
+from mixcoder.report.figures import loss_curves, pareto_plot, save_figure
+from mixcoder.report.page import write_page
+
+
+class Against(StrEnum):
+    """Published figures to compare with."""
+
+    article = "article"
+
+
+class Cost(StrEnum):
+    """What a model costs."""
+
+    params = "params"
+    time = "time"
+    madds = "madds"
+
+
+def table(
+    source: SourceArgument,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    runs: RunsOption = Path("runs"),
+    where: WhereOption = None,
+    sort: Annotated[str | None, typer.Option(help="key to sort by; -KEY for the largest first")] = None,
+    columns: Annotated[str | None, typer.Option(help="keys to show, separated by commas")] = None,
+    average: Annotated[str | None, typer.Option(help="axis to average over, such as seed")] = None,
+    against: Annotated[Against | None, typer.Option(help="whose figures to put beside ours")] = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Print the results of an experiment file, or of all runs in a folder."""
+    records = read_records(source, overrides or [], runs)
+    options = ListingOptions(where or [], average, sort, columns or None, has_article=against is not None)
+    print_rows(*list_results(records, options), format)
+
+
+def plot(
+    source: SourceArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="picture to write: .svg, .png or .pdf")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    runs: RunsOption = Path("runs"),
+    where: WhereOption = None,
+    pareto: Annotated[Cost | None, typer.Option(help="validation loss against this cost instead")] = None,
+) -> None:
+    """Draw training and validation loss of all runs, or what the loss costs."""
+    records = chosen_records(source, overrides, runs, where)
+    save_figure(pareto_plot(records, pareto.value) if pareto else loss_curves(records), output)
+    print_text(output)
+
+
+def report(
+    source: SourceArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="page to write: .html")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    runs: RunsOption = Path("runs"),
+    where: WhereOption = None,
+    open_data: OpenDataOption = False,
+) -> None:
+    """Write one page, which works offline, with all that is known of an experiment."""
+    may_open = at_hand if source.is_dir() and not open_data else anything
+    write_page(chosen_records(source, overrides, runs, where), output, may_open)
+    print_text(output)

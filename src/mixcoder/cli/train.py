@@ -1,0 +1,105 @@
+"""Commands that train an experiment, or say what that takes: run, plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from rich.console import Console
+
+from mixcoder.cli.options import DeviceOption, ExperimentArgument, Format, FormatOption, RunsOption
+from mixcoder.cli.output import print_note, print_rows, print_text
+from mixcoder.cli.progress import data_progress, sweep_progress, training_progress
+from mixcoder.cli.streams import outliving
+from mixcoder.errors import RunInterruptedError, TrainingError
+from mixcoder.experiments.file.spec import Experiment, Run, read_experiment
+from mixcoder.experiments.plans.plan import PLAN_COLUMNS, plan_rows, plan_summary, plan_values
+from mixcoder.experiments.results.columns import value_columns
+from mixcoder.experiments.results.listing import list_results
+from mixcoder.experiments.results.records import records_in, records_of
+from mixcoder.experiments.runs.preparing import prepare_images
+from mixcoder.experiments.runs.training_run import train_run
+from mixcoder.experiments.sweeps.sweep import run_sweep
+from mixcoder.io.interrupts import check_interrupted
+
+
+def run(
+    context: typer.Context,
+    file: ExperimentArgument,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="such as training.inputs=50_000")
+    ] = None,
+    runs: RunsOption = Path("runs"),
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=256, help="runs side by side")] = 1,
+    device: DeviceOption = "auto",
+    format: FormatOption = Format.text,
+) -> None:
+    """Train what of an experiment file is not done yet, and print the result table."""
+    options = _RunOptions(runs, jobs, device, format, context.obj)
+    try:
+        with outliving("stdout", BrokenPipeError):
+            _run(read_experiment(file, overrides or []), options)
+    except KeyboardInterrupt:
+        raise RunInterruptedError("interrupted; the same command goes on from there") from None
+
+
+def plan(
+    file: ExperimentArgument,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    runs: RunsOption = Path("runs"),
+    format: FormatOption = Format.text,
+) -> None:
+    """Show every run of an experiment file with its size, cost and time; train nothing."""
+    experiment = read_experiment(file, overrides or [])
+    rows = plan_rows(experiment, runs)
+    print_rows(rows, [*value_columns(plan_values(experiment)), *PLAN_COLUMNS], format)
+    if format is Format.text:
+        print_text(plan_summary(rows))
+
+
+class _RunOptions(NamedTuple):
+    """Where and how runs are trained."""
+
+    runs: Path
+    jobs: int
+    device: str
+    format: Format
+    plugins: Sequence[str]
+
+
+def _run(experiment: Experiment, options: _RunOptions) -> None:
+    """Trains what is not done yet: one run in this process, several in workers."""
+    _prepare_data(experiment, options.runs)
+    check_interrupted()
+    if len(experiment.runs) == 1:
+        _run_here(experiment.runs[0], options)
+    else:
+        _run_sweep(experiment, options)
+
+
+def _prepare_data(experiment: Experiment, runs: Path) -> None:
+    """Fetches and packs the images of all runs; checks that earlier results are of the same images."""
+    with data_progress(Console(stderr=True)) as progress:
+        notes = prepare_images(experiment.runs, runs, progress)
+    for note in notes:
+        print_note(note)
+
+
+def _run_here(run: Run, options: _RunOptions) -> None:
+    with training_progress(Console(stderr=True)) as observer:
+        directory = train_run(run, options.runs, observer, options.device)
+    print_rows(*list_results(records_in(directory.path)), options.format)
+    if options.format is Format.text:
+        print_text(directory.path)
+
+
+def _run_sweep(experiment: Experiment, options: _RunOptions) -> None:
+    with sweep_progress(Console(stderr=True)) as observer:
+        states = run_sweep(experiment, options.runs, observer, options.jobs, options.device, options.plugins)
+    print_rows(*list_results(records_of(experiment, options.runs)), options.format)
+    failed = [state for state in states if state.state == "failed"]
+    if failed:
+        reasons = "".join(f"\n  {state.name}: {state.reason}" for state in failed)
+        raise TrainingError(f"{len(failed)} of {len(states)} runs failed:{reasons}")
