@@ -67,7 +67,7 @@ def is_outside(address: str) -> bool:
 
 def test_every_document_is_a_page_that_all_pages_lead_to(pages: dict[str, Page]) -> None:
     documents = {f"{path.stem}.html" for path in (ROOT / "docs").glob("*.md")}
-    assert documents | {"index.html", "changelog.html", "404.html"} == set(pages)
+    assert documents | {"index.html", "changelog.html", "contributing.html", "404.html"} == set(pages)
     for name in documents:
         assert all(name in page.links for page in pages.values() if page.path.name not in (name, "404.html"))
 
