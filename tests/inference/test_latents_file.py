@@ -13,9 +13,9 @@ from torch import Tensor
 from mixcoder.data import to_float
 from mixcoder.errors import DataError, MixcoderError, WriteError
 from mixcoder.inference import Codes, decode
-from mixcoder.inference.decoding import decoded, file_name
-from mixcoder.inference.encoding import encoded
-from mixcoder.inference.inputs import Batch
+from mixcoder.inference.decoding import decode_batches, file_name
+from mixcoder.inference.encoding import encode_batches
+from mixcoder.inference.image_stream import ImageBatch
 from mixcoder.inference.latents_file import write_codes
 from tests.zoo import KINDS, SHAPE, build
 
@@ -29,7 +29,7 @@ def pictures(count: int) -> Tensor:
 def test_there_and_back_is_the_model_to_the_bit(kind: str, count: int, tmp_path: Path) -> None:
     model, images = build(kind), pictures(count)
     names = [f"{i}.png" for i in range(count)]
-    write_codes(tmp_path / "codes.safetensors", encoded(model, [Batch(names, images)]), "")
+    write_codes(tmp_path / "codes.safetensors", encode_batches(model, [ImageBatch(names, images)]), "")
     codes = Codes.open(tmp_path / "codes.safetensors")
     with torch.inference_mode():
         expected = model(to_float(images))
@@ -93,7 +93,7 @@ def test_codes_of_other_weights_are_refused(tmp_path: Path) -> None:
     first, second = build("cnn", seed=0), build("cnn", seed=1)
     codes = Codes(["a"], torch.zeros(1, 5), model="of the first")
     with pytest.raises(DataError, match="made by a model with other weights"):
-        list(decoded(first, codes))
+        list(decode_batches(first, codes))
     assert decode(second, Codes(["a"], torch.zeros(1, 5))).shape == (1, *SHAPE)
 
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 import mixcoder
 from mixcoder import Autoencoder, Codes, MixcoderError
 from mixcoder.experiments.runs.model_files import weights_hash
-from mixcoder.inference.decoding import decoded
-from mixcoder.inference.encoding import encoded
-from mixcoder.inference.inputs import Batch
-from mixcoder.inference.scoring import scored
+from mixcoder.inference.decoding import decode_batches
+from mixcoder.inference.encoding import encode_batches
+from mixcoder.inference.image_stream import ImageBatch
+from mixcoder.inference.scoring import score_batches
 from tests.zoo import SHAPE, build, save
 
 GREY, LATENTS = torch.full((1, *SHAPE), 0.5), Codes(["a", "b"], torch.ones(2, 5))
@@ -109,9 +109,13 @@ def test_also_after_an_error(name: str, tmp_path: Path) -> None:
 def test_between_two_batches_and_when_no_more_are_asked_for() -> None:
     """The caller of a generator is neither in evaluation mode nor without gradients."""
     model, codes = normed(), Codes([str(i) for i in range(600)], torch.ones(600, 5))
-    batches = [Batch(["a"], torch.ones(1, *SHAPE, dtype=torch.uint8))] * 2
+    batches = [ImageBatch(["a"], torch.ones(1, *SHAPE, dtype=torch.uint8))] * 2
     before = state_of(model)
-    for generator in (encoded(model, batches), decoded(model, codes), scored(model, batches)):
+    for generator in (
+        encode_batches(model, batches),
+        decode_batches(model, codes),
+        score_batches(model, batches),
+    ):
         next(generator)
         assert state_of(model) == before
         assert torch.is_grad_enabled()

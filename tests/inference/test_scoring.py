@@ -11,8 +11,8 @@ from PIL import Image
 import mixcoder
 from mixcoder.data import to_float
 from mixcoder.errors import DataError
-from mixcoder.inference.inputs import Batch
-from mixcoder.inference.scoring import scored, worst_first
+from mixcoder.inference.image_stream import ImageBatch
+from mixcoder.inference.scoring import rank_scores, score_batches
 from tests.zoo import SHAPE, build, save
 
 
@@ -44,15 +44,17 @@ def test_scores_are_the_mean_squared_errors_worst_first(folder: Path) -> None:
 def test_only_the_worst_images_are_kept() -> None:
     model = build("cnn")
     images = torch.arange(0, 250, 10, dtype=torch.uint8).reshape(25, 1, 1, 1).expand(25, *SHAPE)
-    batches = [Batch([str(i) for i in range(k, k + 5)], images[k : k + 5]) for k in range(0, 25, 5)]
-    scores, worst = worst_first(scored(model, batches), kept=3)
+    batches = [ImageBatch([str(i) for i in range(k, k + 5)], images[k : k + 5]) for k in range(0, 25, 5)]
+    scores, worst = rank_scores(score_batches(model, batches), kept=3)
     assert len(scores) == 25
     assert [int(image[0, 0, 0]) for image in worst] == [10 * int(each.name) for each in scores[:3]]
 
 
 def test_the_worst_of_equals_is_the_first() -> None:
     image = torch.zeros(1, *SHAPE, dtype=torch.uint8)
-    scores, _ = worst_first(scored(build("cnn"), [Batch([name], image) for name in "abcd"]), kept=0)
+    scores, _ = rank_scores(
+        score_batches(build("cnn"), [ImageBatch([name], image) for name in "abcd"]), kept=0
+    )
     assert [each.name for each in scores] == list("abcd")
 
 

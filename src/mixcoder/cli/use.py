@@ -36,13 +36,13 @@ from mixcoder.experiments.runs.run_directory import load
 from mixcoder.export.onnx import export_onnx
 from mixcoder.images.pictures import picture_grid, picture_row, save_animation, save_picture
 from mixcoder.inference import walking
-from mixcoder.inference.decoding import decoded, write_pictures
-from mixcoder.inference.encoding import encoded
-from mixcoder.inference.inputs import Batch, Inputs
+from mixcoder.inference.decoding import decode_batches, write_pictures
+from mixcoder.inference.encoding import encode_batches
+from mixcoder.inference.image_stream import ImageBatch, ImageStream
 from mixcoder.inference.latents_file import Codes, write_codes
 from mixcoder.inference.reconstruction import reconstruction_grid
-from mixcoder.inference.scoring import scored, worst_first
-from mixcoder.inference.trained import inputs_of
+from mixcoder.inference.scoring import rank_scores, score_batches
+from mixcoder.inference.trained import open_images
 from mixcoder.models import Autoencoder
 from mixcoder.text.table import Column
 
@@ -91,7 +91,9 @@ def encode(
     if output.suffix != ".safetensors":
         raise ArgumentError("output", f"'{output}' must end in .safetensors")
     with _open_model_and_images(run, where, images, fit, device) as (model, batches):
-        count = write_codes(output, encoded(model, _show_progress(batches, "encoding")), weights_hash(model))
+        count = write_codes(
+            output, encode_batches(model, _show_progress(batches, "encoding")), weights_hash(model)
+        )
     print_text(f"{output}: {count:,} codes of shape {model.latent_shape}")
 
 
@@ -107,12 +109,12 @@ def decode(
     model = load(chosen_run(run, where).path).to(resolve_device(device))
     opened = Codes.open(codes)
     if output.is_dir() or not output.suffix:
-        count = write_pictures(decoded(model, opened), len(opened), output, scale or 1)
+        count = write_pictures(decode_batches(model, opened), len(opened), output, scale or 1)
         print_text(f"{output}: {count:,} images")
         return
     if len(opened) > _LARGEST_GRID:
         raise ArgumentError("output", f"{len(opened):,} images are too many for one picture; name a folder")
-    grid = torch.cat([images for _, images in decoded(model, opened)]).clamp(0, 1)
+    grid = torch.cat([images for _, images in decode_batches(model, opened)]).clamp(0, 1)
     save_picture(picture_grid(grid, scale), output)
     print_text(output)
 
@@ -130,7 +132,9 @@ def score(
 ) -> None:
     """Print the error of each image, the worst first: what the model has not seen the like of."""
     with _open_model_and_images(run, where, images, fit, device) as (model, batches):
-        scores, worst = worst_first(scored(model, _show_progress(batches, "scoring")), count if grid else 0)
+        scores, worst = rank_scores(
+            score_batches(model, _show_progress(batches, "scoring")), count if grid else 0
+        )
     if grid:
         save_picture(reconstruction_grid(model.cpu(), to_float(torch.stack(worst)), scale), grid)
     columns = [
@@ -173,17 +177,17 @@ def export(
 @contextmanager
 def _open_model_and_images(
     run: Path, where: list[str] | None, images: list[str], fit: bool, device: str
-) -> Iterator[tuple[Autoencoder, Inputs]]:
+) -> Iterator[tuple[Autoencoder, ImageStream]]:
     """Yields the model on its device, and the images for it; in the end, prints which could not be read."""
     folder = chosen_run(run, where).path
     model = load(folder).to(resolve_device(device))
-    inputs = inputs_of(folder, model, images, fit)
-    yield model, inputs
-    if note := inputs.note():
+    stream = open_images(folder, model, images, fit)
+    yield model, stream
+    if note := stream.note():
         print_note(note)
 
 
-def _show_progress(batches: Iterable[Batch], what: str) -> Iterator[Batch]:
+def _show_progress(batches: Iterable[ImageBatch], what: str) -> Iterator[ImageBatch]:
     """Yields the same batches, and shows how many images have passed."""
     with data_progress(Console(stderr=True)) as start:
         progress, so_far = start(what, "images"), 0
@@ -193,7 +197,7 @@ def _show_progress(batches: Iterable[Batch], what: str) -> Iterator[Batch]:
             progress(so_far, None)
 
 
-def _first_images(batches: Iterable[Batch], count: int) -> Tensor:
+def _first_images(batches: Iterable[ImageBatch], count: int) -> Tensor:
     """Returns the first `count` images (N, C, H, W) uint8."""
     images = []
     for batch in batches:

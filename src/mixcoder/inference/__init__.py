@@ -1,4 +1,4 @@
-"""A trained model at work: images to codes, codes to images, errors of images, ways between images."""
+"""Uses of a trained model: images to codes, codes to images, errors of images, walks between images."""
 
 from mixcoder.inference.decoding import decode
 from mixcoder.inference.encoding import encode

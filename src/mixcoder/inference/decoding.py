@@ -1,4 +1,4 @@
-"""Codes to images.
+"""Latents to images.
 
 latents (B, *latent_shape) ─ model.decode ─▶ images (B, C, H, W) ─▶ PNG files, named after the images
 """
@@ -27,7 +27,7 @@ _LONGEST_NAME = 100
 
 
 def decode(run: str | Path | nn.Module, codes: Codes | str | Path) -> Tensor:
-    """The images (N, C, H, W) of codes; not clipped to [0, 1]: what `model(images)` gives.
+    """Returns the images (N, C, H, W) of codes: what `model(images)` gives, not clipped to [0, 1].
 
     Args:
         run: the folder of a finished run, or a model, which computes in its own type and stays as it is.
@@ -35,7 +35,7 @@ def decode(run: str | Path | nn.Module, codes: Codes | str | Path) -> Tensor:
 
     Raises:
         ArgumentError: an argument is of another type; says what it must be.
-        DataError: these are not codes of this model.
+        DataError: `codes` are not of this model.
         RunDirectoryError: there is no trained model.
     """
     model = open_model(run)
@@ -46,21 +46,21 @@ def decode(run: str | Path | nn.Module, codes: Codes | str | Path) -> Tensor:
             "latents in memory go to model.decode(latents)",
         )
     codes = codes if isinstance(codes, Codes) else Codes.open(codes)
-    return joined(images for _, images in decoded(model, codes))
+    return joined(images for _, images in decode_batches(model, codes))
 
 
-def decoded(model: Autoencoder, codes: Codes) -> Iterator[tuple[list[str], Tensor]]:
-    """Names and images (B, C, H, W), on the CPU, of a few codes at a time; not clipped to [0, 1].
+def decode_batches(model: Autoencoder, codes: Codes) -> Iterator[tuple[list[str], Tensor]]:
+    """Yields names and images (B, C, H, W), on the CPU, of a few codes at a time; not clipped to [0, 1].
 
     Raises:
-        DataError: these are not codes of this model.
+        DataError: `codes` are not of this model.
     """
-    _check(model, codes)
+    _check_codes(model, codes)
     size = safe_batch_size(model.image_shape)
     device, dtype = device_and_dtype(model)
     for start in range(0, len(codes), size):
         names = codes.names[start : start + size]
-        latents = codes.latents[start : start + size].clone()  # of a mapped file, which may lie askew
+        latents = codes.latents[start : start + size].clone()  # a mapped file may be unaligned
         bad = torch.nonzero(~torch.isfinite(latents).flatten(1).all(1))
         if len(bad):
             raise DataError(
@@ -72,10 +72,10 @@ def decoded(model: Autoencoder, codes: Codes) -> Iterator[tuple[list[str], Tenso
 
 
 def write_pictures(batches: Iterable[tuple[list[str], Tensor]], count: int, folder: Path, scale: int) -> int:
-    """Writes a PNG file for each of `count` images to `folder`; says how many.
+    """Writes a PNG file for each of `count` images to `folder`; returns how many.
 
     Raises:
-        WriteError: one cannot be written.
+        WriteError: a file cannot be written.
     """
     index = 0
     for names, images in batches:
@@ -85,7 +85,7 @@ def write_pictures(batches: Iterable[tuple[list[str], Tensor]], count: int, fold
     return index
 
 
-def _check(model: Autoencoder, codes: Codes) -> None:
+def _check_codes(model: Autoencoder, codes: Codes) -> None:
     shape = tuple(codes.latents.shape[1:])
     if shape != model.latent_shape:
         raise DataError(f"the codes are of shape {shape}, the model's are {model.latent_shape}")
@@ -94,9 +94,9 @@ def _check(model: Autoencoder, codes: Codes) -> None:
 
 
 def file_name(index: int, count: int, name: str) -> str:
-    """What the picture of code number `index` of `count` is called: in their order, and nowhere else.
+    """Returns a name for the picture of code number `index` of `count`: by name, the pictures are in order.
 
-    Names may come from a stranger's file.
+    `name` may come from a stranger's file; the result leads into no other folder.
     """
     stem = re.sub(r"\.[A-Za-z]{1,4}$", "", name)
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_")[-_LONGEST_NAME:]

@@ -1,6 +1,6 @@
-"""Images to codes.
+"""Images to latents.
 
-Inputs ─▶ images (B, C, H, W) in [0, 1] ─ model.encode ─▶ latents (B, *latent_shape)
+ImageStream ─▶ images (B, C, H, W) in [0, 1] ─ model.encode ─▶ latents (B, *latent_shape) ─▶ Codes
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mixcoder.experiments.runs.model_files import weights_hash
-from mixcoder.inference.inputs import Batch, Place
+from mixcoder.inference.image_stream import ImageBatch, Place
 from mixcoder.inference.latents_file import Codes
-from mixcoder.inference.trained import inputs_of, open_model, prepared
+from mixcoder.inference.trained import as_model_input, open_images, open_model
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import evaluation_mode, joined
 
 
 def encode(run: str | Path | nn.Module, *images: Place | Iterable[Place], fit: bool = False) -> Codes:
-    """The codes of images, in their order. Warns of files that are left out or passed over.
+    """Returns the codes of images, in their order. Warns of files that are left out or passed over.
 
     Args:
         run: the folder of a finished run, or a model, which computes in its own type and stays as it is.
@@ -33,19 +33,16 @@ def encode(run: str | Path | nn.Module, *images: Place | Iterable[Place], fit: b
         RunDirectoryError: there is no trained model.
     """
     model = open_model(run)
-    names: list[str] = []
-    parts = []
-    inputs = inputs_of(run, model, images, fit)
-    for names_of_batch, latents in encoded(model, inputs):
-        names += names_of_batch
-        parts.append(latents)
-    inputs.warn()
-    return Codes(names, joined(parts), weights_hash(model))
+    stream = open_images(run, model, images, fit)
+    batches = list(encode_batches(model, stream))
+    stream.warn()
+    names = [name for names_of_batch, _ in batches for name in names_of_batch]
+    return Codes(names, joined(latents for _, latents in batches), weights_hash(model))
 
 
-def encoded(model: Autoencoder, batches: Iterable[Batch]) -> Iterator[tuple[list[str], Tensor]]:
-    """Names and latents (B, *latent_shape) float32, on the CPU, of each batch."""
+def encode_batches(model: Autoencoder, batches: Iterable[ImageBatch]) -> Iterator[tuple[list[str], Tensor]]:
+    """Yields names and latents (B, *latent_shape) float32, on the CPU, of each batch."""
     for batch in batches:
         with evaluation_mode(model):
-            latents = model.encode(prepared(batch.images, model)).float().cpu()
+            latents = model.encode(as_model_input(batch.images, model)).float().cpu()
         yield batch.names, latents

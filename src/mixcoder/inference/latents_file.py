@@ -1,10 +1,10 @@
-"""Codes on disk, readable by whoever can read safetensors.
+"""Codes in a safetensors file.
 
     latents  (N, *latent_shape) float32   the codes, in the order of the images
     names    (bytes,) uint8               JSON, UTF-8: a list of the N names of the images
 
-The metadata holds `model`, the SHA-256 of the weights that made them. A file without names or metadata, made
-by somebody's own program, is taken as well.
+The metadata holds `model`, the SHA-256 of the weights that made the latents. A file of another program may
+lack names and metadata.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _FILE = "the path of a file of codes"
 
 @dataclass(frozen=True)
 class Codes:
-    """What images have become.
+    """A latent for each of some images, with the names of the images.
 
     Attributes:
         names: of the images.
         latents: (N, *latent_shape) float32, on the CPU.
-        model: SHA-256 (hex) of the weights that made them; empty where that is not known.
+        model: SHA-256 (hex) of the weights that made the latents; empty where unknown.
 
     Raises:
-        ArgumentError: these are no latents, or not as many names.
+        ArgumentError: `latents` are none, or there are not as many names.
     """
 
     names: list[str]
@@ -63,19 +63,19 @@ class Codes:
         return len(self.latents)
 
     def save(self, path: str | Path) -> None:
-        """Writes them to a safetensors file, whole or not at all.
+        """Writes the codes to a safetensors file, whole or not at all.
 
         Raises:
-            WriteError: it cannot be written.
+            WriteError: the file cannot be written.
         """
         write_codes(checked_path("path", path, _FILE), [(self.names, self.latents)], self.model)
 
     @classmethod
     def open(cls, path: str | Path) -> Codes:
-        """The codes of a file; they are mapped into memory, not read.
+        """Returns the codes of a file, mapped into memory rather than read.
 
         Raises:
-            DataError: it is not there, or does not hold codes.
+            DataError: the file is not there, or does not hold codes.
         """
         file_path = checked_path("path", path, _FILE)
         path = sanitize(str(path), 200)
@@ -102,15 +102,15 @@ class Codes:
 
 
 def write_codes(path: Path, batches: Iterable[tuple[list[str], Tensor]], model: str) -> int:
-    """Writes names and latents (B, *latent_shape) as they come; says how many.
+    """Writes batches of names and latents (B, *latent_shape) as they come; returns how many images.
 
     Args:
-        path: holds them in the end, all of them or what it held before.
+        path: the file, which holds all of them in the end, or what it held before.
         batches: at least one.
         model: SHA-256 (hex) of the weights.
 
     Raises:
-        WriteError: it cannot be written.
+        WriteError: the file cannot be written.
     """
     names: list[str] = []
     shape: tuple[int, ...] = ()

@@ -1,4 +1,4 @@
-"""What a model makes of images, as a picture."""
+"""Images and their reconstructions as a picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mixcoder.models.modes import evaluation_mode
 
 
 def reconstruction_grid(model: nn.Module, images: Tensor, scale: int | None = None) -> Image.Image:
-    """A picture of images, each with its reconstruction below it, eight a row.
+    """Returns a picture of images, each with its reconstruction below it, eight a row.
 
     Args:
         model: computes in its own type and stays as it is.
@@ -32,5 +32,5 @@ def reconstruction_grid(model: nn.Module, images: Tensor, scale: int | None = No
     with evaluation_mode(inner):
         device, dtype = device_and_dtype(inner)
         moved = images.to(device, dtype) if images.is_floating_point() else images
-        copies = inner(moved).clamp(0, 1)
-    return paired_grid(images, copies, scale)
+        reconstructions = inner(moved).clamp(0, 1)
+    return paired_grid(images, reconstructions, scale)

@@ -1,4 +1,4 @@
-"""How badly a model does on each image: what it has never seen the like of stands on top.
+"""How badly a model reconstructs each image, the worst first.
 
 images (B, C, H, W) ─ model, clipped to [0, 1] ─▶ mean squared error (B,) ─▶ Score ─▶ worst first
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mixcoder.data.split import to_float
-from mixcoder.inference.inputs import Batch, Place
-from mixcoder.inference.trained import inputs_of, open_model, prepared
+from mixcoder.inference.image_stream import ImageBatch, Place
+from mixcoder.inference.trained import as_model_input, open_images, open_model
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import evaluation_mode
 from mixcoder.training.quality import psnr
@@ -23,11 +23,11 @@ from mixcoder.training.quality import psnr
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How like the copy of an image is to it.
+    """How far the reconstruction of an image is from the image.
 
     Attributes:
         name: of the image.
-        mse: mean squared error over its numbers, of values in [0, 1].
+        mse: mean squared error over the elements, of values in [0, 1].
         psnr: in decibels.
     """
 
@@ -37,7 +37,7 @@ class Score:
 
 
 def score(run: str | Path | nn.Module, *images: Place | Iterable[Place], fit: bool = False) -> list[Score]:
-    """A score for each image, the worst first. Warns of files that are left out or passed over.
+    """Returns a score for each image, the worst first. Warns of files that are left out or passed over.
 
     Args:
         run: the folder of a finished run, or a model, which computes in its own type and stays as it is.
@@ -51,32 +51,35 @@ def score(run: str | Path | nn.Module, *images: Place | Iterable[Place], fit: bo
         RunDirectoryError: there is no trained model.
     """
     model = open_model(run)
-    inputs = inputs_of(run, model, images, fit)
-    scores, _ = worst_first(scored(model, inputs), 0)
-    inputs.warn()
+    stream = open_images(run, model, images, fit)
+    scores, _ = rank_scores(score_batches(model, stream), 0)
+    stream.warn()
     return scores
 
 
-def scored(model: Autoencoder, batches: Iterable[Batch]) -> Iterator[tuple[Score, Tensor]]:
-    """The score of each image, and the image (C, H, W) uint8, in their order."""
+def score_batches(model: Autoencoder, batches: Iterable[ImageBatch]) -> Iterator[tuple[Score, Tensor]]:
+    """Yields the score of each image, and the image (C, H, W) uint8, in their order."""
     for batch in batches:
         with evaluation_mode(model):
-            copies = model(prepared(batch.images, model)).clamp(0, 1)
-        images = to_float(batch.images.to(copies.device))
-        errors = (copies.double() - images.double()).square().flatten(1).mean(1).tolist()  # (B,)
-        ratios = psnr(copies, images).tolist()  # (B,)
+            reconstructions = model(as_model_input(batch.images, model)).clamp(0, 1)
+        images = to_float(batch.images.to(reconstructions.device))
+        errors = (reconstructions.double() - images.double()).square().flatten(1).mean(1).tolist()  # (B,)
+        ratios = psnr(reconstructions, images).tolist()  # (B,)
         for name, mse, ratio, image in zip(batch.names, errors, ratios, batch.images, strict=True):
             yield Score(name, mse, ratio), image
 
 
-def worst_first(scores: Iterable[tuple[Score, Tensor]], kept: int) -> tuple[list[Score], list[Tensor]]:
-    """All scores, the worst first, and the images of the worst `kept`; of no more than these at once."""
-    everything: list[Score] = []
+def rank_scores(scores: Iterable[tuple[Score, Tensor]], kept: int) -> tuple[list[Score], list[Tensor]]:
+    """Returns all scores, the worst first, and the images of the worst `kept`.
+
+    No more than `kept` images are held at a time.
+    """
+    ranked: list[Score] = []
     worst: list[tuple[float, int, Tensor]] = []
-    for number, (each, image) in zip(count(0, -1), scores):
-        everything.append(each)
-        heapq.heappush(worst, (each.mse, number, image))
+    for number, (one, image) in zip(count(0, -1), scores):
+        ranked.append(one)
+        heapq.heappush(worst, (one.mse, number, image))
         if len(worst) > kept:
             heapq.heappop(worst)
-    everything.sort(key=lambda each: each.mse, reverse=True)
-    return everything, [image for *_, image in sorted(worst, reverse=True)]
+    ranked.sort(key=lambda one: one.mse, reverse=True)
+    return ranked, [image for *_, image in sorted(worst, reverse=True)]

@@ -1,4 +1,4 @@
-"""A trained model, and the images it is to work on."""
+"""A trained model, and the images for it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from mixcoder.data import DataSource
 from mixcoder.data.split import to_float
 from mixcoder.errors import ArgumentError, MixcoderError, describe_type
 from mixcoder.experiments.runs.run_directory import find_run, load
-from mixcoder.inference.fitting import exact, fitted
-from mixcoder.inference.inputs import Inputs, Place
+from mixcoder.inference.image_stream import ImageStream, Place
 from mixcoder.models.autoencoder import Autoencoder, as_autoencoder, device_and_dtype
 from mixcoder.registry.signatures import checked_path
 
@@ -22,37 +21,38 @@ _PLACES = "files, folders or data sources such as 'digits'"
 
 
 def open_model(run: str | Path | nn.Module) -> Autoencoder:
-    """The model of a run; one that is given is taken as it is, without what `torch.compile` wraps it in.
+    """Returns the model of a run; a given model as it is, without the wrapper of `torch.compile`.
 
     Raises:
-        ArgumentError: it is neither.
+        ArgumentError: `run` is neither a path nor a model.
         RunDirectoryError: there is no trained model, or it is damaged.
     """
     return as_autoencoder(run) if isinstance(run, nn.Module) else load(checked_path("run", run, _RUN))
 
 
-def inputs_of(run: str | Path | nn.Module, model: Autoencoder, images: Iterable[object], fit: bool) -> Inputs:
-    """The images at some places for `model`; its run's own data source has the run's own arguments.
+def open_images(
+    run: str | Path | nn.Module, model: Autoencoder, images: Iterable[object], fit: bool
+) -> ImageStream:
+    """Returns the images at some places for `model`; the data source of its run has the run's arguments.
 
     Raises:
-        ArgumentError: one is no place, or there is none.
+        ArgumentError: one of `images` is no place, or there is none.
         DataError: a place does not exist, or holds no image.
     """
     places = [place for given in images for place in _places(given, model)]
     if not places:
         raise ArgumentError("images", f"name at least one: {_PLACES}")
-    shaping = fitted if fit else exact
-    return Inputs(places, model.image_shape, shaping, _own_source(run))
+    return ImageStream(places, model.image_shape, fit, _own_source(run))
 
 
-def prepared(images: Tensor, model: nn.Module) -> Tensor:
-    """Images (B, C, H, W) uint8 as a model takes them: in [0, 1], of its type and on its device."""
+def as_model_input(images: Tensor, model: nn.Module) -> Tensor:
+    """Returns images (B, C, H, W) uint8 as a model takes them: in [0, 1], of its type, on its device."""
     device, dtype = device_and_dtype(model)
     return to_float(images.to(device)).to(dtype)
 
 
 def _places(given: object, model: Autoencoder) -> Iterator[Place]:
-    """The places that an argument names: itself, or those of a list."""
+    """Yields the places that an argument names: the argument itself, or the elements of a list."""
     for place in given if isinstance(given, list | tuple | Iterator) else [given]:
         if not isinstance(place, str | os.PathLike):
             shape = ", ".join(map(str, model.image_shape))
@@ -66,7 +66,7 @@ def _places(given: object, model: Autoencoder) -> Iterator[Place]:
 
 
 def _own_source(run: str | Path | nn.Module) -> dict[str, DataSource]:
-    """The data source that a run was trained on, by name; nothing where that is not known."""
+    """Returns the data source that a run was trained on, by its name; nothing where it is not known."""
     if isinstance(run, nn.Module):
         return {}
     try:

@@ -1,7 +1,7 @@
-"""The straight way between two images in the space of codes.
+"""Linear interpolation between the latents of two images.
 
 image A ─encode─▶ a ┐
-                     ├─▶ (1 - t)·a + t·b, t = 0 … 1 ─decode─▶ images
+├─▶ (1 - t)·a + t·b, t = 0 … 1 ─decode─▶ images
 image B ─encode─▶ b ┘
 """
 
@@ -14,21 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError, DataError
-from mixcoder.inference.decoding import decoded
-from mixcoder.inference.encoding import encoded
-from mixcoder.inference.inputs import Place
+from mixcoder.inference.decoding import decode_batches
+from mixcoder.inference.encoding import encode_batches
+from mixcoder.inference.image_stream import Place
 from mixcoder.inference.latents_file import Codes
-from mixcoder.inference.trained import inputs_of, open_model
+from mixcoder.inference.trained import open_images, open_model
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import joined
 from mixcoder.text.sanitize import sanitize
 
 _MOST_STEPS = 100_000
-"""Images of a walk, which are all in memory in the end."""
+"""The largest number of images of a walk: all are in memory in the end."""
 
 
 def walk(run: str | Path | nn.Module, start: Place, end: Place, steps: int = 9, fit: bool = False) -> Tensor:
-    """Images (steps, C, H, W) on the way from one image to another; not clipped to [0, 1].
+    """Returns images (steps, C, H, W) between two images, from interpolated latents; not clipped to [0, 1].
 
     The first is the reconstruction of `start`, the last that of `end`.
 
@@ -47,18 +47,22 @@ def walk(run: str | Path | nn.Module, start: Place, end: Place, steps: int = 9, 
     if type(steps) is not int or not 2 <= steps <= _MOST_STEPS:
         raise ArgumentError("steps", f"must be a whole number from 2 to {_MOST_STEPS:,}")
     model = open_model(run)
-    a, b = (_code(run, model, place, fit) for place in (start, end))
+    a, b = (_encode_one(run, model, place, fit) for place in (start, end))
     t = torch.linspace(0, 1, steps, dtype=torch.float32, device="cpu")
     names = [f"step {i}" for i in range(1, steps + 1)]
     latents = torch.lerp(a, b, t.reshape(steps, *[1] * (a.ndim - 1)))  # (steps, *latent_shape)
-    return joined(images for _, images in decoded(model, Codes(names, latents)))
+    return joined(images for _, images in decode_batches(model, Codes(names, latents)))
 
 
-def _code(run: str | Path | nn.Module, model: Autoencoder, place: Place, fit: bool) -> Tensor:
-    """The code (1, *latent_shape) of the one image at a place."""
-    first, *others = islice(encoded(model, inputs_of(run, model, [place], fit)), 2)
-    names, code = first
+def _encode_one(run: str | Path | nn.Module, model: Autoencoder, place: Place, fit: bool) -> Tensor:
+    """Returns the latent (1, *latent_shape) of the one image at a place.
+
+    Raises:
+        DataError: the place holds more than one image.
+    """
+    first, *others = islice(encode_batches(model, open_images(run, model, [place], fit)), 2)
+    names, latent = first
     if len(names) > 1 or others:
         name = sanitize(str(place), 200)
         raise DataError(f"{name}: holds more than one image; name one of them, such as {names[0]}")
-    return code
+    return latent

@@ -16,8 +16,8 @@ from torch import Tensor
 from mixcoder.data import ImageData, load_data
 from mixcoder.data.sources.digits import Digits
 from mixcoder.errors import ArgumentError, DataError
-from mixcoder.inference.fitting import exact, fitted
-from mixcoder.inference.inputs import Inputs, left_out_note
+from mixcoder.inference.image_stream import ImageStream, left_out_note
+from mixcoder.inference.resizing import to_shape
 
 GREY = (1, 8, 8)
 
@@ -29,7 +29,7 @@ def picture(path: Path, height: int = 8, width: int = 8, mode: str = "L", value:
 
 
 def read(*places: str | Path, shape: tuple[int, int, int] = GREY) -> tuple[list[str], Tensor]:
-    batches = list(Inputs(places, shape, exact))
+    batches = list(ImageStream(places, shape))
     return [name for batch in batches for name in batch.names], torch.cat([b.images for b in batches])
 
 
@@ -45,7 +45,7 @@ def test_files_folders_patterns_in_their_order(tmp_path: Path, monkeypatch: pyte
 
 def test_they_can_be_gone_through_again(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    inputs = Inputs([tmp_path, "digits:0"], GREY, exact)
+    inputs = ImageStream([tmp_path, "digits:0"], GREY)
     assert [batch.names for batch in inputs] == [batch.names for batch in inputs]
 
 
@@ -81,10 +81,10 @@ def test_random_crops_are_no_images_to_name(tmp_path: Path, empty_cache: Path) -
     for i in range(12):
         picture(tmp_path / "f" / f"{i}.png", 9, 11, value=i)
     source = Folder(str(tmp_path / "f"), crop_size=8, channels=1)
-    batches = list(Inputs(["folder"], GREY, exact, {"folder": source}))
+    batches = list(ImageStream(["folder"], GREY, sources={"folder": source}))
     assert torch.equal(batches[0].images, source.load().validation.images)
     with pytest.raises(ArgumentError, match="folder:train are random crops"):
-        Inputs(["folder:train"], GREY, exact, {"folder": source})
+        ImageStream(["folder:train"], GREY, sources={"folder": source})
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_places_that_hold_nothing(
     Path("empty").mkdir()
     os.mkfifo("pipe")
     with pytest.raises(DataError, match=message):
-        Inputs([place], GREY, exact)
+        ImageStream([place], GREY)
 
 
 def test_another_size_is_refused_with_the_one_that_fits(tmp_path: Path) -> None:
@@ -120,13 +120,13 @@ def test_another_size_is_refused_with_the_one_that_fits(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_left_out_and_told(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"no image")
-    inputs = Inputs([tmp_path], GREY, exact)
+    inputs = ImageStream([tmp_path], GREY)
     assert [batch.names for batch in inputs] == [[str(tmp_path / "a.png")]]
     note = left_out_note(inputs.left_out)
     assert note == f"1 images left out; the first: {tmp_path / 'b.png'}: is not an image of a known format"
     (tmp_path / "a.png").unlink()
     with pytest.raises(DataError, match=r"none of 1 images can be used; .*b\.png: is not an image"):
-        list(Inputs([tmp_path], GREY, exact))
+        list(ImageStream([tmp_path], GREY))
 
 
 def test_grey_and_colour_become_what_the_model_takes(tmp_path: Path) -> None:
@@ -141,9 +141,9 @@ def test_fit_takes_the_middle_at_the_models_aspect() -> None:
     """A wide image whose middle third is white: of a square model's view that third is all."""
     pixels = np.zeros((1, 20, 60), dtype=np.uint8)
     pixels[:, :, 20:40] = 255
-    assert fitted(pixels, (3, 10, 10))[:, 1:-1, 1:-1].min() >= 254
-    assert fitted(pixels, (1, 4, 12)).shape == (1, 4, 12)
-    assert fitted(pixels, (1, 40, 120)).mean() == pytest.approx(pixels.mean(), abs=1)
+    assert to_shape(pixels, (3, 10, 10), fit=True)[:, 1:-1, 1:-1].min() >= 254
+    assert to_shape(pixels, (1, 4, 12), fit=True).shape == (1, 4, 12)
+    assert to_shape(pixels, (1, 40, 120), fit=True).mean() == pytest.approx(pixels.mean(), abs=1)
 
 
 STREAM = """
@@ -151,9 +151,8 @@ import resource, sys, torch
 from pathlib import Path
 from mixcoder.data import DataSource, ImageData, ImageSplit
 from mixcoder.inference.latents_file import Codes, write_codes
-from mixcoder.inference.encoding import encoded
-from mixcoder.inference.inputs import Inputs
-from mixcoder.inference.fitting import exact
+from mixcoder.inference.encoding import encode_batches
+from mixcoder.inference.image_stream import ImageStream
 from mixcoder.models import create_model
 
 class Large(DataSource):
@@ -164,10 +163,10 @@ class Large(DataSource):
         return ImageData("large", ImageSplit(images[:1]), ImageSplit(images))
 
 model = create_model("mixer", image_shape=(3, 64, 64), patch_size=32, hidden_channels=[4], latent_dim=3)
-inputs = Inputs(["digits"], (3, 64, 64), exact, {"digits": Large()})
-list(encoded(model, Inputs(["digits:0"], (3, 64, 64), exact, {"digits": Large()})))
+inputs = ImageStream(["digits"], (3, 64, 64), sources={"digits": Large()})
+list(encode_batches(model, ImageStream(["digits:0"], (3, 64, 64), sources={"digits": Large()})))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert write_codes(Path(sys.argv[1]), encoded(model, inputs), "") == 30_000
+assert write_codes(Path(sys.argv[1]), encode_batches(model, inputs), "") == 30_000
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, len(Codes.open(sys.argv[1])))
 """
 
@@ -187,5 +186,5 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
 
 def test_a_model_of_two_channels_is_told_apart(tiny_data: ImageData) -> None:
     with pytest.raises(DataError, match="images of 2 channels; files hold 1 or 3"):
-        Inputs(["digits"], (2, 8, 8), exact)
+        ImageStream(["digits"], (2, 8, 8))
     assert Digits().image_shape == GREY
