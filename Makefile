@@ -32,7 +32,7 @@ check: $(VENV)/.check ## lint, format and type checks
 	$(BIN)/mypy
 
 .PHONY: schema
-schema: $(VENV)/.core ## write docs/experiment.schema.json and the tables of docs/experiment-file.md anew
+schema: $(VENV)/.core ## write docs/experiment.schema.json and the tables of docs/experiment-file.md and docs/reports.md anew
 	$(BIN)/python -m tests.generated
 
 .PHONY: pictures

@@ -6,18 +6,30 @@ from pathlib import Path
 
 from mixcoder.experiments.file.reference import reference_markdown
 from mixcoder.experiments.file.schema import schema_json
+from mixcoder.experiments.results.columns import measures_markdown
 
 DOCS = Path(__file__).parents[1] / "docs"
 SCHEMA = DOCS / "experiment.schema.json"
 DOCUMENT = DOCS / "experiment-file.md"
+REPORTS = DOCS / "reports.md"
 BEGIN, END = "<!-- mixcoder schema --format md -->\n", "<!-- to here -->\n"
+MEASURES = "<!-- python -m tests.generated -->\n"
 
 
 def generated() -> dict[Path, str]:
     """What each file should hold now."""
-    before, rest = DOCUMENT.read_text(encoding="utf-8").split(BEGIN)
+    return {
+        SCHEMA: schema_json(),
+        DOCUMENT: _with_table(DOCUMENT, BEGIN, reference_markdown()),
+        REPORTS: _with_table(REPORTS, MEASURES, measures_markdown()),
+    }
+
+
+def _with_table(document: Path, begin: str, table: str) -> str:
+    """The document with the table between the lines `begin` and `END`."""
+    before, rest = document.read_text(encoding="utf-8").split(begin)
     _, after = rest.split(END)
-    return {SCHEMA: schema_json(), DOCUMENT: f"{before}{BEGIN}\n{reference_markdown()}\n{END}{after}"}
+    return f"{before}{begin}\n{table}\n{END}{after}"
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from mixcoder.cli.selection import chosen_run
 from mixcoder.data import to_float
 from mixcoder.device import resolve_device
 from mixcoder.errors import ArgumentError
+from mixcoder.experiments.results.columns import MEASURE_COLUMNS
 from mixcoder.experiments.runs.model_files import weights_hash
 from mixcoder.experiments.runs.run_data import anything, at_hand, load_run_data
 from mixcoder.experiments.runs.run_directory import load
@@ -140,7 +141,7 @@ def score(
     columns = [
         Column("name", "name"),
         Column("mse", "mse", lambda error: f"{error:.6g}", is_number=True),
-        Column("psnr", "PSNR (dB)", lambda decibels: f"{decibels:.2f}", is_number=True),
+        MEASURE_COLUMNS["psnr"],
     ]
     print_rows([asdict(each) for each in scores], columns, format)
 

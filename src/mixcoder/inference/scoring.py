@@ -14,11 +14,11 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mixcoder.data.split import to_float
+from mixcoder.images.quality import psnr
 from mixcoder.inference.image_stream import ImageBatch, Place
 from mixcoder.inference.trained import as_model_input, open_images, open_model
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import evaluation_mode
-from mixcoder.training.quality import psnr
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,24 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from mixcoder.errors import ArgumentError
 from mixcoder.loggers.logger import Logger, Row, register_logger
+from mixcoder.measures import CURVE_TAGS, MEASURES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDER = "tensorboard"
-_CURVES = {
-    "training_loss": "loss/training",
-    "validation_loss": "loss/validation",
-    "learning_rate": "schedule/learning_rate",
-}
-_FIGURES = {
-    "params": "result/params",
-    "psnr": "result/psnr",
-    "ssim": "result/ssim",
-    "throughput": "speed/throughput",
-    "train_minutes": "speed/train_minutes",
-}
-"""What TensorBoard calls them; of these, its table of runs shows the first five by the alphabet unasked."""
+_RESULT_TAGS = {measure.key: measure.tag for measure in MEASURES if measure.tag}
+"""Of these, TensorBoard's table of runs shows the first five by the alphabet unasked."""
 
 
 @register_logger("tensorboard")
@@ -54,7 +44,7 @@ class TensorBoard(Logger):
             raise ArgumentError("training.log", needed) from None
 
     def log(self, row: Row) -> None:
-        self._write(_CURVES, row)
+        self._write(CURVE_TAGS, row)
 
     def images(self, inputs: int, originals: Tensor, copies: Tensor) -> None:
         from mixcoder.images.pictures import paired_grid
@@ -62,7 +52,7 @@ class TensorBoard(Logger):
         self._events.write_picture(inputs, "reconstructions", paired_grid(originals, copies))
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        self._write(_FIGURES, result)
+        self._write(_RESULT_TAGS, result)
         self._events.write_success()
 
     def _write(self, tags: Mapping[str, str], values: Row) -> None:

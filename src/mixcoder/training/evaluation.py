@@ -1,4 +1,4 @@
-"""The validation loss: exact, and without a trace in the training."""
+"""The validation loss and the measures of reconstructions: exact, and without a trace in the training."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mixcoder.data.split import ImageSplit, to_float
 from mixcoder.images.shape import ImageShape
+from mixcoder.measures import MEASURES
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import evaluation_mode
 from mixcoder.training.losses import LOSSES
@@ -39,6 +40,32 @@ def validation_loss(
             images = to_float(batch)
             total += LOSSES[loss](model(images), images, reduction="sum").item()
     return total / split.images.numel()
+
+
+def measure_reconstructions(
+    model: Autoencoder, split: ImageSplit, between_batches: Callable[[], None] = lambda: None
+) -> dict[str, float | None]:
+    """Returns the mean of each measure that compares reconstructions, clipped to [0, 1], with their images.
+
+    Args:
+        model: on the device of the images.
+        split: images (N, C, H, W) uint8.
+        between_batches: called before each batch; an exception that it raises ends the measurement.
+
+    Returns:
+        The means by the measures' keys; None where images are too small for a measure.
+    """
+    compares = {measure.key: measure.compare for measure in MEASURES if measure.compare}
+    values: dict[str, list[Tensor]] = {key: [] for key in compares}
+    with evaluating(model, split.device):
+        for batch in validation_batches(split):
+            between_batches()
+            images = to_float(batch)
+            reconstructions = model(images).clamp(0, 1)
+            for key, compare in compares.items():
+                found = compare(reconstructions, images)
+                values[key] += [] if found is None else [found]
+    return {key: torch.cat(found).mean().item() if found else None for key, found in values.items()}
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from mixcoder.errors import MixcoderError, RunDirectoryError
 from mixcoder.experiments.file.matrix import Values
 from mixcoder.experiments.file.spec import Experiment, Run
 from mixcoder.experiments.plans.estimates import UNKNOWN, FinishedRun, estimate_step_seconds, finished_runs
-from mixcoder.experiments.results.columns import format_ratio
+from mixcoder.experiments.results.columns import MEASURE_COLUMNS
 from mixcoder.experiments.results.records import apart_from_measures
 from mixcoder.experiments.runs.memory_check import fitting_bytes
 from mixcoder.experiments.runs.run_directory import RunDirectory
@@ -26,13 +26,9 @@ from mixcoder.models.cost import count_madds
 from mixcoder.models.summary import count_parameters
 from mixcoder.text.durations import duration
 from mixcoder.text.table import Column
-from mixcoder.text.values import format_count, format_shape
 
 PLAN_COLUMNS = (
-    Column("latent_shape", "latent shape", format_shape),
-    Column("compression_ratio", "ratio", format_ratio, is_number=True),
-    Column("params", "model params", format_count, is_number=True),
-    Column("madds", "multiply-adds", format_count, is_number=True),
+    *(MEASURE_COLUMNS[key] for key in ("latent_shape", "compression_ratio", "params", "madds")),
     Column("memory_bytes", "memory (MB)", lambda size: f"{size / 1e6:,.1f}", is_number=True),
     Column("minutes", "time", duration, is_number=True),
     Column("minutes_from", "time from"),

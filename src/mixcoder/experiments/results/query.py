@@ -11,6 +11,7 @@ from typing import Any
 
 from mixcoder.errors import ArgumentError, did_you_mean
 from mixcoder.experiments.file.yaml_file import parse_value
+from mixcoder.measures import COMPARISONS, MEASURES
 from mixcoder.text.sanitize import sanitize
 from mixcoder.text.values import format_value
 
@@ -23,16 +24,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_AVERAGED = (
-    "validation_loss",
-    "best_validation_loss",
-    "psnr",
-    "ssim",
-    "train_minutes",
-    "throughput",
-    "article_validation_loss",
-    "difference",
-)
+_AVERAGED = tuple(measure.key for measure in (*MEASURES, *COMPARISONS) if measure.is_averaged)
 
 
 def filter_rows(rows: Sequence[Row], *conditions: str) -> list[Row]:

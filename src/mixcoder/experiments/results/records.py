@@ -23,29 +23,14 @@ from mixcoder.experiments.file.yaml_file import read_document
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.run_folders import find_run_folders
 from mixcoder.experiments.runs.unknown_names import unknown_name
+from mixcoder.measures import COMPARISONS, MEASURES
 from mixcoder.text.values import format_value
 
 State = Literal["done", "running", "failed", "stopped", "open", "unreadable"]
 """What has become of a run; "stopped" has a checkpoint to go on from, "open" has not begun, and of an
 "unreadable" one it is not known here what was to be trained."""
 
-MEASURES = (
-    "validation_loss",
-    "best_validation_loss",
-    "psnr",
-    "ssim",
-    "inputs",
-    "params",
-    "madds",
-    "latent_shape",
-    "compression_ratio",
-    "train_minutes",
-    "throughput",
-)
-"""What of a result goes into every table."""
-COMPARISONS = ("article_validation_loss", "difference", "validation_loss_std")
-"""What a table may show besides."""
-_TABLE_WORDS = {*MEASURES, *COMPARISONS, *RESERVED_AXES}
+_TABLE_WORDS = {*(measure.key for measure in (*MEASURES, *COMPARISONS)), *RESERVED_AXES}
 
 
 @dataclass(frozen=True)
@@ -189,7 +174,7 @@ def result_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
             "run": record.directory.path.name,
             "state": record.state,
             "reason": record.reason,
-            **{key: record.result.get(key) for key in MEASURES},
+            **{measure.key: record.result.get(measure.key) for measure in MEASURES},
             **record.values,
         }
         for record in records

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from filelock import Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from ruamel.yaml import YAML
 
 from mixcoder.errors import (
@@ -42,6 +42,7 @@ from mixcoder.io.atomic_file import remove_parts, write_atomically
 from mixcoder.io.file_lock import acquire_lock, file_lock
 from mixcoder.io.json_file import check_plain_file, read_json_object
 from mixcoder.io.safetensors_file import write_tensors
+from mixcoder.measures import MEASURES
 from mixcoder.models import Autoencoder
 from mixcoder.registry.problems import first_problem
 from mixcoder.registry.signatures import checked_path
@@ -275,24 +276,21 @@ def load(run: str | Path, weights: Literal["final", "best"] = "final") -> Autoen
     return load_model(directory.path, directory.best if weights == "best" else None)
 
 
-class _Result(BaseModel):
-    """What tables, curves and pages rely on in a result."""
+class _Strict(BaseModel):
+    """A schema that converts no value, and lets keys stand that it does not know."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
-    validation_loss: float
-    best_validation_loss: float | None = None
-    psnr: float | None = None
-    ssim: float | None = None
-    inputs: int | None = None
-    params: int | None = None
-    madds: int | None = None
-    latent_shape: list[int] | None = None
-    compression_ratio: float | None = None
-    train_minutes: float | None = None
-    throughput: float | None = None
-    hardware: dict[str, Any] = {}
-    versions: dict[str, Any] = {}
+
+_REQUIRED = "validation_loss"
+_MEASURED: dict[str, Any] = {
+    measure.key: (measure.type, ...) if measure.key == _REQUIRED else (measure.type | None, None)
+    for measure in MEASURES
+}
+_Result = create_model(
+    "_Result", __base__=_Strict, **_MEASURED, hardware=(dict[str, Any], {}), versions=(dict[str, Any], {})
+)
+"""The keys of a result on which tables, curves and pages rely, and their types."""
 
 
 class _MetricsRow(BaseModel):

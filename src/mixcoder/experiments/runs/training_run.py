@@ -38,7 +38,7 @@ from mixcoder.experiments.runs.run_loggers import RunLogs, check_loggers
 from mixcoder.io.interrupts import check_interrupted, is_interrupted
 from mixcoder.models.cost import count_madds
 from mixcoder.models.summary import count_parameters
-from mixcoder.training.quality import measure_quality
+from mixcoder.training.evaluation import measure_reconstructions
 from mixcoder.training.trainer import Progress, Trainer
 
 CHECKPOINT_SECONDS = 5.0
@@ -244,7 +244,6 @@ def _result(run: Run, trainer: Trainer, directory: RunDirectory, wall_seconds: f
     """What came out, in the words that every listing uses."""
     model, clock = trainer.model, trainer.clock
     final_loss = _final_loss(trainer, directory)
-    quality = measure_quality(model, trainer.data.validation, _check_sweep)
     return {
         "name": run.experiment,
         "run": directory.path.name,
@@ -252,8 +251,7 @@ def _result(run: Run, trainer: Trainer, directory: RunDirectory, wall_seconds: f
         "data": run.data[0],
         "validation_loss": final_loss,
         "best_validation_loss": min([*_validation_losses(directory), final_loss]),
-        "psnr": quality.psnr,
-        "ssim": quality.ssim,
+        **measure_reconstructions(model, trainer.data.validation, _check_sweep),
         "params": count_parameters(model),
         "madds": _madds(run),
         "latent_shape": list(model.latent_shape),

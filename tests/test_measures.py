@@ -1,0 +1,122 @@
+"""Each measure is stated once: in one entry that tables, report, results on disk and TensorBoard read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+
+from mixcoder.data.split import ImageData, ImageSplit
+from mixcoder.experiments.results.columns import MEASURE_COLUMNS, RESULT_COLUMNS
+from mixcoder.experiments.runs.training_run import train_run
+from mixcoder.measures import COSTS, MEASURES, measure
+from mixcoder.models import Autoencoder, create_model
+from mixcoder.training.evaluation import measure_reconstructions
+from mixcoder.training.trainer import train
+from tests.experiments.file.test_spec import SOUND
+
+NEW_MEASURE = """
+import mixcoder.measures as measures
+
+measures.MEASURES += (
+    measures.Measure(
+        "mae", "mean error", "the mean absolute error", "{:.5f}".format, better="lower", is_averaged=True,
+        tag="result/mae", compare=lambda copies, images: (copies - images).abs().flatten(1).mean(1),
+    ),
+)
+from mixcoder.cli.app import main
+
+options = ["x.yml", "training.steps=4", "training.log=[tensorboard]"]
+for command in (["run"], ["table", "--average", "seed", "--format", "json"], ["report", "-o", "page.html"]):
+    try:
+        main([command[0], *options, "matrix.seed=[0]", "training.seed=${seed}", *command[1:]])
+    except SystemExit as left:
+        assert not left.code
+    print("---")
+"""
+
+
+def measured(model: Autoencoder, split: ImageSplit) -> dict[str, float]:
+    return {key: value for key, value in measure_reconstructions(model, split).items() if value is not None}
+
+
+def test_training_raises_the_measures_and_reconstructions_are_clipped(tiny_data: ImageData) -> None:
+    torch.manual_seed(0)
+    model = create_model("cnn", image_shape=(1, 4, 6), channels=[8], kernel_size=3, latent_dim=8)
+    before = measured(model, tiny_data.validation)
+    train(model, tiny_data, learning_rate=0.01, steps=600, batch_size=15)
+    model.train()
+    after = measured(model, tiny_data.validation)
+    assert model.training
+    assert after["psnr"] > before["psnr"] + 3
+    assert after["ssim"] > before["ssim"] + 0.1
+
+    images = tiny_data.validation.images / 255
+    with torch.no_grad():
+        reconstructions = model(images).clamp(0, 1)
+    ratios = [
+        peak_signal_noise_ratio(image.numpy(), reconstruction.numpy(), data_range=1)
+        for image, reconstruction in zip(images, reconstructions, strict=True)
+    ]
+    assert after["psnr"] == pytest.approx(float(np.mean(ratios)), rel=1e-5)
+
+
+def test_images_too_small_for_a_measure_lack_it_alone() -> None:
+    images = torch.randint(0, 256, (3, 1, 2, 30), dtype=torch.uint8)
+    model = create_model("cnn", image_shape=(1, 2, 30), channels=[2], kernel_size=1, latent_dim=2)
+    found = measure_reconstructions(model, ImageSplit(images))
+    assert found["ssim"] is None
+    assert found["psnr"] is not None
+
+
+def test_whatever_the_batches(tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("cnn", image_shape=(1, 4, 6), channels=[3], kernel_size=3, latent_dim=2)
+    whole = measured(model, tiny_data.validation)
+    monkeypatch.setattr("mixcoder.training.evaluation._LARGEST_BATCH", 4)
+    assert measured(model, tiny_data.validation) == pytest.approx(whole, rel=1e-6)
+
+
+def test_every_measure_has_a_column_and_stands_in_the_table_once() -> None:
+    keys = [column.key for column in RESULT_COLUMNS]
+    assert len(set(keys)) == len(keys)
+    assert set(MEASURE_COLUMNS) < set(keys)
+    assert MEASURE_COLUMNS["psnr"].heading == "PSNR (dB)"
+    assert measure("psnr").better == "higher"
+    assert list(COSTS) == ["params", "madds", "time"]
+
+
+def test_a_finished_run_states_every_measure(tmp_path: Path) -> None:
+    from mixcoder.experiments.file.spec import read_experiment
+
+    (tmp_path / "x.yml").write_text(SOUND)
+    [run] = read_experiment(tmp_path / "x.yml", ["training.steps=4"]).runs
+    result = train_run(run, tmp_path / "runs", lambda trainer, progress: None).read_result()
+    assert result is not None
+    assert [key for key in result if key in MEASURE_COLUMNS][:4] == [
+        "validation_loss", "best_validation_loss", "psnr", "ssim",
+    ]  # fmt: skip
+    assert {measure.key for measure in MEASURES} <= set(result)
+
+
+def test_a_new_measure_is_one_entry(tmp_path: Path) -> None:
+    """It is computed, kept, shown in table and report, averaged, and sent to TensorBoard."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (tmp_path / "x.yml").write_text(SOUND)
+    command = [sys.executable, "-c", NEW_MEASURE]
+    said = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    table, rows, *_ = said.split("---\n")
+    [row] = json.loads(rows)
+    assert 0 < row["mae"] < 1
+    assert "mean error" in table
+    assert f"{row['mae']:.5f}" in table
+    assert f">{row['mae']:.5f}</td>" in (tmp_path / "page.html").read_text()
+    [events] = tmp_path.glob("runs/*/*/tensorboard")
+    [point] = EventAccumulator(str(events)).Reload().Scalars("result/mae")
+    assert point.value == pytest.approx(row["mae"])
