@@ -1,4 +1,4 @@
-"""The room that machines, control groups and limits leave."""
+"""The memory that machines, control groups and limits leave."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_a_machine_without_groups_has_no_such_limit(tmp_path: Path) -> None:
     assert control_group_limits(tmp_path / "none", tmp_path) == []
 
 
-def test_the_room_is_what_ulimit_leaves() -> None:
+def test_a_ulimit_is_a_limit() -> None:
     program = (
         "import resource, torch\n"
-        "from mixcoder.io.memory_limits import room_on\n"
-        "free = room_on(torch.device('cpu'))\n"
+        "from mixcoder.io.memory_limits import available_memory\n"
+        "free = available_memory(torch.device('cpu'))\n"
         "resource.setrlimit(resource.RLIMIT_AS, (3 * 10**9, 3 * 10**9))\n"
-        "bound = room_on(torch.device('cpu'))\n"
+        "bound = available_memory(torch.device('cpu'))\n"
         "print(free.where != bound.where, bound.where, 10**8 < bound.bytes < 3 * 10**9)\n"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""How much memory there is: the smallest of the limits that a machine, its containers and its users set."""
+"""How much memory is available: the smallest of the limits of the machine, its containers and its users."""
 
 from __future__ import annotations
 
@@ -15,44 +15,45 @@ _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
-class Room:
-    """Memory that this process may still take.
+class AvailableMemory:
+    """An amount of memory that this process may still take.
 
     Attributes:
         bytes: how much.
-        where: what sets the limit, as in "there are 2 GB on this machine".
+        where: the limit, as in "there are 2 GB on this machine".
     """
 
     bytes: int
     where: str
 
 
-_UNKNOWN = Room(2**63 - 1, "on this machine")
-"""Where no limit is known, none is checked."""
+_UNKNOWN = AvailableMemory(2**63 - 1, "on this machine")
+"""Where no limit is known: more than any estimate."""
 
 
-def room_on(device: torch.device) -> Room:
-    """The memory that there is for a run on `device`, were it the only one."""
+def available_memory(device: torch.device) -> AvailableMemory:
+    """Returns the memory that is available to a run on `device`, were it the only one."""
     if device.type == "cuda":
         total = torch.cuda.mem_get_info(device)[1] - torch.cuda.memory_allocated(device)
-        return Room(total, "on the GPU")
-    return min(_rooms(), key=lambda room: room.bytes, default=_UNKNOWN)
+        return AvailableMemory(total, "on the GPU")
+    return min(_limits(), key=lambda limit: limit.bytes, default=_UNKNOWN)
 
 
-def _rooms() -> Iterator[Room]:
+def _limits() -> Iterator[AvailableMemory]:
+    """Yields what each limit leaves beside the memory that this process holds."""
     held = _own_bytes("RssAnon")
     machine = _machine_bytes()
     if machine is not None:
-        yield Room(machine - held, "on this machine")
+        yield AvailableMemory(machine - held, "on this machine")
     for group in control_group_limits(_PROCESS / "cgroup", _CONTROL_GROUPS):
-        yield Room(group - held, "in this control group")
+        yield AvailableMemory(group - held, "in this control group")
     limit = _address_space()
     if limit is not None:
-        yield Room(limit - _own_bytes("VmSize"), "within ulimit -v")
+        yield AvailableMemory(limit - _own_bytes("VmSize"), "within ulimit -v")
 
 
 def control_group_limits(membership: Path, root: Path) -> list[int]:
-    """The memory limits in bytes of a process's control groups and of all above them; version 1 and 2.
+    """Returns the memory limits in bytes of a process's control groups and of all above; version 1 and 2.
 
     Args:
         membership: the process's `/proc/<pid>/cgroup`, with lines `number:controllers:path`.
@@ -75,7 +76,7 @@ def control_group_limits(membership: Path, root: Path) -> list[int]:
 
 
 def _machine_bytes() -> int | None:
-    """The memory of this machine; None where the system does not tell."""
+    """Returns the bytes of this machine's memory, or None where the system does not tell."""
     try:
         pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf, others lack its names
@@ -84,7 +85,7 @@ def _machine_bytes() -> int | None:
 
 
 def _address_space() -> int | None:
-    """The limit that `ulimit -v` sets, in bytes; None where there is none."""
+    """Returns the limit of `ulimit -v` in bytes, or None where there is none."""
     try:
         import resource
     except ImportError:  # Windows
@@ -94,7 +95,7 @@ def _address_space() -> int | None:
 
 
 def _own_bytes(kind: str) -> int:
-    """What Linux tells of this process's memory, such as VmSize; 0 elsewhere."""
+    """Returns an entry of `/proc/self/status`, such as VmSize, in bytes; 0 where there is no such file."""
     found = re.search(rf"^{kind}:\s+(\d+) kB$", _text(_PROCESS / "status"), re.M)
     return int(found[1]) * 1024 if found else 0
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from mixcoder.backends.memory_estimate import training_bytes
 from mixcoder.errors import ArgumentError, TrainingError
 from mixcoder.experiments.file.spec import Run, read_experiment
-from mixcoder.experiments.runs.memory_check import fitting_bytes, telling_of_memory
+from mixcoder.experiments.runs.memory_check import check_memory, reraise_oom
 from tests.conftest import Cli
 
 WIDE = "model.hidden_channels=[50_000]"
@@ -37,7 +38,7 @@ def run_with(size: int = 8, *overrides: str) -> Run:
 
 
 @contextmanager
-def room_of(more: int) -> Iterator[None]:
+def memory_limit(more: int) -> Iterator[None]:
     """This process may take so many bytes more."""
     [held] = re.findall(r"VmSize:\s+(\d+) kB", Path("/proc/self/status").read_text())
     before = resource.getrlimit(resource.RLIMIT_AS)
@@ -50,20 +51,20 @@ def room_of(more: int) -> Iterator[None]:
 
 def test_a_batch_that_would_fit_is_advised(cli: Cli) -> None:
     run = run_with(1_000_000)
-    needed = fitting_bytes(run, CPU)
-    with room_of(needed // 3), pytest.raises(ArgumentError) as caught:
-        fitting_bytes(run, CPU)
+    needed = training_bytes(run.create_model, run.recipe)
+    with memory_limit(needed // 3), pytest.raises(ArgumentError) as caught:
+        check_memory(run, CPU)
     said = str(caught.value)
     assert "to train a mixer of 442 parameters with batches of 1,000,000 images takes " in said
     assert " GB within ulimit -v; try a training.batch_size of 125,000" in said
-    with room_of(needed // 3):
-        fitting_bytes(run_with(125_000), CPU)
+    with memory_limit(needed // 3):
+        check_memory(run_with(125_000), CPU)
 
 
 def test_where_no_batch_would_fit_the_model_is_named(cli: Cli) -> None:
     run = run_with(8, "model.hidden_channels=[400_000, 400_000]")
     with pytest.raises(ArgumentError) as caught:
-        fitting_bytes(run, CPU)
+        check_memory(run, CPU)
     assert (
         "; try a smaller model.hidden_channels or model.latent_dim (160,000,000,000 parameters are in "
         in str(caught.value)
@@ -99,7 +100,7 @@ def test_a_run_refuses_it_too_and_leaves_nothing(cli: Cli) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_running_out_names_the_model_and_the_settings(cli: Cli, error: Exception) -> None:
-    with pytest.raises(TrainingError) as caught, telling_of_memory(run_with()):
+    with pytest.raises(TrainingError) as caught, reraise_oom(run_with()):
         raise error
     assert str(caught.value) == (
         "out of memory while training a mixer of 442 parameters with batches of 8 images; try a "
@@ -112,5 +113,5 @@ def test_running_out_names_the_model_and_the_settings(cli: Cli, error: Exception
     "error", [ValueError("mine"), RuntimeError("could not create a primitive descriptor for a matmul")]
 )
 def test_other_errors_are_left_alone(cli: Cli, error: Exception) -> None:
-    with pytest.raises(type(error), match=str(error)), telling_of_memory(run_with()):
+    with pytest.raises(type(error), match=str(error)), reraise_oom(run_with()):
         raise error

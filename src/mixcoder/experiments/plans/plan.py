@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from mixcoder.backends.backend import choose_counted_execution
+from mixcoder.backends.memory_estimate import training_bytes
 from mixcoder.backends.speed import Work
 from mixcoder.errors import MixcoderError, RunDirectoryError
 from mixcoder.experiments.file.matrix import Values
@@ -20,7 +21,7 @@ from mixcoder.experiments.file.spec import Experiment, Run
 from mixcoder.experiments.plans.estimates import UNKNOWN, FinishedRun, estimate_step_seconds, finished_runs
 from mixcoder.experiments.results.columns import MEASURE_COLUMNS
 from mixcoder.experiments.results.records import apart_from_measures
-from mixcoder.experiments.runs.memory_check import fitting_bytes
+from mixcoder.experiments.runs.memory_check import check_memory
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.models.cost import count_madds
 from mixcoder.models.summary import count_parameters
@@ -90,13 +91,15 @@ def _planned(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
     """What there is to say of a run before it begins."""
     with torch.device("meta"):
         model = run.create_model()
+    memory_bytes = training_bytes(run.create_model, run.recipe)
+    check_memory(run, torch.device("cpu"), memory_bytes)
     work = Work(count_madds(model), count_parameters(model), run.recipe.batch_size)
     row = {
         "latent_shape": list(model.latent_shape),
         "compression_ratio": model.compression_ratio,
         "params": work.parameters,
         "madds": work.madds,
-        "memory_bytes": fitting_bytes(run, torch.device("cpu")),
+        "memory_bytes": memory_bytes,
         "done": False,
     }
     try:

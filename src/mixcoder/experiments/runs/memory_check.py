@@ -1,7 +1,7 @@
-"""Whether a run fits into memory, said before it begins and where it runs out on the way.
+"""Whether a run fits into memory: checked before it begins, and explained where memory runs out.
 
-Run ─▶ rehearsed bytes ─ more than there is? ─▶ refused: needed, available, what to change
-    └▶ trained ───────── out of memory? ──────▶ the model, what to change
+Run ─▶ memory estimate ─ more than available? ─▶ ArgumentError: needed, available, which setting to change
+└▶ training ──────── out of memory? ───────▶ TrainingError: the model, which setting to change
 """
 
 from __future__ import annotations
@@ -16,92 +16,100 @@ from mixcoder.backends.memory_estimate import most_training_bytes, training_byte
 from mixcoder.errors import ArgumentError, TrainingError, is_out_of_memory
 from mixcoder.experiments.file.matrix import label
 from mixcoder.experiments.file.spec import Run
-from mixcoder.io.memory_limits import room_on
+from mixcoder.io.memory_limits import available_memory
 from mixcoder.models.summary import count_parameters
 from mixcoder.text.sanitize import sanitize
 
 _SMALL = 20_000_000
-"""Parameters of a model that may be made just to see what a step takes: 0.3 GB with what goes with them."""
+"""Parameters up to which a model is built to estimate its memory: 0.3 GB with gradients and optimizer."""
 _SPARE = 2
-"""A batch size is only advised where there is so many times the memory, as libraries take some too."""
+"""How many times its estimate must be available for a batch size to be advised: libraries take some, too."""
 
 
-def refuse_unfit(run: Run, device: torch.device) -> None:
-    """Refuses a run that cannot fit, as `fitting_bytes` does, and sooner where it clearly can.
+def check_memory(run: Run, device: torch.device, float32_bytes: int | None = None) -> None:
+    """Checks that training fits into memory, with the cheapest estimate that can tell.
 
-    Raises:
-        ArgumentError: says how much it takes, how much there is, and which setting to change.
-    """
-    with torch.device("meta"):
-        is_small = count_parameters(run.create_model()) < _SMALL
-    if not is_small or most_training_bytes(run.create_model, run.recipe) > room_on(device).bytes:
-        fitting_bytes(run, device)
-
-
-def fitting_bytes(run: Run, device: torch.device) -> int:
-    """Bytes that training takes in float32, beside the data; refuses a run that cannot fit.
+    Args:
+        run: not begun.
+        device: the device to train on.
+        float32_bytes: `training_bytes` of the run in float32, where they are known.
 
     Raises:
-        ArgumentError: says how much it takes, how much there is, and which setting to change.
+        ArgumentError: training does not fit; says how much it takes, how much is available, and which
+            setting to change.
     """
-    needed = training_bytes(run.create_model, run.recipe)
-    if needed > room_on(device).bytes:
-        _refuse_if_too_large(run, device)
-    return needed
+    if float32_bytes is None:
+        if _is_small(run):
+            bound = most_training_bytes(run.create_model, run.recipe)
+            if bound <= available_memory(device).bytes:
+                return
+        float32_bytes = training_bytes(run.create_model, run.recipe)
+    if float32_bytes > available_memory(device).bytes:
+        _check_in_own_precision(run, device)
 
 
 @contextmanager
-def telling_of_memory(run: Run) -> Iterator[None]:
-    """Turns running out of memory into a sentence that names the model and the setting to change.
+def reraise_oom(run: Run) -> Iterator[None]:
+    """Context that turns running out of memory into a sentence on the model and the settings to change.
 
     Raises:
         TrainingError: in place of the error of torch, Python or the system.
     """
-    batch_size = run.recipe.batch_size
-    ways = [f"a training.batch_size of {batch_size // 2:,}"] if batch_size > 1 else []
-    sentence = (
-        f"out of memory while training {_described(run)}; try {' or '.join([*ways, _smaller_model(run)])}"
-    )
+    smaller_batch = run.recipe.batch_size // 2
+    advice = [f"a training.batch_size of {smaller_batch:,}"] if smaller_batch else []
+    advice.append(_smaller_model(run))
+    message = f"out of memory while training {_describe(run)}; try {' or '.join(advice)}"
     try:
         yield
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise TrainingError(sentence) from error
+        raise TrainingError(message) from error
 
 
-def _refuse_if_too_large(run: Run, device: torch.device) -> None:
-    """Looks again, in the precision of the run."""
+def _is_small(run: Run) -> bool:
+    with torch.device("meta"):
+        return count_parameters(run.create_model()) < _SMALL
+
+
+def _check_in_own_precision(run: Run, device: torch.device) -> None:
+    """Checks that training fits in the precision of the run, which may take less than float32.
+
+    Raises:
+        ArgumentError: training does not fit.
+    """
     with torch.device("meta"):
         precision = choose_execution(run.create_model(), run.recipe, 0, device).precision
-
-    def bytes_with(batch_size: int) -> int:
-        recipe = run.recipe.model_copy(update={"batch_size": batch_size})
-        return training_bytes(run.create_model, recipe, precision)
-
-    needed, room = bytes_with(run.recipe.batch_size), room_on(device)
-    if needed <= room.bytes:
+    needed = _bytes_of_batch(run, run.recipe.batch_size, precision)
+    available = available_memory(device)
+    if needed <= available.bytes:
         return
     smaller = run.recipe.batch_size // 2
-    while smaller and _SPARE * bytes_with(smaller) > room.bytes:
+    while smaller and _SPARE * _bytes_of_batch(run, smaller, precision) > available.bytes:
         smaller //= 2
     advice = f"a training.batch_size of {smaller:,}" if smaller else _smaller_model(run)
-    which = f"{sanitize(label(run.values), 200)}: " if run.values else ""
+    place = f"{sanitize(label(run.values), 200)}: " if run.values else ""
     raise ArgumentError(
         "",
-        f"{which}to train {_described(run)} takes {needed / 1e9:,.1f} GB of memory and there are "
-        f"{max(0, room.bytes) / 1e9:,.1f} GB {room.where}; try {advice}",
+        f"{place}to train {_describe(run)} takes {needed / 1e9:,.1f} GB of memory and there are "
+        f"{max(0, available.bytes) / 1e9:,.1f} GB {available.where}; try {advice}",
     )
 
 
-def _described(run: Run) -> str:
+def _bytes_of_batch(run: Run, batch_size: int, precision: torch.dtype) -> int:
+    """Returns the bytes that training takes with batches of another size."""
+    recipe = run.recipe.model_copy(update={"batch_size": batch_size})
+    return training_bytes(run.create_model, recipe, precision)
+
+
+def _describe(run: Run) -> str:
     with torch.device("meta"):
         params = count_parameters(run.create_model())
     return f"a {run.model[0]} of {params:,} parameters with batches of {run.recipe.batch_size:,} images"
 
 
 def _smaller_model(run: Run) -> str:
-    """Which arguments of the model to make smaller, and where most of it is."""
+    """Returns the advice to make the model smaller: by which arguments, and where most parameters are."""
     with torch.device("meta"):
         model = run.create_model()
     sizes = " or ".join(f"model.{argument}" for argument in model.sized_by) or "model"

@@ -32,7 +32,7 @@ from mixcoder.errors import (
     first_line,
 )
 from mixcoder.experiments.file.spec import Run
-from mixcoder.experiments.runs.memory_check import refuse_unfit, telling_of_memory
+from mixcoder.experiments.runs.memory_check import check_memory, reraise_oom
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.run_loggers import RunLogs, check_loggers
 from mixcoder.io.interrupts import check_interrupted, is_interrupted
@@ -75,13 +75,13 @@ def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") ->
         return directory
     check_loggers(run)
     started = time.perf_counter()
-    with telling_of_memory(run):
+    with reraise_oom(run):
         trainer = _create_trainer(run, resolve_device(device))
     check_interrupted()
     with directory.locked():
         if directory.read_result() is not None:  # by the process that we waited for
             return directory
-        with _recording_failure(directory), telling_of_memory(run):
+        with _recording_failure(directory), reraise_oom(run):
             directory.write_config(run)
             _go_back(trainer, directory)
             logs = RunLogs(run, directory, trainer.data.validation.device)
@@ -159,7 +159,7 @@ def _validation_losses(directory: RunDirectory) -> list[float]:
 
 def _create_trainer(run: Run, device: torch.device) -> Trainer:
     data = run.create_source().load().to(device)
-    refuse_unfit(run, device)
+    check_memory(run, device)
     torch.manual_seed(run.recipe.seed)
     model = run.create_model().to(device)
     try:
