@@ -19,7 +19,7 @@ from rich.progress import Progress as Live
 from mixcoder.text.sanitize import sanitize, sanitize_lines
 
 if TYPE_CHECKING:
-    from mixcoder.data.fetch_progress import StartProgress
+    from mixcoder.data.fetch_progress import StartTask
     from mixcoder.experiments.sweeps.sweep import RunState
     from mixcoder.training.trainer import Progress, Trainer
 
@@ -127,7 +127,7 @@ class _PlainSweep:
 
 
 @contextmanager
-def data_progress(console: Console) -> Iterator[StartProgress]:
+def data_progress(console: Console) -> Iterator[StartTask]:
     """Gives a maker of progress callbacks that show how much is done, how fast, and the time left."""
     columns = (
         TextColumn("{task.description}", markup=False),

@@ -1,16 +1,16 @@
-"""How data sources tell how far they are."""
+"""How data sources tell how far a long task is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-Progress = Callable[[int, int | None], None]
-"""Called as `progress(so_far, in_all_or_None)`."""
-StartProgress = Callable[[str, str], Progress]
-"""Called as `start("packing photos", "images")`, once for each thing that takes its time; the unit is "bytes"
-or what is counted."""
+UpdateTask = Callable[[int, int | None], None]
+"""Called as `update(so_far, total)`; the total is None where it is unknown."""
+StartTask = Callable[[str, str], UpdateTask]
+"""Called as `start("packing photos", "images")`, once for each long task; the unit is "bytes" or what is
+counted."""
 
 
-def no_progress(what: str, unit: str) -> Progress:
-    """A `StartProgress` that shows nothing."""
-    return lambda so_far, in_all: None
+def no_progress(what: str, unit: str) -> UpdateTask:
+    """A `StartTask` that shows nothing."""
+    return lambda so_far, total: None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mixcoder.data.fetch_progress import StartProgress, no_progress
+from mixcoder.data.fetch_progress import StartTask, no_progress
 from mixcoder.data.split import ImageData
 from mixcoder.errors import ArgumentError
 from mixcoder.images.shape import ImageShape
@@ -49,7 +49,7 @@ class DataSource(ABC):
         """Whether `load` finds everything on this machine."""
         return True
 
-    def prepare(self, progress: StartProgress = no_progress) -> str:
+    def prepare(self, progress: StartTask = no_progress) -> str:
         """Does once what `load` would else do first, such as to fetch or to pack, and shows how it goes.
 
         Returns:
@@ -62,7 +62,7 @@ class DataSource(ABC):
         return ""
 
     def fetch(
-        self, origin: str | None = None, sha256: str | None = None, progress: StartProgress = no_progress
+        self, origin: str | None = None, sha256: str | None = None, progress: StartTask = no_progress
     ) -> None:
         """Brings what is missing to this machine, also what could not be had before.
 

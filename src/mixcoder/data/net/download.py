@@ -19,7 +19,7 @@ from typing import BinaryIO
 import httpx2
 import stamina
 
-from mixcoder.data.fetch_progress import Progress
+from mixcoder.data.fetch_progress import UpdateTask
 from mixcoder.data.net.addresses import Pace, paced
 from mixcoder.data.net.http import (
     REQUEST_ERRORS,
@@ -42,7 +42,7 @@ def download(
     *,
     checksum: str | None,
     max_bytes: int,
-    progress: Progress = lambda so_far, in_all: None,
+    progress: UpdateTask = lambda so_far, in_all: None,
 ) -> None:
     """Fetches the first of `urls` that answers well to `target`, which appears only whole and checked.
 
@@ -126,7 +126,7 @@ class _Part:
             self.forget()
 
 
-def _download_from(url: str, part: _Part, max_bytes: int, progress: Progress) -> None:
+def _download_from(url: str, part: _Part, max_bytes: int, progress: UpdateTask) -> None:
     for attempt in stamina.retry_context(on=retry_after, attempts=ATTEMPTS, timeout=None):
         with (
             attempt,
@@ -146,7 +146,7 @@ def _download_from(url: str, part: _Part, max_bytes: int, progress: Progress) ->
 
 
 def _bounded(
-    response: httpx2.Response, pace: Pace, start: int, max_bytes: int, progress: Progress
+    response: httpx2.Response, pace: Pace, start: int, max_bytes: int, progress: UpdateTask
 ) -> Iterator[bytes]:
     length = response.headers.get("Content-Length", "")
     total = start + int(length) if length.isdecimal() else None

@@ -11,7 +11,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from mixcoder.data.fetch_progress import StartProgress, no_progress
+from mixcoder.data.fetch_progress import StartTask, no_progress
 from mixcoder.data.source import register_source
 from mixcoder.data.sources.packed import Packed, PackedSource
 from mixcoder.data.store.listing import Listing, list_images
@@ -68,10 +68,10 @@ class Folder(PackedSource):
         paths = [self._pack_path(place, list_images(place)) for place in self.places]
         return "ready" if all(path.exists() for path in paths) else "not packed yet"
 
-    def packs(self, progress: StartProgress) -> list[Packed]:
+    def packs(self, progress: StartTask) -> list[Packed]:
         return [self._pack(place, progress) for place in self.places]
 
-    def _pack(self, place: str, progress: StartProgress) -> Packed:
+    def _pack(self, place: str, progress: StartTask) -> Packed:
         listing = list_images(place)
 
         def decode(name: str) -> Pixels:

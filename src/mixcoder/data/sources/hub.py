@@ -13,7 +13,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixcoder.data.fetch_progress import StartProgress
+from mixcoder.data.fetch_progress import StartTask
 from mixcoder.data.source import register_source
 from mixcoder.data.sources.packed import Packed, PackedSource
 from mixcoder.data.store.image_store import ImageStore
@@ -79,10 +79,10 @@ class Hub(PackedSource):
     def status(self) -> str:
         return "ready" if self.is_fetched() else "not fetched yet"
 
-    def packs(self, progress: StartProgress) -> list[Packed]:
+    def packs(self, progress: StartTask) -> list[Packed]:
         return [Packed(self._store(split, progress)) for split in self.splits]
 
-    def _store(self, split: str, progress: StartProgress) -> ImageStore:
+    def _store(self, split: str, progress: StartTask) -> ImageStore:
         path = self._pack_path(split)
         if path.exists():
             return open_packed(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mixcoder.data.data_folders import data_folders
-from mixcoder.data.fetch_progress import StartProgress, no_progress
+from mixcoder.data.fetch_progress import StartTask, no_progress
 from mixcoder.data.net.download import download
 from mixcoder.data.source import DataSource, register_source
 from mixcoder.data.sources.idx import read_idx
@@ -42,7 +42,7 @@ class IdxSource(DataSource):
     training_images = SHAPES[TRAIN_IMAGES][0]
     classes = 10
 
-    def prepare(self, progress: StartProgress = no_progress) -> str:
+    def prepare(self, progress: StartTask = no_progress) -> str:
         if not self.folder():
             self.fetch(progress=progress)
         return ""
@@ -69,7 +69,7 @@ class IdxSource(DataSource):
         return None
 
     def fetch(
-        self, origin: str | None = None, sha256: str | None = None, progress: StartProgress = no_progress
+        self, origin: str | None = None, sha256: str | None = None, progress: StartTask = no_progress
     ) -> None:
         """Brings the files that are missing to this machine.
 

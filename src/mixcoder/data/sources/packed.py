@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mixcoder.data.crops import CropSplit
-from mixcoder.data.fetch_progress import StartProgress, no_progress
+from mixcoder.data.fetch_progress import StartTask, no_progress
 from mixcoder.data.source import DataSource
 from mixcoder.data.split import ImageData
 from mixcoder.data.store.image_store import ImageStore
@@ -84,7 +84,7 @@ class PackedSource(DataSource):
         self.image_shape = (channels, *self.crop)
 
     @abstractmethod
-    def packs(self, progress: StartProgress) -> list[Packed]:
+    def packs(self, progress: StartTask) -> list[Packed]:
         """All images, or those to train on and those that validate.
 
         Packs them first where they are not yet.
@@ -95,7 +95,7 @@ class PackedSource(DataSource):
         """How many there are; the images are packed first where they are not yet."""
         return len(self.load().train)
 
-    def prepare(self, progress: StartProgress = no_progress) -> str:
+    def prepare(self, progress: StartTask = no_progress) -> str:
         return "; ".join(filter(None, map(Packed.describe, self.packs(progress))))
 
     def load(self) -> ImageData:

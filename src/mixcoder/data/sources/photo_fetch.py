@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx2
 
-from mixcoder.data.fetch_progress import Progress
+from mixcoder.data.fetch_progress import UpdateTask
 from mixcoder.data.net.addresses import Pace, paced
 from mixcoder.data.net.http import REQUEST_ERRORS, WrongContentError, create_client, reason_of, retry_after
 from mixcoder.data.sources.photo_list import Photo
@@ -44,7 +44,7 @@ def photo_path(folder: Path, photo: Photo) -> Path:
 
 
 def fetch_photos(
-    photos: Sequence[Photo], folder: Path, fit: Fit, trusted: Sequence[str], progress: Progress
+    photos: Sequence[Photo], folder: Path, fit: Fit, trusted: Sequence[str], progress: UpdateTask
 ) -> dict[str, str]:
     """Fetches the photos that are not in `folder` yet; each appears there whole or not at all.
 

@@ -22,7 +22,7 @@ import httpx2
 
 from mixcoder.data.crops import CropSplit
 from mixcoder.data.data_folders import data_folders
-from mixcoder.data.fetch_progress import StartProgress, no_progress
+from mixcoder.data.fetch_progress import StartTask, no_progress
 from mixcoder.data.net.download import check, download
 from mixcoder.data.net.http import WrongContentError
 from mixcoder.data.source import DataSource, register_source
@@ -78,7 +78,7 @@ class Unsplash(DataSource):
             return f"partly fetched to {self.folder}"
         return "not fetched yet"
 
-    def prepare(self, progress: StartProgress = no_progress) -> str:
+    def prepare(self, progress: StartTask = no_progress) -> str:
         if not self.is_fetched():
             self.fetch(progress=progress)
         return self._describe(self._store(progress))
@@ -104,7 +104,7 @@ class Unsplash(DataSource):
         self,
         origin: str | None = None,
         sha256: str | None = None,
-        progress: StartProgress = no_progress,
+        progress: StartTask = no_progress,
     ) -> None:
         """Brings the photos that are not there yet to this machine.
 
@@ -133,7 +133,7 @@ class Unsplash(DataSource):
         except OSError as error:
             raise WriteError(f"cannot write {self.folder}: {error.strerror or error}") from error
 
-    def _fetch_listed(self, progress: StartProgress) -> None:
+    def _fetch_listed(self, progress: StartTask) -> None:
         photos = read_list(self._list_path)
         for leftover in self._photos.glob(".*.part"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
@@ -169,7 +169,7 @@ class Unsplash(DataSource):
     def _fetched_path(self) -> Path:
         return self.folder / "fetched"
 
-    def _archive(self, origin: str | None, sha256: str | None, progress: StartProgress) -> Path:
+    def _archive(self, origin: str | None, sha256: str | None, progress: StartTask) -> Path:
         """The archive on this machine: the named one, one put there by hand, or the one to fetch."""
         if origin and "://" not in origin:
             return _checked_archive(expand_home(origin), sha256)
@@ -206,7 +206,7 @@ class Unsplash(DataSource):
         with self._left_out_path.open(encoding="utf-8", newline="") as file:
             return {row["image"]: row["reason"] for row in csv.DictReader(file)}
 
-    def _store(self, progress: StartProgress = no_progress) -> ImageStore:
+    def _store(self, progress: StartTask = no_progress) -> ImageStore:
         paths = {
             photo.id: path
             for photo in read_list(self._list_path)

@@ -32,7 +32,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mixcoder.data.fetch_progress import Progress
+from mixcoder.data.fetch_progress import UpdateTask
 from mixcoder.data.read_ahead import map_ahead
 from mixcoder.errors import DataError, WriteError, first_line
 from mixcoder.images.codec import ImageError, Pixels
@@ -139,7 +139,7 @@ def pack(
     names: Sequence[str],
     decode: Callable[[str], Pixels],
     key: str,
-    progress: Progress | None = None,
+    progress: UpdateTask | None = None,
 ) -> ImageStore:
     """The store at `path`; made first where it is not there, going on where a packing was cut off.
 
@@ -198,7 +198,7 @@ class _Packing:
         self.journal_path = path.with_suffix(".journal")
         self.entries: list[dict[str, Any]] = []
 
-    def run(self, names: Sequence[str], decode: Callable[[str], Pixels], progress: Progress | None) -> None:
+    def run(self, names: Sequence[str], decode: Callable[[str], Pixels], progress: UpdateTask | None) -> None:
         self._resume(names)
         with self.pixels_path.open("r+b") as pixels, self.journal_path.open("ab") as journal:
             pixels.seek(0, os.SEEK_END)

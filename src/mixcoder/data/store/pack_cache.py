@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 
-from mixcoder.data.fetch_progress import Progress
+from mixcoder.data.fetch_progress import UpdateTask
 from mixcoder.data.store.image_store import ImageStore, lock_path, open_store, pack, remove_store
 from mixcoder.errors import WriteError
 from mixcoder.images.codec import Pixels
@@ -38,7 +38,7 @@ def pack_path(label: str, identity: str, content: str) -> Path:
 
 
 def pack_into(
-    path: Path, names: Sequence[str], decode: Callable[[str], Pixels], progress: Progress
+    path: Path, names: Sequence[str], decode: Callable[[str], Pixels], progress: UpdateTask
 ) -> ImageStore:
     """The store at `path`, made where it is not there yet; earlier states of its collection are removed.
 

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mixcoder.data import DataSource
-from mixcoder.data.fetch_progress import StartProgress
+from mixcoder.data.fetch_progress import StartTask
 from mixcoder.errors import MixcoderError, RunDirectoryError
 from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.training.checkpoint import short_hash
 
 
-def prepare_images(runs: Sequence[Run], folder: Path, progress: StartProgress) -> list[str]:
+def prepare_images(runs: Sequence[Run], folder: Path, progress: StartTask) -> list[str]:
     """Fetches and packs the images of runs that are not done, and compares those of the others.
 
     Args:
@@ -47,7 +47,7 @@ def prepare_images(runs: Sequence[Run], folder: Path, progress: StartProgress) -
     return list(filter(None, notes))
 
 
-def _compare(done: Sequence[RunDirectory], source: DataSource, progress: StartProgress) -> str:
+def _compare(done: Sequence[RunDirectory], source: DataSource, progress: StartTask) -> str:
     """Refuses finished runs on other images; a sentence where the images are not here any more."""
     if not source.is_fetched():
         return ""
