@@ -1,9 +1,9 @@
-"""Draws docs/images/mixing-NAME.svg: what one number of a mixing layer's result hears, and how strongly.
+"""Draws docs/images/mixing-NAME.svg: the input elements that one output element depends on, and its weights.
 
-layer with small whole weights ─▶ its steps ─▶ Jacobian of one number, of another ─▶ two panels a step ─▶ SVG
+    layer with small whole weights ─▶ its steps ─▶ derivatives of two elements ─▶ two panels a step ─▶ SVG
 
 Whole weights make whole derivatives, so that the pictures are the same to the byte wherever they are drawn.
-They are written as they are, as a plotting library would take ten times the room for so many squares.
+The SVG is written as text: a plotting library needs ten times as many bytes for so many squares.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ LAYERS = tuple(MIXERS)
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 GRID = (5, 5)
 SIDE = 4
-"""Each patch is drawn as a square of so many rows and columns of numbers."""
+"""Rows and columns of the square as which the channels of a patch are drawn."""
 KERNEL = 3
 
 Place = tuple[int, int]
-"""(patch, number) of a result (P, C)."""
+"""(patch, channel) of an output (P, C)."""
 Step = Callable[[Tensor], Tensor]
 """(B, P, C) → (B, P, C), linear."""
 
 FIRST: Place = (12, 5)
-SECONDS: dict[str, Place] = {"another number": (12, 10), "another patch": (18, 5)}
+SECONDS: dict[str, Place] = {"another element": (12, 10), "another patch": (18, 5)}
 """All far enough from the edges that a kernel has its full size."""
 
 _LARGEST = 4
 _CELL, _GAP, _HEAD, _BETWEEN = 9, 5, 26, 34
 _PATCH = SIDE * _CELL + _GAP
 _PANEL = GRID[0] * _PATCH
-_TEXT, _MARK, _UNHEARD = "#808080", "#12a150", "#808080"
+_TEXT, _MARK, _UNUSED = "#808080", "#12a150", "#808080"
 _POSITIVE, _NEGATIVE = "#e8590c", "#1c7ed6"
 
 
@@ -61,20 +61,20 @@ def steps_of(layer: MixingLayer) -> list[Step]:
     return list(modules) if len(modules) > 1 else [layer.mix]
 
 
-def heard(step: Step, place: Place) -> Tensor:
-    """The derivative of one number of the step's result by all that goes in, (P, C)."""
+def derivative_of(step: Step, place: Place) -> Tensor:
+    """Returns the derivative (P, C) of one output element by all input elements."""
     x = torch.zeros(1, math.prod(GRID), SIDE**2, requires_grad=True)
     [derivative] = torch.autograd.grad(step(x)[0][place], x)
     return derivative[0]
 
 
 def sharing(step: Step) -> tuple[str, Place]:
-    """Who hears with the same weights as the first number, in words, and where that one is."""
-    weights = _weights(heard(step, FIRST))
+    """Returns a caption for an output element with the same weights as the first, and its place."""
+    weights = _weights(derivative_of(step, FIRST))
     for who, place in SECONDS.items():
-        if _weights(heard(step, place)) == weights:
+        if _weights(derivative_of(step, place)) == weights:
             return f"{who}: the same weights", place
-    return "another number: weights of its own", SECONDS["another patch"]
+    return "another element: weights of its own", SECONDS["another patch"]
 
 
 def draw(mixer: str) -> str:
@@ -90,7 +90,7 @@ def draw(mixer: str) -> str:
 
 
 def _weights(derivative: Tensor) -> list[float]:
-    """Those that are not 0, in the order of patches and numbers."""
+    """Those that are not 0, in the order of patches and channels."""
     values: list[float] = derivative[derivative != 0].tolist()
     return values
 
@@ -101,7 +101,7 @@ def _opening(i: int, count: int) -> str:
 
 def _row(step: Step, top: int, opening: str) -> str:
     caption, second = sharing(step)
-    left = _panel(step, FIRST, f"{opening}one number hears")
+    left = _panel(step, FIRST, f"{opening}one element depends on")
     right = _panel(step, second, caption)
     shift = _PANEL + _BETWEEN
     return (
@@ -110,14 +110,14 @@ def _row(step: Step, top: int, opening: str) -> str:
 
 
 def _panel(step: Step, place: Place, caption: str) -> str:
-    """All numbers that go in, coloured by their weight; the place of the one that comes out is framed."""
-    derivative = heard(step, place)
+    """Returns all input elements, coloured by their weight, and a frame around the output element."""
+    derivative = derivative_of(step, place)
     squares: dict[int, list[str]] = {}
     for patch in range(len(derivative)):
-        for number in range(SIDE**2):
-            x, y = _corner((patch, number))
+        for channel in range(SIDE**2):
+            x, y = _corner((patch, channel))
             path = f"M{x} {y}h{_CELL - 1}v{_CELL - 1}h-{_CELL - 1}z"
-            squares.setdefault(int(derivative[patch, number]), []).append(path)
+            squares.setdefault(int(derivative[patch, channel]), []).append(path)
     paths = [f'<path {_look(weight)} d="{"".join(squares[weight])}"/>' for weight in sorted(squares)]
     x, y = _corner(place)
     frame = (
@@ -128,14 +128,14 @@ def _panel(step: Step, place: Place, caption: str) -> str:
 
 
 def _corner(place: Place) -> tuple[int, int]:
-    """x and y of a number's square within its panel."""
+    """Returns x and y of an element's square within its panel."""
     (patch_row, patch_column), (row, column) = divmod(place[0], GRID[1]), divmod(place[1], SIDE)
     return patch_column * _PATCH + column * _CELL + 1, patch_row * _PATCH + row * _CELL + _HEAD - 4
 
 
 def _look(weight: int) -> str:
     if weight == 0:
-        return f'fill="{_UNHEARD}" fill-opacity=".16"'
+        return f'fill="{_UNUSED}" fill-opacity=".16"'
     colour = _POSITIVE if weight > 0 else _NEGATIVE
     return f'fill="{colour}" fill-opacity="{0.28 + 0.72 * (abs(weight) - 1) / (_LARGEST - 1):.2f}"'
 

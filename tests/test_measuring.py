@@ -27,7 +27,7 @@ from tests.documents import ROOT, read_document
 PAGE = " ".join(read_document("docs/measuring.md").split())
 
 NUMBERS = {
-    f"`validations: {Recipe(steps=1).validations}` of them": "how often is validated",
+    f"`validations: {Recipe(steps=1).validations}`": "how often is validated",
     f"at most {trainer._LARGEST_CHUNK} steps": "what a training loss is the mean of",
     f"1 to {trainer._LARGEST_CHUNK} steps, the {trainer._CHUNKS_A_RUN}th part": "warm-up",
     f"counts as {quality._BEST_PSNR:.0f} dB": "a perfect copy",

@@ -13,7 +13,17 @@ from torch import Tensor
 from mixcoder.models import MIXERS
 from mixcoder.models.mixing import create_mixing_layer
 from tests.documents import read_document
-from tests.mixing_pictures import FIRST, GRID, IMAGES, LAYERS, SIDE, create_layer, draw, heard, steps_of
+from tests.mixing_pictures import (
+    FIRST,
+    GRID,
+    IMAGES,
+    LAYERS,
+    SIDE,
+    create_layer,
+    derivative_of,
+    draw,
+    steps_of,
+)
 
 PAGE = read_document("docs/mixing-layers.md")
 
@@ -39,28 +49,28 @@ def test_the_picture_is_what_the_layer_draws(mixer: str) -> None:
 
 
 def neighbourhood(mixer: str) -> list[Tensor]:
-    """(P, C) bool of each step: what the middle number should hear, from the layers' descriptions."""
+    """Returns (P, C) bool for each step: the inputs of the middle element, as the page describes them."""
     (m, n), (r, s) = divmod(FIRST[0], GRID[1]), divmod(FIRST[1], SIDE)
-    patch, number = torch.arange(math.prod(GRID))[:, None], torch.arange(SIDE**2)[None]
-    near_number = (number - FIRST[1]).abs() <= 1
+    patch, channel = torch.arange(math.prod(GRID))[:, None], torch.arange(SIDE**2)[None]
+    near_channel = (channel - FIRST[1]).abs() <= 1
     near_patch = (patch - FIRST[0]).abs() <= 1
-    near_in_picture = ((number // SIDE - r).abs() <= 1) & ((number % SIDE - s).abs() <= 1)
+    near_in_picture = ((channel // SIDE - r).abs() <= 1) & ((channel % SIDE - s).abs() <= 1)
     near_in_grid = ((patch // GRID[1] - m).abs() <= 1) & ((patch % GRID[1] - n).abs() <= 1)
     expected = {
-        "cnn": [near_number],
-        "cnnf": [near_number, near_patch],
+        "cnn": [near_channel],
+        "cnnf": [near_channel, near_patch],
         "cnn2d": [near_in_picture],
         "cnn2df": [near_in_picture, near_in_grid],
         "mlp": [torch.tensor(True)],
     }[mixer]
-    return [it.expand(len(patch), number.shape[1]) for it in expected]
+    return [step.expand(len(patch), channel.shape[1]) for step in expected]
 
 
 @pytest.mark.parametrize("mixer", LAYERS)
-def test_each_step_hears_what_it_is_said_to(mixer: str) -> None:
+def test_each_step_depends_on_what_the_page_says(mixer: str) -> None:
     steps, expected = steps_of(create_layer(mixer)), neighbourhood(mixer)
-    for step, heard_by_name in zip(steps, expected, strict=True):
-        assert torch.equal(heard(step, FIRST) != 0, heard_by_name)
+    for step, named in zip(steps, expected, strict=True):
+        assert torch.equal(derivative_of(step, FIRST) != 0, named)
 
 
 @pytest.mark.parametrize("mixer", LAYERS)
