@@ -24,7 +24,7 @@ from mixcoder.io.atomic_file import write_atomically
 from mixcoder.models import MIXERS, MODELS, create_model
 from mixcoder.models.activations import ACTIVATIONS
 from mixcoder.models.summary import count_parameters, layer_rows
-from mixcoder.registry.signatures import summary
+from mixcoder.registry.docstrings import summary
 from mixcoder.text.table import Column
 from mixcoder.text.values import format_count, format_shape
 

@@ -21,7 +21,6 @@ class DataSource(ABC):
     Attributes:
         image_shape: (C, H, W) of its images, known before anything is loaded.
         training_images: how many there are to train on.
-        classes: how many kinds of labels it has, or None.
         is_known_by_name: whether its images are those of one data set, whatever its arguments. Where these
             can name a place, such as a folder, what somebody else's run names is opened only when the user
             asks for it.
@@ -29,7 +28,6 @@ class DataSource(ABC):
 
     image_shape: ImageShape
     training_images: int
-    classes: int | None = None
     is_known_by_name: bool = False
 
     @abstractmethod

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
-import textwrap
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -18,15 +16,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from mixcoder.errors import ArgumentError, describe_type
+from mixcoder.registry.docstrings import argument_descriptions
 from mixcoder.registry.problems import Problem, problems_of
-
-_ARGS = re.compile(r"^Args:\n((?:[ ]+.*\n?|\n)*)", re.M)
-_ARG = re.compile(r"^(\w+)(?: \(.*?\))?:(.*(?:\n(?:[ ]+.*)?)*)", re.M)
 
 
 @cache
 def signature_schema(function: Callable[..., Any]) -> type[BaseModel]:
-    """A strict pydantic model of the arguments that `function` takes, as its docstring describes them."""
+    """Returns a strict pydantic model of the arguments of `function`, as its docstring describes them."""
     fields: dict[str, Any] = {}
     descriptions = argument_descriptions(function)
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
@@ -40,20 +36,8 @@ def signature_schema(function: Callable[..., Any]) -> type[BaseModel]:
     )
 
 
-def summary(function: Callable[..., Any]) -> str:
-    """The first line of a docstring, empty where there is none."""
-    return (function.__doc__ or "").strip().partition("\n")[0]
-
-
-def argument_descriptions(function: Callable[..., Any]) -> dict[str, str]:
-    """What the `Args:` of a docstring say of each argument, on one line without its full stop."""
-    section = _ARGS.search(inspect.getdoc(function) or "")
-    entries = _ARG.findall(textwrap.dedent(section[1])) if section else []
-    return {name: " ".join(text.split()).removesuffix(".") for name, text in entries}
-
-
 def argument_problems(function: Callable[..., Any], arguments: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with `arguments` for `function`; empty where they fit."""
+    """Returns what is wrong with `arguments` for `function`; nothing where they fit."""
     schema = signature_schema(function)
     try:
         schema.model_validate(dict(arguments))
@@ -65,7 +49,7 @@ def argument_problems(function: Callable[..., Any], arguments: Mapping[str, Any]
 def checked_arguments(
     function: Callable[..., Any], arguments: Mapping[str, Any], taker: str
 ) -> dict[str, Any]:
-    """`arguments` as they are, once they fit the signature of `function`.
+    """Returns `arguments` as they are, once they fit the signature of `function`.
 
     Raises:
         ArgumentError: an unknown, missing or wrongly typed argument of `taker` ("model 'mixer'").

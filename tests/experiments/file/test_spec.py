@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mixcoder.data.sources.packed import PackedSource
 from mixcoder.errors import ExperimentError
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.runs.run_directory import RunDirectory
@@ -169,3 +170,24 @@ def test_broken_files_give_clear_errors(tmp_path: Path, data: st.DataObject) -> 
     except ExperimentError as error:
         assert error.problems
         assert all(str(path) in problem for problem in error.problems)
+
+
+def test_images_are_counted_once_for_all_runs_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of photos is hashed to count them, and progress asks several times a second."""
+    counted = []
+
+    def count(source: PackedSource) -> int:
+        counted.append(source)
+        return 90
+
+    monkeypatch.setattr(PackedSource, "training_images", property(count))
+    text = SOUND.replace("{source: digits}", "{source: folder, path: ., crop_size: 8}")
+    text = text.replace(
+        "{epochs: 1}", '{epochs: 2, batch_size: 9, seed: "${seed}"}\nmatrix: {seed: [0, 1, 2]}'
+    )
+    runs = read_experiment(write(tmp_path, text)).runs
+    assert not counted
+    assert [run.total_steps for run in (*runs, *runs)] == [20] * 6
+    assert len(counted) == 1

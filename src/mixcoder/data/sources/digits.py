@@ -25,7 +25,6 @@ class Digits(DataSource):
     is_known_by_name = True
     image_shape = (1, 8, 8)
     training_images = TRAINING_IMAGES
-    classes = 10
 
     def load(self) -> ImageData:
         table = torch.from_numpy(np.loadtxt(_path(), delimiter=","))  # 64 whole numbers 0 … 16, and the digit

@@ -40,7 +40,6 @@ class IdxSource(DataSource):
     is_known_by_name = True
     image_shape = (1, 28, 28)
     training_images = SHAPES[TRAIN_IMAGES][0]
-    classes = 10
 
     def prepare(self, progress: StartTask = no_progress) -> str:
         if not self.folder():

@@ -20,7 +20,7 @@ Choice = tuple[str, dict[str, Any]]
 
 
 def with_root(data: Choice, stated: Document) -> tuple[Choice, Path]:
-    """The data source with the one folder in which all its relative paths begin.
+    """Returns the data source with the one folder in which all its relative paths begin.
 
     Where some are of a file and some of the command line, those of the command line are made absolute.
 
@@ -43,7 +43,7 @@ def with_root(data: Choice, stated: Document) -> tuple[Choice, Path]:
 
 
 def _root(stated: Document, key: str) -> Path:
-    """The folder in which a relative path of `data.<key>` begins."""
+    """Returns the folder in which a relative path of `data.<key>` begins."""
     place = _place(stated, key)
     other = stated.data.get("relative_to")
     if stated.file(place) is None or not isinstance(other, str):
@@ -52,13 +52,13 @@ def _root(stated: Document, key: str) -> Path:
 
 
 def _folder(stated: Document, place: KeyPath) -> Path:
-    """The folder of the file that states a key; the current one for what the command line states."""
+    """Returns the folder of the file that states a key; the current one for the command line."""
     file = stated.file(place)
     return file.parent if file else Path()
 
 
 def _place(stated: Document, key: str) -> KeyPath:
-    """Where the beginning of `data.<key>` is stated: there, or on the axis that it refers to."""
+    """Returns where the beginning of `data.<key>` is stated: there, or on the axis it refers to."""
     data = stated.data["data"]
     value = data.get(key) if isinstance(data, dict) else data
     reference = REFERENCE.match(value) if isinstance(value, str) else None

@@ -40,7 +40,7 @@ AXIS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def expand(document: Document) -> list[Values]:
-    """Every combination that the matrix of an experiment file states; one empty one without a matrix.
+    """Returns every combination that the matrix of an experiment file states; one empty one without a matrix.
 
     They come in the order of the file, the last axis varying fastest, then what is included.
 
@@ -77,7 +77,7 @@ def expand(document: Document) -> list[Values]:
 
 
 def substitute(document: Document, values: Values) -> Document:
-    """The document without its matrix, every `${name}` replaced by its value, which keeps its type.
+    """Returns the document without its matrix, every `${name}` replaced by its value, which keeps its type.
 
     Inside a longer text the value is written into the text.
 
@@ -98,7 +98,8 @@ def substitute(document: Document, values: Values) -> Document:
         if not isinstance(node, str):
             return node
         try:
-            if whole := REFERENCE.fullmatch(node):
+            whole = REFERENCE.fullmatch(node)
+            if whole:
                 return copy.deepcopy(_value_of(whole[1], values))
             return REFERENCE.sub(lambda found: format_value(_value_of(found[1], values)), node)
         except LookupError as error:
@@ -112,7 +113,7 @@ def substitute(document: Document, values: Values) -> Document:
 
 
 def unused_axes(document: Document) -> list[str]:
-    """A problem for each axis that no `${…}` refers to."""
+    """Returns a problem for each axis that no `${…}` refers to."""
     texts = _texts(_body(document))
     used = {found.strip().partition(".")[0] for text in texts for found in REFERENCE.findall(text)}
     return [
@@ -123,12 +124,12 @@ def unused_axes(document: Document) -> list[str]:
 
 
 def _body(document: Document) -> dict[str, Any]:
-    """All but the matrix."""
+    """Returns everything but the matrix."""
     return {key: value for key, value in document.data.items() if key != "matrix"}
 
 
 def _texts(node: Any) -> Iterator[str]:
-    """Every text in nested data that is a value."""
+    """Yields every text in nested data that is a value."""
     if isinstance(node, str):
         yield node
     elif isinstance(node, dict | list):
@@ -137,18 +138,18 @@ def _texts(node: Any) -> Iterator[str]:
 
 
 def label(values: Values) -> str:
-    """A combination in words: `mixer=cnn, ks=3`."""
+    """Returns a combination in words: `mixer=cnn, ks=3`."""
     return ", ".join(f"{axis}={format_value(value)}" for axis, value in values.items())
 
 
 def slug(values: Values) -> str:
-    """A combination as a part of a file name: `mixer-cnn_ks-3`."""
+    """Returns a combination as a part of a file name: `mixer-cnn_ks-3`."""
     parts = (f"{axis}-{format_value(value)}" for axis, value in values.items())
     return re.sub(r"[^A-Za-z0-9._,+-]+", "-", "_".join(parts))[:80].strip("-_")
 
 
 def _shape_problems(matrix: Any) -> Iterator[tuple[KeyPath, str]]:
-    """What is wrong with the matrix before any combination is made."""
+    """Yields what is wrong with the matrix before any combination is made."""
     if not isinstance(matrix, dict):
         yield (), f"must be a map of names and lists of values, not {kind_of(matrix)}"
         return
@@ -205,7 +206,7 @@ def _matches(value: Any, wanted: Any) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equality that tells true from 1."""
+    """Whether two values are equal; true is not 1."""
     return repr(one) == repr(other)
 
 

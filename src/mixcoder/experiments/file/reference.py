@@ -1,12 +1,12 @@
-"""The experiment file's JSON Schema as Markdown for people to read: a table of keys for each section."""
+"""The experiment file's JSON Schema as Markdown: a table of keys for each section."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
 
+from mixcoder.experiments.file.checks import CHOICES, ChoiceSection
 from mixcoder.experiments.file.schema import SPELLINGS, Schema, experiment_schema
-from mixcoder.experiments.file.spec import CHOICES, ChoiceSection
 from mixcoder.registry.problems import readable_number
 from mixcoder.text.table import Column, markdown_table
 
@@ -30,7 +30,7 @@ _BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "
 
 
 def reference_markdown() -> str:
-    """Every key of an experiment file with what it takes, its default and its meaning."""
+    """Returns every key of an experiment file with the values it takes, its default and its meaning."""
     return "\n\n".join(_parts(experiment_schema())) + "\n"
 
 
@@ -47,12 +47,12 @@ def _parts(schema: Schema) -> Iterator[str]:
 
 
 def _choice(section: ChoiceSection, schema: Schema, definitions: dict[str, Schema]) -> Iterator[str]:
-    """A section that chooses by name: its own key, then those that go with each name."""
+    """Yields the tables of a section that chooses by name: its own key, then those of each name."""
     yield f"### `{section.key}`"
     yield _table({section.selector: schema["properties"][section.selector]}, [section.selector])
     for name in section.registry:
         named = definitions[f"{section.key}.{name}"]
-        keys = {key: it for key, it in named["properties"].items() if key != section.selector}
+        keys = {key: schema for key, schema in named["properties"].items() if key != section.selector}
         yield f"#### `{section.selector}: {name}`"
         yield named["description"]
         if keys:
@@ -73,9 +73,9 @@ def _table(keys: dict[str, Schema], required: Sequence[str] = ()) -> str:
 
 
 def _values(schema: Schema) -> str:
-    """What a key takes, in words, without the other ways to write it."""
+    """Returns in words the values that a key takes, without the other ways to write them."""
     spellings = [f"#/definitions/{name}" for name in SPELLINGS]
-    alternatives = [it for it in schema.get("anyOf", [schema]) if it.get("$ref") not in spellings]
+    alternatives = [each for each in schema.get("anyOf", [schema]) if each.get("$ref") not in spellings]
     return " or ".join(map(_value, alternatives))
 
 

@@ -8,8 +8,8 @@
                   data.hub.required   which of them must be there, where the file extends no other
                   model.…             likewise for `type`
 
-It refuses nothing that the program takes. What needs a computation, such as whether patches tile the image,
-only the program refuses.
+The schema accepts everything that the program accepts. What needs a computation, such as whether patches tile
+the image, only the program checks.
 
 It is of draft 7, which all editors know. The keys of a model or a source hang on `if` and `then`: an editor
 then speaks of the one that is named, where `oneOf` would make it speak of all.
@@ -17,6 +17,7 @@ then speaks of the one that is named, where `oneOf` would make it speak of all.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -24,9 +25,10 @@ from urllib.parse import quote
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
+from mixcoder.experiments.file.checks import CHOICES, ChoiceSection, TopLevel
 from mixcoder.experiments.file.matrix import AXIS, REFERENCE, RESERVED_AXES
-from mixcoder.experiments.file.spec import CHOICES, ChoiceSection, TopLevel
-from mixcoder.registry.signatures import signature_schema, summary
+from mixcoder.registry.docstrings import summary
+from mixcoder.registry.signatures import signature_schema
 from mixcoder.training.recipe import Recipe
 
 Schema = dict[str, Any]
@@ -79,14 +81,14 @@ class _OfAnything(GenerateJsonSchema):
 
 
 def schema_json() -> str:
-    """`experiment_schema` as text."""
+    """Returns `experiment_schema` as text."""
     return json.dumps(experiment_schema(), indent=2) + "\n"
 
 
 def experiment_schema() -> Schema:
-    """The JSON Schema of an experiment file, with all that is registered now."""
+    """Returns the JSON Schema of an experiment file, with everything that is registered now."""
     top, recipe = TopLevel.model_json_schema(), Recipe.model_json_schema()
-    one_duration = {"anyOf": [_with_parts(it) for it in recipe.pop("anyOf")]}
+    one_duration = {"anyOf": [_with_parts(duration) for duration in recipe.pop("anyOf")]}
     maps = {section.key: _choice(section) for section in CHOICES} | {"training": recipe}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -96,7 +98,7 @@ def experiment_schema() -> Schema:
             "extends": _EXTENDS,
             "name": _in_file(top["properties"]["name"]),
             "relative_to": _in_file(top["properties"]["relative_to"]),
-            **{key: _in_file({**it, **_about(top["properties"][key])}) for key, it in maps.items()},
+            **{key: _in_file({**section, **_about(top["properties"][key])}) for key, section in maps.items()},
             "matrix": _MATRIX,
         },
         "additionalProperties": False,
@@ -108,12 +110,12 @@ def experiment_schema() -> Schema:
                 "training": {"type": _MAP, "if": {"type": "object"}, "then": one_duration},
             },
         },
-        "definitions": {**SPELLINGS, **{key: it for section in CHOICES for key, it in _defined(section)}},
+        "definitions": {**SPELLINGS, **dict(itertools.chain.from_iterable(map(_defined, CHOICES)))},
     }
 
 
 def _choice(section: ChoiceSection) -> Schema:
-    """The map of a section: the key that chooses, then the keys that go with what it chooses."""
+    """Returns the map of a section: the key that chooses, then the keys of each choice."""
     selector, registry = section.selector, section.registry
     name_of_one = {
         "description": f"the {registry.noun} by name",
@@ -132,12 +134,12 @@ def _choice(section: ChoiceSection) -> Schema:
 
 
 def _chooses(section: ChoiceSection, *names: str) -> Schema:
-    """That a map chooses one of `names`."""
+    """Returns the schema of a map that chooses one of `names`."""
     return {"required": [section.selector], "properties": {section.selector: {"enum": list(names)}}}
 
 
 def _keys_of_any(section: ChoiceSection) -> Schema:
-    """The keys of all that can be chosen, where another file or a matrix chooses."""
+    """Returns the keys of all choices, for a map whose choice another file or a matrix makes."""
     meanings: dict[str, dict[str, str]] = {}
     for name in section.registry:
         for key, schema in _arguments(section, name)["properties"].items():
@@ -153,7 +155,7 @@ def _keys_of_any(section: ChoiceSection) -> Schema:
 
 
 def _needed(section: ChoiceSection) -> Schema:
-    """What the map of a section must hold in a file that extends no other."""
+    """Returns the keys that the map of a section needs in a file that extends no other."""
     return {
         "type": _MAP,
         "required": [section.selector],
@@ -166,7 +168,7 @@ def _needed(section: ChoiceSection) -> Schema:
 
 
 def _defined(section: ChoiceSection) -> Iterator[tuple[str, Schema]]:
-    """The definitions for each name of a section."""
+    """Yields the definitions for each name of a section."""
     for name in section.registry:
         arguments = _arguments(section, name)
         keys = {key: _in_file(schema) for key, schema in arguments["properties"].items()}
@@ -184,26 +186,26 @@ def _defined(section: ChoiceSection) -> Iterator[tuple[str, Schema]]:
 
 
 def _arguments(section: ChoiceSection, name: str) -> Schema:
-    """What a name takes, as pydantic states it, but for what is given."""
+    """Returns the arguments of a name, as pydantic states them, without those that are given."""
     model = signature_schema(section.registry[name])
     template = _pointer(f"{section.key}.{name}") + ".{model}"
     schema = model.model_json_schema(ref_template=template, schema_generator=_OfAnything)
     properties = schema.get("properties", {})
     return {
-        "properties": {key: it for key, it in properties.items() if key not in section.given},
+        "properties": {key: schema for key, schema in properties.items() if key not in section.given},
         "required": [key for key in schema.get("required", []) if key not in section.given],
         "$defs": schema.get("$defs", {}),
     }
 
 
 def _in_file(schema: Schema) -> Schema:
-    """A value as a file may write it: as it is, or in one of the `SPELLINGS`."""
+    """Returns the schema of a value as a file may write it: as it is, or in one of the `SPELLINGS`."""
     if schema.get("type") in ("array", "object"):  # on one level, or editors begin no list or map for it
         return {**_with_parts(schema), "type": [schema["type"], "string"], "pattern": _WHOLE_REFERENCE}
-    bare = {key: it for key, it in schema.items() if key not in (*_ABOUT, "title")}
-    kinds = [_with_parts(it) for it in bare.get("anyOf", [bare])]
-    types = {str(it.get("type")) for it in kinds}
-    spellings = [_ref(f"{it}_with_underscores") for it in ("integer", "number") if it in types]
+    bare = {key: value for key, value in schema.items() if key not in (*_ABOUT, "title")}
+    kinds = [_with_parts(kind) for kind in bare.get("anyOf", [bare])]
+    types = {str(kind.get("type")) for kind in kinds}
+    spellings = [_ref(f"{name}_with_underscores") for name in ("integer", "number") if name in types]
     if {"type": "string"} not in kinds:
         spellings.append(_ref("text_with_reference" if "string" in types else "reference"))
     alternatives = kinds + spellings
@@ -211,10 +213,10 @@ def _in_file(schema: Schema) -> Schema:
 
 
 def _with_parts(schema: Schema) -> Schema:
-    """A list or a map whose parts are as a file may write them; anything else as it is."""
-    changed = {key: it for key, it in schema.items() if key != "title"}
+    """Returns a list or a map with its parts as a file may write them; any other schema as it is."""
+    changed = {key: value for key, value in schema.items() if key != "title"}
     if "properties" in schema:
-        changed["properties"] = {key: _in_file(it) for key, it in schema["properties"].items()}
+        changed["properties"] = {key: _in_file(part) for key, part in schema["properties"].items()}
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), dict):
             changed[key] = _in_file(schema[key])
@@ -230,6 +232,6 @@ def _ref(*path: str) -> Schema:
 
 
 def _pointer(*path: str) -> str:
-    """Where a definition, or a part of one, stands."""
+    """Returns the JSON pointer of a definition, or of a part of one."""
     parts = (part.replace("~", "~0").replace("/", "~1") for part in path)
     return "#/definitions/" + "/".join(map(quote, parts))

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mixcoder.errors import ArgumentError, did_you_mean
+from mixcoder.experiments.file.extends import read_extended
 from mixcoder.experiments.file.matrix import expand
 from mixcoder.experiments.file.schema import schema_json
-from mixcoder.experiments.file.spec import read_extended
 from mixcoder.experiments.file.yaml_file import read_document
 from mixcoder.io.atomic_file import write_atomically
 
@@ -24,20 +24,20 @@ _MODELINE = re.compile(r"^(# yaml-language-server: \$schema=).*$", re.M)
 
 
 def shipped_folder() -> Path:
-    """Where the files are: in the package, or, in a checkout of the project, at its top."""
+    """Returns where the files are: in the package, or, in a checkout of the project, at its top."""
     checkout = _PACKAGE.parents[1]
     is_checkout = (checkout / "pyproject.toml").is_file()
     return checkout / "experiments" if is_checkout else _PACKAGE / "experiments" / "shipped"
 
 
 def shipped_names() -> list[str]:
-    """The name of each file, such as `mnist/kernel-sizes`."""
+    """Returns the name of each file, such as `mnist/kernel-sizes`."""
     folder = shipped_folder()
     return [path.relative_to(folder).with_suffix("").as_posix() for path in sorted(folder.glob("*/*.yml"))]
 
 
 def shipped_rows() -> list[dict[str, Any]]:
-    """One row a file: `name`, `runs`, and what its first line says: `expected` and `time`."""
+    """Returns one row a file: `name`, `runs`, and what its first line says: `expected` and `time`."""
     return [_row(name) for name in shipped_names()]
 
 
@@ -72,7 +72,7 @@ def copy_shipped(name: str, folder: Path) -> list[Path]:
 
 
 def _holds(path: Path, text: str) -> bool:
-    """Whether a file is what is to be written: the copying that was cut off had come so far."""
+    """Whether a file holds the text already, as after a copy that was interrupted."""
     return path.is_file() and path.read_bytes() == text.encode()
 
 
@@ -96,6 +96,6 @@ def _full_name(name: str) -> str:
 
 
 def _with_bases(path: Path) -> list[Path]:
-    """The file and all that it extends."""
+    """Returns the file and all files that it extends."""
     base = read_document(path).data.get("extends")
     return [path, *(_with_bases(path.parent / base) if base else [])]

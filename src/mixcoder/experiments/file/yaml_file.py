@@ -48,24 +48,24 @@ class Document:
     places: dict[KeyPath, str] = field(default_factory=dict)
 
     def place(self, path: KeyPath) -> str:
-        """Where the key at `path` stands, or the nearest key around it: `file:line`."""
+        """Returns where the key at `path` stands, or the nearest key around it: `file:line`."""
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, self.source)
 
     def file(self, path: KeyPath) -> Path | None:
-        """The file that states the key at `path`; None where the command line does."""
+        """Returns the file that states the key at `path`; None where the command line does."""
         place = self.place(path)
         return None if place.startswith(COMMAND_LINE) else Path(re.sub(r":[0-9]+$", "", place))
 
     def problem(self, path: KeyPath, message: str) -> str:
-        """One line of an error: `file:line: key: what is wrong`."""
+        """Returns one line of an error: `file:line: key: what is wrong`."""
         key = sanitize(".".join(map(str, path)), 200)
         return f"{self.place(path)}: {key}: {message}" if key else f"{self.place(path)}: {message}"
 
 
 def read_document(path: Path) -> Document:
-    """The map that a YAML file holds.
+    """Returns the map that a YAML file holds.
 
     Raises:
         ExperimentError: no such file, not YAML, a key twice, or not a map.
@@ -98,7 +98,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_value(text: str, source: str) -> Any:
-    """The plain value that `text` is in YAML: `3e-4` a number, `[1, 2]` a list, `mlp` a text.
+    """Returns the plain value that `text` is in YAML: `3e-4` a number, `[1, 2]` a list, `mlp` a text.
 
     Raises:
         ExperimentError: it is not YAML.
@@ -107,7 +107,7 @@ def parse_value(text: str, source: str) -> Any:
 
 
 def parse_assignment(assignment: str) -> tuple[str, Any]:
-    """Key and plain value of a `key=value` from the command line; the key may have dots.
+    """Returns key and plain value of a `key=value` from the command line; the key may have dots.
 
     Raises:
         ExperimentError: it is not of that form.
@@ -120,7 +120,7 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
 
 
 def _parse(text: str, source: str) -> Node | None:
-    """The nodes of a YAML text: values still as text, each with its tag and its line."""
+    """Returns the nodes of a YAML text: values still as text, each with its tag and its line."""
     try:
         with warnings.catch_warnings(action="error", category=YAMLWarning):  # an anchor given twice
             yaml = YAML(typ="safe", pure=True)
@@ -142,7 +142,7 @@ def _parse(text: str, source: str) -> Node | None:
 
 
 def _located(error: MarkedYAMLError, text: str) -> tuple[int | None, str]:
-    """The line of a text, from 0, where a person would mend it, and what is wrong there.
+    """Returns the line of a text, from 0, where a person would mend it, and what is wrong there.
 
     A parser notices some mistakes only lines later: it takes a key without a colon, or a bracket that is not
     closed, for the beginning of something long.
@@ -163,7 +163,7 @@ def _located(error: MarkedYAMLError, text: str) -> tuple[int | None, str]:
 
 
 def _line_of_bare_key(error: MarkedYAMLError, text: str) -> int | None:
-    """The line, from 0, of a key that no colon follows; None where that is not what is wrong."""
+    """Returns the line, from 0, of a key that no colon follows; None where something else is wrong."""
     problem = str(error.problem)
     if "could not find expected ':'" in problem and error.context_mark:
         return int(error.context_mark.line)
@@ -178,7 +178,7 @@ def _line_of_bare_key(error: MarkedYAMLError, text: str) -> int | None:
 
 
 class _BeyondBoundsError(Exception):
-    """A text states more than an experiment ever does, from `line` on."""
+    """An error: a text states more than an experiment ever does, from `line` on."""
 
     def __init__(self, line: int) -> None:
         super().__init__(line)
@@ -186,7 +186,7 @@ class _BeyondBoundsError(Exception):
 
 
 class _BoundedComposer(Composer):
-    """Stops at more or deeper nodes than an experiment has: their number decides how long a text takes."""
+    """A composer that stops at more or deeper nodes than an experiment has, as each costs time."""
 
     def __init__(self, loader: Any = None) -> None:
         super().__init__(loader)
@@ -203,7 +203,7 @@ class _BoundedComposer(Composer):
 
 
 class _Plain:
-    """Converts nodes to plain data, noting the line of every key."""
+    """A converter of nodes to plain data that notes the line of every key."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -224,22 +224,20 @@ class _Plain:
         if isinstance(node, ScalarNode) and kind in ("str", "null", "int", "float", "bool"):
             return self.scalar(node, kind, path)
         if kind in ("timestamp", "merge", "value"):
-            return self.refuse(
+            return self.fail(
                 path, f"'{sanitize(node.value)}' has a meaning of its own in YAML; put it in quotes"
             )
-        return self.refuse(
-            path, f"the tag '!{sanitize(kind.lstrip('!'))}' is not allowed; state plain values"
-        )
+        return self.fail(path, f"the tag '!{sanitize(kind.lstrip('!'))}' is not allowed; state plain values")
 
     def mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
         converted: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-                self.refuse_at(key_node, path, f"the key {_key_text(key_node)} must be a text")
-            self.refuse_invisible(key_node, path)
+                self.fail_at(key_node, path, f"the key {_key_text(key_node)} must be a text")
+            self.check_visible(key_node, path)
             key = str(key_node.value)
             if key in converted:
-                self.refuse_at(key_node, (*path, key), "stands here a second time; keep one of the two")
+                self.fail_at(key_node, (*path, key), "stands here a second time; keep one of the two")
             self.document.places[(*path, key)] = self.line(key_node)
             converted[key] = self.convert(value_node, (*path, key))
         return converted
@@ -252,28 +250,28 @@ class _Plain:
         if kind == "null":
             return None
         if kind == "str":
-            self.refuse_invisible(node, path)
+            self.check_visible(node, path)
             return str(node.value)
         try:
             value = getattr(self.scalars, f"construct_yaml_{kind}")(node)
         except (ValueError, LookupError):
-            return self.refuse(path, f"'{sanitize(node.value)}' is not a value of the kind '{kind}'")
+            return self.fail(path, f"'{sanitize(node.value)}' is not a value of the kind '{kind}'")
         if kind == "int" and value.bit_length() > _MAX_BITS:
-            return self.refuse(path, f"the number '{sanitize(node.value)}' is beyond reason")
+            return self.fail(path, f"the number '{sanitize(node.value)}' is beyond reason")
         return value
 
-    def refuse_invisible(self, node: ScalarNode, path: KeyPath) -> None:
-        """Refuses characters that no one can see in the file and that could deceive on a terminal."""
+    def check_visible(self, node: ScalarNode, path: KeyPath) -> None:
+        """Raises for a character that no one can see in the file and that could deceive on a terminal."""
         for character in str(node.value):
             if not is_visible(character) and character not in "\n\t":
-                self.refuse_at(node, path, f"holds the invisible character U+{ord(character):04X}")
+                self.fail_at(node, path, f"holds the invisible character U+{ord(character):04X}")
 
-    def refuse(self, path: KeyPath, message: str) -> NoReturn:
+    def fail(self, path: KeyPath, message: str) -> NoReturn:
         raise ExperimentError([self.document.problem(path, message)])
 
-    def refuse_at(self, node: Node, path: KeyPath, message: str) -> NoReturn:
+    def fail_at(self, node: Node, path: KeyPath, message: str) -> NoReturn:
         self.document.places[path] = self.line(node)
-        self.refuse(path, message)
+        self.fail(path, message)
 
     def line(self, node: Node) -> str:
         return f"{self.document.source}:{node.start_mark.line + 1}"

@@ -1,0 +1,237 @@
+"""What an experiment file may state, and every problem of what one does state.
+
+Document of one combination ─┬─ TopLevel ──────────────────▶ unknown and missing keys
+                             ├─ data, model ─ registries ──▶ names, arguments, defaults
+                             ├─ training ─ Recipe ─────────▶ values
+                             └─ model on the meta device ──▶ numbers that clash
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from mixcoder.data import SOURCES
+from mixcoder.errors import ArgumentError, is_out_of_memory
+from mixcoder.experiments.file.data_paths import Choice, with_root
+from mixcoder.experiments.file.yaml_file import Document
+from mixcoder.images.shape import ImageShape
+from mixcoder.models import MODELS, create_model
+from mixcoder.registry.problems import Path as KeyPath
+from mixcoder.registry.problems import Problem, kind_of, problems_of
+from mixcoder.registry.registry import Registry
+from mixcoder.registry.signatures import argument_problems, signature_schema
+from mixcoder.training.recipe import Recipe
+
+CheckedModels = dict[str, tuple[str, str] | None]
+"""By model and shape of images: an argument, perhaps empty, and what is wrong; None of a sound model."""
+
+
+class TopLevel(BaseModel):
+    """What an experiment file states, once `extends` and `matrix` are resolved."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="what the experiment is called; its runs are in the folder of that name",
+    )
+    data: dict[str, Any] = Field(description="where the images come from, and with them their shape")
+    relative_to: str | None = Field(
+        default=None,
+        description="the folder in which relative paths of `data` begin; by default that of the file",
+    )
+    model: dict[str, Any] = Field(description="the network")
+    training: dict[str, Any] = Field(
+        description="how the model is trained; exactly one of `inputs`, `steps` and `epochs` says how long"
+    )
+
+
+@dataclass(frozen=True)
+class ChoiceSection:
+    """A section that chooses something registered by name and states its arguments beside the name.
+
+    Attributes:
+        key: the section's key.
+        selector: the key in it that holds the name.
+        registry: what there is to choose from.
+        given: arguments that come from elsewhere.
+    """
+
+    key: str
+    selector: str
+    registry: Registry[Any]
+    given: tuple[str, ...] = ()
+
+
+DATA = ChoiceSection("data", "source", SOURCES)
+MODEL = ChoiceSection("model", "type", MODELS, given=("image_shape",))
+CHOICES = (DATA, MODEL)
+
+
+class RunParts(NamedTuple):
+    """What a sound document states of one run, as the fields of `Run` of the same names."""
+
+    data: Choice
+    model: Choice
+    recipe: Recipe
+    root: Path
+
+
+class RunCheck:
+    """Finds every problem of one combination of a document.
+
+    Args:
+        document: with the values of the combination in their places.
+        stated: the document before that, which knows where each relative path is stated.
+        checked: models that have been built already, shared by all combinations.
+    """
+
+    def __init__(self, document: Document, stated: Document, checked: CheckedModels) -> None:
+        self.document = document
+        self.stated = stated
+        self.checked = checked
+        self.problems: list[str] = []
+
+    def parts(self) -> RunParts | None:
+        """Returns the parts of the run that the document states, or None where there are problems."""
+        self._check_top_level()
+        data, model, recipe = self._choice(DATA), self._choice(MODEL), self._recipe()
+        image_shape = self._image_shape(data) if data else None
+        if model and image_shape:
+            self._check_model(model, image_shape)
+        if self.problems or not (data and model and recipe):
+            return None
+        data, root = with_root(data, self.stated)
+        return RunParts(data, model, recipe, root)
+
+    def _check_top_level(self) -> None:
+        try:
+            TopLevel.model_validate(self.document.data)
+        except ValidationError as error:
+            self._note_all((), problems_of(error, TopLevel))
+
+    def _choice(self, section: ChoiceSection) -> Choice | None:
+        """Returns name and arguments, defaults filled in, of what a section chooses; None of a wrong one."""
+        stated: Any = self.document.data.get(section.key)
+        name = self._chosen_name(section, stated) if isinstance(stated, dict) else None
+        if name is None:
+            return None
+        arguments = {key: value for key, value in stated.items() if key != section.selector}
+        problems = list(_problems_of_arguments(section, name, arguments))
+        self._note_all((section.key,), problems)
+        return None if problems else (name, _with_defaults(section, name, arguments))
+
+    def _chosen_name(self, section: ChoiceSection, stated: dict[str, Any]) -> str | None:
+        """Returns the name that a section chooses; None where there is none or it is unknown."""
+        if section.selector not in stated:
+            self._note((section.key,), f"is missing the key '{section.selector}'")
+            return None
+        name = stated[section.selector]
+        if not isinstance(name, str):
+            self._note((section.key, section.selector), f"must be a text, not {kind_of(name)}")
+            return None
+        try:
+            section.registry[name]
+        except ArgumentError as error:
+            self._note((section.key, section.selector), error.message)
+            return None
+        return name
+
+    def _recipe(self) -> Recipe | None:
+        stated = self.document.data.get("training")
+        if not isinstance(stated, dict):
+            return None
+        try:
+            return Recipe.model_validate(stated)
+        except ValidationError as error:
+            self._note_all(("training",), problems_of(error, Recipe))
+            return None
+
+    def _image_shape(self, data: Choice) -> ImageShape | None:
+        name, arguments = data
+        try:
+            return SOURCES[name](**arguments).image_shape
+        except ArgumentError as error:
+            self._note(("data", error.argument) if error.argument else ("data",), error.message)
+            return None
+
+    def _check_model(self, model: Choice, image_shape: ImageShape) -> None:
+        """Notes what is wrong with a model, which is built once for all combinations that share it."""
+        key = repr((model, image_shape))
+        if key not in self.checked:
+            self.checked[key] = _model_problem(model, image_shape)
+        problem = self.checked[key]
+        if problem:
+            argument, message = problem
+            self._note(("model", argument) if argument else ("model",), message)
+
+    def _note_all(self, path: KeyPath, problems: list[Problem]) -> None:
+        for below, message in problems:
+            self._note((*path, *below), message)
+
+    def _note(self, path: KeyPath, message: str) -> None:
+        problem = self.document.problem(path, message)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+
+def _problems_of_arguments(section: ChoiceSection, name: str, arguments: dict[str, Any]) -> Iterator[Problem]:
+    """Yields what is wrong with the arguments, among them those that come from elsewhere."""
+    for path, message in argument_problems(section.registry[name], arguments):
+        if not path or path[0] not in section.given:
+            yield path, message
+    for argument in section.given:
+        if argument in arguments:
+            yield (argument,), "comes from the data; remove it here"
+
+
+def _with_defaults(section: ChoiceSection, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    function: Callable[..., Any] = section.registry[name]
+    defaults = {
+        key: field.default
+        for key, field in signature_schema(function).model_fields.items()
+        if not field.is_required() and key not in section.given
+    }
+    return {key: _plain(value) for key, value in {**defaults, **arguments}.items()}
+
+
+def _model_problem(model: Choice, image_shape: ImageShape) -> tuple[str, str] | None:
+    """Returns what is wrong with a model, built without memory for its weights; None of a sound one.
+
+    A plugin's own layers must take images too; what is ours does, once it is built.
+    """
+    name, arguments = model
+    try:
+        with torch.device("meta"):
+            built = create_model(name, image_shape=image_shape, **arguments)
+    except ArgumentError as error:
+        return error.argument, error.message
+    if all(map(_is_ours, built.modules())):
+        return None
+    images = torch.zeros(2, *image_shape, device="meta")
+    try:
+        shape = tuple(built(images).shape)
+    except Exception as error:  # of a plugin's own layer; ours has been tried above
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        return "", f"cannot run on the images ({type(error).__name__}: {reason})"
+    if shape != tuple(images.shape):
+        return "", f"makes {shape} of images {tuple(images.shape)}"
+    return None
+
+
+def _is_ours(module: nn.Module) -> bool:
+    return type(module).__module__.partition(".")[0] in ("mixcoder", "torch")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
