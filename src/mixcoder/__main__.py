@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line; a Ctrl-C is told while it is imported, and changes nothing once it ends."""
+    """Runs the command line; reports a Ctrl-C during its import, and ignores one once it has ended."""
     try:
         from mixcoder.cli.app import main as run_command
 
@@ -17,7 +17,7 @@ def main() -> None:
         sys.exit(1)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        exec("")  # noqa: S102 - else Python ends by the signal where it hit a text that was being executed
+        exec("")  # noqa: S102 - else Python ends by a signal that arrived while a string was executed
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mixcoder.cli.streams import outliving
+from mixcoder.cli.streams import ignore_failures
 
 FILE = """\
 name: q
@@ -30,7 +30,7 @@ def broken_pipe() -> TextIOWrapper:
 def test_a_pipe_without_a_reader_takes_everything(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with broken_pipe() as stream:
         monkeypatch.setattr(sys, name, stream)
-        with outliving(name, BrokenPipeError):
+        with ignore_failures(name, BrokenPipeError):
             for _ in range(3):
                 print("a line", file=getattr(sys, name))
         assert getattr(sys, name) is stream
@@ -40,7 +40,7 @@ def test_a_pipe_without_a_reader_takes_everything(name: str, monkeypatch: pytest
 def test_a_disk_that_is_full_is_still_told_of_results(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = open("/dev/full", "w", buffering=1)  # noqa: PTH123, SIM115
     monkeypatch.setattr(sys, "stdout", stream)
-    with pytest.raises(OSError, match="No space left"), outliving("stdout", BrokenPipeError):
+    with pytest.raises(OSError, match="No space left"), ignore_failures("stdout", BrokenPipeError):
         print("a result")
     with pytest.raises(OSError, match="No space left"):
         stream.close()

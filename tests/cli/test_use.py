@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import mixcoder
-from mixcoder.cli.selection import chosen_run
+from mixcoder.cli.selection import select_run
 from mixcoder.data import load_data, to_float
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.runs.training_run import train_run
@@ -49,7 +49,7 @@ def runs(cli: Cli, trained: Path) -> Path:
 
 def folder_of(runs: Path) -> Path:
     """The run of the mlp."""
-    return chosen_run(runs, ["mixer=mlp"]).path
+    return select_run(runs, ["mixer=mlp"]).path
 
 
 def picture(path: str) -> Image.Image:

@@ -18,7 +18,7 @@ import typer
 
 import mixcoder
 from mixcoder.cli.lazy import LazyGroup, add_commands
-from mixcoder.cli.streams import outliving
+from mixcoder.cli.streams import ignore_failures
 from mixcoder.errors import MixcoderError, MixcoderWarning, is_out_of_memory
 from mixcoder.io.interrupts import is_interrupted, noting_interrupts
 from mixcoder.registry.plugins import load_plugin
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _open_closed_streams()
     _escape_unknown_characters()
     warnings.formatwarning = _format_warning
-    with outliving("stderr", OSError), noting_interrupts():
+    with ignore_failures("stderr", OSError), noting_interrupts():
         try:
             create_app().main(args=arguments, prog_name="mixcoder")
         except MixcoderError as error:

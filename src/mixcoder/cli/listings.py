@@ -34,7 +34,7 @@ SourceArguments = Annotated[
 
 
 class SchemaFormat(StrEnum):
-    """How the schema of experiment files is printed."""
+    """A format of the schema of experiment files."""
 
     json = "json"
     md = "md"

@@ -10,7 +10,7 @@ import typer
 
 
 class Format(StrEnum):
-    """How a listing is printed."""
+    """A format of listings."""
 
     text = "text"
     md = "md"

@@ -30,9 +30,9 @@ _LINES_A_RUN = 20
 
 @contextmanager
 def training_progress(console: Console) -> Iterator[Callable[[Trainer, Progress], None]]:
-    """Gives an observer that shows inputs, losses, images/s and time left on `console`."""
+    """Yields an observer that shows inputs, losses, images/s and time left on `console`."""
     if not console.is_terminal:
-        yield _telling_of_execution(console, _PlainLines(console))
+        yield _print_backend_first(console, _PlainLines(console))
         return
     columns = (
         TextColumn("{task.fields[inputs]}"),
@@ -56,20 +56,20 @@ def training_progress(console: Console) -> Iterator[Callable[[Trainer, Progress]
                 left=_time_left(trainer, progress),
             )
 
-        yield _telling_of_execution(live.console, show)
+        yield _print_backend_first(live.console, show)
 
 
-def _telling_of_execution(
+def _print_backend_first(
     console: Console, observer: Callable[[Trainer, Progress], None]
 ) -> Callable[[Trainer, Progress], None]:
-    """The same observer, which first says in a line how the run computes."""
-    is_told = False
+    """Returns an observer that first prints a line on how steps are computed, and then calls `observer`."""
+    is_printed = False
 
     def observe(trainer: Trainer, progress: Progress) -> None:
-        nonlocal is_told
-        if not is_told:
+        nonlocal is_printed
+        if not is_printed:
             _print_line(console, str(trainer.execution))
-            is_told = True
+            is_printed = True
         observer(trainer, progress)
 
     return observe
@@ -77,7 +77,7 @@ def _telling_of_execution(
 
 @contextmanager
 def sweep_progress(console: Console) -> Iterator[Callable[[Sequence[RunState]], None]]:
-    """Gives an observer that shows all runs of a sweep: how many are done, and how those that run stand."""
+    """Yields an observer that shows the runs of a sweep: how many are done, and how far the others are."""
     if not console.is_terminal:
         yield _PlainSweep(console)
         return
@@ -102,7 +102,7 @@ def sweep_progress(console: Console) -> Iterator[Callable[[Sequence[RunState]], 
                             sanitize(state.name), total=state.total_inputs, text=""
                         )
                     seen = state.metrics.get("inputs", 0)
-                    live.update(tasks[state.name], completed=seen, text=_standing(state))
+                    live.update(tasks[state.name], completed=seen, text=_run_progress(state))
                 elif state.name in tasks:
                     live.remove_task(tasks.pop(state.name))
 
@@ -128,7 +128,7 @@ class _PlainSweep:
 
 @contextmanager
 def data_progress(console: Console) -> Iterator[StartTask]:
-    """Gives a maker of progress callbacks that show how much is done, how fast, and the time left."""
+    """Yields a function that starts a task, and shows how much of it is done, how fast, and the time left."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
@@ -143,9 +143,9 @@ def data_progress(console: Console) -> Iterator[StartTask]:
             task = live.add_task(sanitize(what), total=None, amount="")
             rate_of = _Rate()
 
-            def show(so_far: int, in_all: int | None) -> None:
-                amount = _amount(so_far, in_all, unit, rate_of(so_far))
-                live.update(task, completed=so_far, total=in_all, amount=amount)
+            def show(so_far: int, total: int | None) -> None:
+                amount = _amount(so_far, total, unit, rate_of(so_far))
+                live.update(task, completed=so_far, total=total, amount=amount)
 
             return show
 
@@ -163,14 +163,14 @@ class _PlainAmounts:
         self.rate_of = _Rate()
         _print_line(console, what)
 
-    def __call__(self, so_far: int, in_all: int | None) -> None:
+    def __call__(self, so_far: int, total: int | None) -> None:
         now = time.monotonic()
         rate = self.rate_of(so_far)
         if now - self.last < _LONGEST_PAUSE:
             return
         self.last = now
-        left = f" · {_clock((in_all - so_far) / rate)} left" if in_all and rate else ""
-        _print_line(self.console, f"{self.what}: {_amount(so_far, in_all, self.unit, rate)}{left}")
+        left = f" · {_clock((total - so_far) / rate)} left" if total and rate else ""
+        _print_line(self.console, f"{self.what}: {_amount(so_far, total, self.unit, rate)}{left}")
 
 
 def _print_line(console: Console, text: str) -> None:
@@ -178,7 +178,7 @@ def _print_line(console: Console, text: str) -> None:
 
 
 class _Rate:
-    """What comes in a second. What was there at the start, as after a restart, does not count."""
+    """An amount per second, without what was there at the start, as after a restart."""
 
     def __init__(self) -> None:
         self.first: tuple[float, int] | None = None
@@ -190,12 +190,13 @@ class _Rate:
         return (so_far - had) / max(now - start, 1e-3)
 
 
-def _amount(so_far: int, in_all: int | None, unit: str, rate: float) -> str:
+def _amount(so_far: int, total: int | None, unit: str, rate: float) -> str:
+    """Returns "12.3/45.6 MB · 7.8 MB/s" for bytes, "1,234/5,678 images · 90/s" for what is counted."""
     if unit == "bytes":
-        total = f"/{in_all / 1e6:,.1f}" if in_all else ""
-        return f"{so_far / 1e6:,.1f}{total} MB · {rate / 1e6:,.1f} MB/s"
-    total = f"/{in_all:,}" if in_all else ""
-    return f"{so_far:,}{total} {unit} · {rate:,.0f}/s"
+        of_total = f"/{total / 1e6:,.1f}" if total else ""
+        return f"{so_far / 1e6:,.1f}{of_total} MB · {rate / 1e6:,.1f} MB/s"
+    of_total = f"/{total:,}" if total else ""
+    return f"{so_far:,}{of_total} {unit} · {rate:,.0f}/s"
 
 
 class _PlainLines:
@@ -230,7 +231,7 @@ class _PlainLines:
 
 
 class _Losses:
-    """The training loss of now and the last validation loss, as a text."""
+    """A text of the present training loss and the last validation loss."""
 
     def __init__(self) -> None:
         self.validation: float | None = None
@@ -242,7 +243,7 @@ class _Losses:
         return text if self.validation is None else f"{text} · validation {self.validation:.5f}"
 
 
-def _standing(state: RunState) -> str:
+def _run_progress(state: RunState) -> str:
     if not state.metrics:
         return "getting ready"
     inputs, loss = state.metrics["inputs"], state.metrics["training_loss"]
@@ -256,7 +257,7 @@ def _time_left(trainer: Trainer, progress: Progress) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """3:05 for minutes and seconds, 12:03:05 with hours before them."""
+    """Returns a duration as 3:05 for minutes and seconds, 12:03:05 with hours."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -17,7 +17,7 @@ from mixcoder.cli.options import (
     WhereOption,
 )
 from mixcoder.cli.output import print_rows, print_text
-from mixcoder.cli.selection import chosen_records
+from mixcoder.cli.selection import select_records
 from mixcoder.experiments.results.listing import ListingOptions, list_results
 from mixcoder.experiments.results.records import read_records
 from mixcoder.experiments.runs.run_data import anything, at_hand
@@ -26,13 +26,13 @@ from mixcoder.report.page import write_page
 
 
 class Against(StrEnum):
-    """Published figures to compare with."""
+    """A source of published figures to compare with."""
 
     article = "article"
 
 
 class Cost(StrEnum):
-    """What a model costs."""
+    """A cost of a model, for the axis of a plot."""
 
     params = "params"
     time = "time"
@@ -65,7 +65,7 @@ def plot(
     pareto: Annotated[Cost | None, typer.Option(help="validation loss against this cost instead")] = None,
 ) -> None:
     """Draw training and validation loss of all runs, or what the loss costs."""
-    records = chosen_records(source, overrides, runs, where)
+    records = select_records(source, overrides, runs, where)
     save_figure(pareto_plot(records, pareto.value) if pareto else loss_curves(records), output)
     print_text(output)
 
@@ -80,5 +80,5 @@ def report(
 ) -> None:
     """Write one page, which works offline, with all that is known of an experiment."""
     may_open = at_hand if source.is_dir() and not open_data else anything
-    write_page(chosen_records(source, overrides, runs, where), output, may_open)
+    write_page(select_records(source, overrides, runs, where), output, may_open)
     print_text(output)

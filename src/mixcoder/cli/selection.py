@@ -1,4 +1,4 @@
-"""Which runs a command is about."""
+"""The runs that a command is about."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from mixcoder.experiments.results.records import Record, read_records, result_ro
 from mixcoder.experiments.runs.run_directory import RunDirectory, find_run
 
 
-def chosen_records(
+def select_records(
     source: Path, overrides: list[str] | None, runs: Path, conditions: list[str] | None
 ) -> list[Record]:
-    """The records for which every condition holds, at least one."""
+    """Returns the records for which every condition holds.
+
+    Raises:
+        ArgumentError: there is none.
+    """
     records = read_records(source, overrides or [], runs)
     rows = result_rows(records)
     kept = {id(row) for row in filter_rows(rows, *(conditions or []))}
@@ -23,11 +27,15 @@ def chosen_records(
     return records
 
 
-def chosen_run(folder: Path, conditions: list[str] | None) -> RunDirectory:
-    """The finished run at or below a folder; the one for which every condition holds."""
+def select_run(folder: Path, conditions: list[str] | None) -> RunDirectory:
+    """Returns the finished run at or below a folder: the one for which every condition holds.
+
+    Raises:
+        ArgumentError: the conditions hold for several runs, or for none.
+    """
     if not conditions:
         return find_run(folder)
-    records = chosen_records(folder, None, folder, conditions)
+    records = select_records(folder, None, folder, conditions)
     if len(records) > 1:
         names = "; ".join(record.name for record in records)
         raise ArgumentError("where", f"{len(records)} runs fit {' and '.join(conditions)}: {names}")

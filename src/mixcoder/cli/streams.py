@@ -1,4 +1,4 @@
-"""Output that is not taken any more: a pipe without a reader, a terminal that was closed, a full disk."""
+"""Output that cannot be written any more: a pipe without a reader, a closed terminal, a full disk."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from typing import Any, TextIO, cast
 
 
 @contextmanager
-def outliving(name: str, failure: type[OSError]) -> Iterator[None]:
-    """In the `with` block, a stream that cannot be written to ends nothing: the rest of it goes nowhere.
+def ignore_failures(name: str, failure: type[OSError]) -> Iterator[None]:
+    """Context in which a stream that cannot be written to raises no error: the rest of its text is dropped.
 
     Args:
         name: "stdout" or "stderr".
-        failure: which failures; others are raised.
+        failure: the errors to ignore; others are raised.
     """
     stream: TextIO = getattr(sys, name)
-    spared = _Outliving(stream, failure)
-    setattr(sys, name, cast(TextIO, spared))
+    tolerant = _TolerantStream(stream, failure)
+    setattr(sys, name, cast(TextIO, tolerant))
     try:
         yield
     finally:
-        spared.flush()
+        tolerant.flush()
         setattr(sys, name, stream)
 
 
-class _Outliving:
-    """A stream that after a failure to write takes everything and gives it to nobody."""
+class _TolerantStream:
+    """A stream that drops all text after a failure to write."""
 
     def __init__(self, stream: TextIO, failure: type[OSError]) -> None:
         self._stream = stream
         self._failure = failure
 
     def write(self, text: str) -> int:
-        """Writes what can be written."""
+        """Writes to the stream, until that fails."""
         try:
             self._stream.write(text)
         except self._failure:
-            self._give_up()
+            self._redirect_to_null()
         return len(text)
 
     def flush(self) -> None:
-        """Hands on what was written."""
+        """Flushes the stream, until that fails."""
         try:
             self._stream.flush()
         except self._failure:
-            self._give_up()
+            self._redirect_to_null()
 
-    def _give_up(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+    def _redirect_to_null(self) -> None:
+        null = os.open(os.devnull, os.O_WRONLY)
         with suppress(OSError):  # a stream without a file
-            os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+            os.dup2(null, self._stream.fileno())
+        os.close(null)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -12,7 +12,7 @@ from rich.console import Console
 from mixcoder.cli.options import DeviceOption, ExperimentArgument, Format, FormatOption, RunsOption
 from mixcoder.cli.output import print_note, print_rows, print_text
 from mixcoder.cli.progress import data_progress, sweep_progress, training_progress
-from mixcoder.cli.streams import outliving
+from mixcoder.cli.streams import ignore_failures
 from mixcoder.errors import RunInterruptedError, TrainingError
 from mixcoder.experiments.file.spec import Experiment, Run, read_experiment
 from mixcoder.experiments.plans.plan import PLAN_COLUMNS, plan_rows, plan_summary, plan_values
@@ -39,7 +39,7 @@ def run(
     """Train what of an experiment file is not done yet, and print the result table."""
     options = _RunOptions(runs, jobs, device, format, context.obj)
     try:
-        with outliving("stdout", BrokenPipeError):
+        with ignore_failures("stdout", BrokenPipeError):
             _run(read_experiment(file, overrides or []), options)
     except KeyboardInterrupt:
         raise RunInterruptedError("interrupted; the same command goes on from there") from None
@@ -60,7 +60,7 @@ def plan(
 
 
 class _RunOptions(NamedTuple):
-    """Where and how runs are trained."""
+    """A choice of where and how runs are trained."""
 
     runs: Path
     jobs: int

@@ -26,7 +26,7 @@ from mixcoder.cli.options import (
 )
 from mixcoder.cli.output import print_note, print_rows, print_text
 from mixcoder.cli.progress import data_progress
-from mixcoder.cli.selection import chosen_run
+from mixcoder.cli.selection import select_run
 from mixcoder.data import to_float
 from mixcoder.device import resolve_device
 from mixcoder.errors import ArgumentError
@@ -68,7 +68,7 @@ def reconstruct(
     open_data: OpenDataOption = False,
 ) -> None:
     """Draw images with their reconstructions below, eight a row."""
-    directory = chosen_run(run, where)
+    directory = select_run(run, where)
     if images:
         with _open_model_and_images(run, where, images, fit, "cpu") as (model, batches):
             chosen = _first_images(batches, count)
@@ -107,7 +107,7 @@ def decode(
     device: DeviceOption = "auto",
 ) -> None:
     """Write the images of codes: a PNG file for each, or one picture of all."""
-    model = load(chosen_run(run, where).path).to(resolve_device(device))
+    model = load(select_run(run, where).path).to(resolve_device(device))
     opened = Codes.open(codes)
     if output.is_dir() or not output.suffix:
         count = write_pictures(decode_batches(model, opened), len(opened), output, scale or 1)
@@ -157,7 +157,7 @@ def walk(
     fit: FitOption = False,
 ) -> None:
     """Draw what lies between two images in the space of codes."""
-    images = walking.walk(chosen_run(run, where).path, start, end, steps, fit).clamp(0, 1)
+    images = walking.walk(select_run(run, where).path, start, end, steps, fit).clamp(0, 1)
     if output.suffix.lower() == ".gif":
         save_animation(images, output, scale)
     else:
@@ -171,7 +171,7 @@ def export(
     where: WhereOption = None,
 ) -> None:
     """Write encoder.onnx and decoder.onnx, checked with onnxruntime to compute what the model does."""
-    for path in export_onnx(chosen_run(run, where).path, output):
+    for path in export_onnx(select_run(run, where).path, output):
         print_text(path)
 
 
@@ -180,7 +180,7 @@ def _open_model_and_images(
     run: Path, where: list[str] | None, images: list[str], fit: bool, device: str
 ) -> Iterator[tuple[Autoencoder, ImageStream]]:
     """Yields the model on its device, and the images for it; in the end, prints which could not be read."""
-    folder = chosen_run(run, where).path
+    folder = select_run(run, where).path
     model = load(folder).to(resolve_device(device))
     stream = open_images(folder, model, images, fit)
     yield model, stream
