@@ -1,4 +1,4 @@
-"""Where to compute, and in what."""
+"""The device to compute on, and the defaults of new tensors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mixcoder.text.sanitize import sanitize
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The device, or that of a name; of "auto", a GPU where there is one.
+    """Returns a device by its name, which is checked; for "auto", a GPU where there is one.
 
     Raises:
-        ArgumentError: it cannot be used here.
+        ArgumentError: the device cannot be used here.
     """
     if not isinstance(device, str | torch.device):
         raise ArgumentError("device", f"must be a name such as 'cpu', got {describe_type(device)}")
@@ -34,9 +34,9 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 @contextmanager
 def factory_defaults() -> Iterator[None]:
-    """Context in which new tensors are float32, on the CPU and ordinary, whatever the program around us set.
+    """Context in which new tensors are ordinary ones in float32 on the CPU, as by torch's own defaults.
 
-    The default type is that of all threads: nothing that takes long may stand within it.
+    The default type is one for all threads: the `with` block must be short.
     """
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)

@@ -1,4 +1,4 @@
-"""The errors a user can cause: each says in one sentence what is wrong and what would be right."""
+"""Errors that a user can cause: each says in one sentence what is wrong and what would be right."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from mixcoder.text.sanitize import sanitize, sanitize_columns
 
 
 class MixcoderError(Exception):
-    """Base of every error that is the user's to mend. `exit_status` is the command line's answer."""
+    """An error that a user can mend; the command line ends with its `exit_status`."""
 
     exit_status = 2
 
 
 class MixcoderWarning(UserWarning):
-    """Something is done in another way than one may expect; says why."""
+    """A warning that Mixcoder does something in another way than one may expect, and why."""
 
 
 class ArgumentError(MixcoderError, ValueError):
-    """An argument of a model or of a data source is wrong.
+    """An error in an argument of a function, a model or a data source.
 
-    `argument` names it, so that an experiment file can point at its line.
+    `argument` names the argument, so that an experiment file can point at the line.
     """
 
     def __init__(self, argument: str, message: str) -> None:
@@ -32,13 +32,13 @@ class ArgumentError(MixcoderError, ValueError):
 
 
 _KNOWN_LETTERS = 500
-"""Letters of all known words together that a message names."""
+"""The most letters that a message spends on known words."""
 _SCRIPT_MARGIN = 60
 """Characters of a long script that are shown on each side of the one that is wrong."""
 
 
 class ScriptError(ArgumentError):
-    """A script of the script language is wrong; the message ends in a caret under the character."""
+    """An error in a script of the script language; the message ends in a caret under the character."""
 
     def __init__(self, message: str, script: str, position: int) -> None:
         line_start = script.rfind("\n", 0, position) + 1
@@ -54,7 +54,7 @@ class ScriptError(ArgumentError):
 
 
 class ExperimentError(MixcoderError):
-    """An experiment file is wrong: every problem of it, one a line."""
+    """An error in an experiment file: every problem, one a line."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(problems)
@@ -62,72 +62,72 @@ class ExperimentError(MixcoderError):
 
 
 class DataError(MixcoderError):
-    """Image data is missing, damaged or cannot be fetched."""
+    """An error of image data that is missing, damaged or cannot be fetched."""
 
 
 class CacheError(MixcoderError):
-    """There is no place for the cache."""
+    """An error where there is no place for the cache."""
 
 
 class RunDirectoryError(MixcoderError):
-    """A run directory is missing, incomplete or damaged."""
+    """An error of a run directory that is missing, incomplete or damaged."""
 
 
 class RunLockedError(RunDirectoryError):
-    """Another process is training this run."""
+    """An error where another process is training the run."""
 
     exit_status = 3
 
 
 class WriteError(MixcoderError):
-    """A file cannot be written."""
+    """An error of a file that cannot be written."""
 
     exit_status = 1
 
 
 class ExportError(MixcoderError):
-    """A model cannot be given to other programs."""
+    """An error of a model that cannot be exported."""
 
     exit_status = 1
 
 
 class TrainingError(MixcoderError):
-    """A training run cannot go on."""
+    """An error of a training run that cannot go on."""
 
     exit_status = 1
 
 
 class RunInterruptedError(TrainingError):
-    """A training run was told to end; it has not failed."""
+    """An interruption of a training run, which has not failed."""
 
 
 _NO_MEMORY = ("alloc", "out of memory", "start new thread", "failed to map segment")
-"""What libraries say, in words of their own: torch, CUDA, Python's threads, the loader of shared objects."""
+"""Parts of messages of libraries: torch, CUDA, Python's threads, the loader of shared objects."""
 _NO_MEMORY_FOR_CODE = "could not create a primitive"
-"""What oneDNN says, and no more, where it has no memory for the code that it makes; of what it cannot compute
-it says "could not create a primitive descriptor"."""
+"""The whole message of oneDNN where memory for its generated code is missing. An operation that oneDNN cannot
+compute gives "could not create a primitive descriptor"."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether there was not the memory for something, whoever says so."""
+    """Whether an error of any library says that memory is missing."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    said = str(error).lower()
-    is_said = isinstance(error, RuntimeError | ImportError) and (
-        said == _NO_MEMORY_FOR_CODE or any(words in said for words in _NO_MEMORY)
+    message = str(error).lower()
+    is_known = isinstance(error, RuntimeError | ImportError) and (
+        message == _NO_MEMORY_FOR_CODE or any(part in message for part in _NO_MEMORY)
     )
-    return is_said or isinstance(error, MemoryError)
+    return is_known or isinstance(error, MemoryError)
 
 
 def system_reason(error: OSError) -> str:
-    """What the system says of a file, in lower case and without its name: permission denied, …"""
+    """Returns the system's message for a file, in lower case and without its name: permission denied, …"""
     return (error.strerror or str(error)).lower()
 
 
 def describe_type(value: object) -> str:
-    """Returns what a wrong argument is, for a message: its type, of a tensor or an array also its form.
+    """Returns the type of a wrong argument, for a message; of a tensor or an array also shape and dtype.
 
-    The elements of a tensor are never part of it.
+    The message never holds the elements of a tensor.
     """
     name = "None" if value is None else type(value).__name__
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
@@ -137,12 +137,12 @@ def describe_type(value: object) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error of another library says, or else its type."""
+    """Returns the first line of the message of another library's error, or else its type."""
     return str(error).strip().partition("\n")[0].strip() or type(error).__name__
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """What to add to "unknown …": the nearest known word, or all of them. Starts with "; "."""
+    """Returns what to add to "unknown …": the nearest known word, or all of them. Starts with "; "."""
     names = sorted(known)
     near = get_close_matches(word, names, n=1, cutoff=0.6)
     if near:

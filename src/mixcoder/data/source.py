@@ -12,7 +12,7 @@ from mixcoder.data.split import ImageData
 from mixcoder.errors import ArgumentError
 from mixcoder.images.shape import ImageShape
 from mixcoder.registry.registry import Registry
-from mixcoder.registry.signatures import checked_arguments
+from mixcoder.registry.signatures import check_arguments
 
 
 class DataSource(ABC):
@@ -106,7 +106,7 @@ def create_source(name: str, /, **arguments: Any) -> DataSource:
         ArgumentError: an unknown name, or arguments that it does not take.
     """
     source = SOURCES[name]
-    return source(**checked_arguments(source, arguments, f"data source '{name}'"))
+    return source(**check_arguments(source, arguments, f"data source '{name}'"))
 
 
 def load_data(name: str, /, **arguments: Any) -> ImageData:

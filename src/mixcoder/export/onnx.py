@@ -31,7 +31,7 @@ from mixcoder.inference.trained import open_model
 from mixcoder.io.atomic_file import swapped_in
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import evaluation_mode
-from mixcoder.registry.signatures import checked_path
+from mixcoder.registry.signatures import check_path
 
 if TYPE_CHECKING:
     import onnx
@@ -84,7 +84,7 @@ def export_onnx(run: str | Path | nn.Module, folder: str | Path) -> list[Path]:
         RunDirectoryError: there is no trained model.
     """
     _check_packages()
-    given, folder = open_model(run), checked_path("folder", folder, "a folder to write to")
+    given, folder = open_model(run), check_path("folder", folder, "a folder to write to")
     model = _in_float32(given)
     _check_size(model)
     metadata = _metadata(run, given)

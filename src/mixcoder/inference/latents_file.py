@@ -22,7 +22,7 @@ from mixcoder.errors import ArgumentError, DataError, describe_type, first_line
 from mixcoder.io.atomic_file import swapped_in
 from mixcoder.io.json_file import check_plain_file
 from mixcoder.io.safetensors_header import Entry, safetensors_header
-from mixcoder.registry.signatures import checked_path
+from mixcoder.registry.signatures import check_path
 from mixcoder.text.sanitize import sanitize
 
 FORMAT = "mixcoder codes 1"
@@ -68,7 +68,7 @@ class Codes:
         Raises:
             WriteError: the file cannot be written.
         """
-        write_codes(checked_path("path", path, _FILE), [(self.names, self.latents)], self.model)
+        write_codes(check_path("path", path, _FILE), [(self.names, self.latents)], self.model)
 
     @classmethod
     def open(cls, path: str | Path) -> Codes:
@@ -77,7 +77,7 @@ class Codes:
         Raises:
             DataError: the file is not there, or does not hold codes.
         """
-        file_path = checked_path("path", path, _FILE)
+        file_path = check_path("path", path, _FILE)
         path = sanitize(str(path), 200)
         try:
             check_plain_file(file_path)

@@ -14,7 +14,7 @@ from mixcoder.errors import ArgumentError, MixcoderError, describe_type
 from mixcoder.experiments.runs.run_directory import find_run, load
 from mixcoder.inference.image_stream import ImageStream, Place
 from mixcoder.models.autoencoder import Autoencoder, as_autoencoder, device_and_dtype
-from mixcoder.registry.signatures import checked_path
+from mixcoder.registry.signatures import check_path
 
 _RUN = "the folder of a finished run, or a model"
 _PLACES = "files, folders or data sources such as 'digits'"
@@ -27,7 +27,7 @@ def open_model(run: str | Path | nn.Module) -> Autoencoder:
         ArgumentError: `run` is neither a path nor a model.
         RunDirectoryError: there is no trained model, or it is damaged.
     """
-    return as_autoencoder(run) if isinstance(run, nn.Module) else load(checked_path("run", run, _RUN))
+    return as_autoencoder(run) if isinstance(run, nn.Module) else load(check_path("run", run, _RUN))
 
 
 def open_images(
@@ -61,7 +61,7 @@ def _places(given: object, model: Autoencoder) -> Iterator[Place]:
                 f"must be {_PLACES}, got {describe_type(place)}; "
                 f"images in memory go to model.encode(images): a tensor (B, {shape}) in [0, 1]",
             )
-        path = checked_path("images", place, _PLACES)
+        path = check_path("images", place, _PLACES)
         yield place if isinstance(place, str) else path
 
 

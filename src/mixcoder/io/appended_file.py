@@ -1,4 +1,4 @@
-"""Files that grow, in folders that a stranger may have made: no link there leads our writing elsewhere."""
+"""Files that grow, in folders that a stranger may have made: a link there is an error, and not followed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LINK = "is a link, which may lead anywhere; delete it"
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Opens a plain file at its end, made where it is not there yet.
+    """Opens a plain file to append to, and creates one that is missing.
 
     Raises:
         WriteError: it is a link, a pipe or a device, or cannot be written.
@@ -37,10 +37,10 @@ def open_to_append(path: Path) -> BinaryIO:
 
 
 def check_no_links(folder: Path, files: Set[str]) -> None:
-    """Refuses a folder in which a link stands for a folder to write to, or for one of `files`.
+    """Checks that in a folder no link stands for a folder, or for one of `files`.
 
     Raises:
-        WriteError: names it.
+        WriteError: one does; names the link.
     """
     for entry in sorted(folder.iterdir()):
         if entry.is_symlink() and (entry.name in files or entry.is_dir()):

@@ -2,8 +2,8 @@
 
     .NAME.<random>.part ─▶ filled ─▶ mode, fsync ─▶ replaces NAME ─▶ fsync of the folder
 
-A process that dies on the way leaves the old file and a part, which `remove_parts` clears away.
-A new file has the mode that the umask gives, one that takes the place of another the mode of that.
+A process that dies before the end leaves the old file and a part, which `remove_parts` deletes. A file that
+replaces another keeps the mode of that; a new one has the mode of the umask.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from mixcoder.errors import WriteError
 
 _BINARY = getattr(os, "O_BINARY", 0)
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
-"""What file systems answer that cannot make a folder's entries last."""
+"""Errors of file systems that cannot sync a folder."""
 
 
 @contextmanager
 def swapped_in(path: Path) -> Iterator[Path]:
-    """A new, empty file, to be filled during the `with` block, that takes the place of `path` at its end.
+    """Context that yields a new, empty file to fill, which replaces `path` at the end of the `with` block.
 
-    Whatever happens on the way, the old file or the new one is there. After the block the new one is, even
-    after a power cut.
+    At any moment the old file or the new one is there; after the block it is the new one, even after a power
+    cut.
 
     Raises:
-        WriteError: it could not be written, or not for certain.
+        WriteError: the file could not be written, or not for certain.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -49,26 +49,23 @@ def swapped_in(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, *contents: bytes | memoryview) -> None:
-    """Makes `path` hold `contents`, one after the other, as `swapped_in` does.
+    """Writes `contents`, one after the other, to a file that replaces `path`, as `swapped_in` does.
 
     Raises:
-        WriteError: it could not be written, or not for certain.
+        WriteError: the file could not be written, or not for certain.
     """
     with swapped_in(path) as part:
         _write(part, contents)
 
 
 def remove_parts(folder: Path) -> None:
-    """Clears away what processes that died while writing below `folder` have left.
-
-    Nobody may be writing there.
-    """
+    """Deletes the parts of processes that died while writing below `folder`, where no process writes now."""
     for part in folder.rglob(".*.part"):
         part.unlink(missing_ok=True)
 
 
 def _create(part: Path) -> int:
-    """Makes an empty file; says which mode the umask gave it."""
+    """Creates an empty file; returns its mode, which the umask gives."""
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
     try:
         return stat.S_IMODE(os.fstat(handle).st_mode)
@@ -77,7 +74,7 @@ def _create(part: Path) -> int:
 
 
 def _mode_of(path: Path, mode: int) -> int:
-    """The mode of the file at `path`; `mode` where there is none."""
+    """Returns the mode of the file at `path`, or `mode` where there is none."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -98,7 +95,7 @@ def _write(path: Path, contents: Iterable[bytes | memoryview]) -> None:
 
 
 def _complete(part: Path, mode: int) -> None:
-    """Gives a file its mode, whoever wrote it, and makes what it holds last."""
+    """Sets the mode of a file, and syncs it."""
     handle = os.open(part, os.O_RDWR | _BINARY)
     try:
         if stat.S_IMODE(os.fstat(handle).st_mode) != mode:
@@ -110,7 +107,7 @@ def _complete(part: Path, mode: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes what was renamed in `folder` last."""
+    """Syncs the entries of a folder, after a rename."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

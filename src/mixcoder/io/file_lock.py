@@ -11,23 +11,23 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, SoftFileLock
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
-"""What file systems answer that have no locks, such as some network ones."""
+"""Errors of file systems without locks, such as some network ones."""
 
 
 @contextmanager
 def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
-    """Holds a lock during the `with` block.
+    """Context that holds a lock.
 
-    On a file system without locks, another file that is there as long takes their place: filelock removes the
-    one of a process that was killed, if that ran on this machine.
+    On a file system without locks, the lock is another file that exists as long: filelock removes the file of
+    a process that was killed, if that ran on this machine.
 
     Args:
-        path: a file for this lock alone, made where it is not there.
+        path: a file for this lock alone, created where it is missing.
         timeout: seconds to wait for another process; below 0, for ever.
 
     Raises:
-        Timeout: another process holds it.
-        OSError: the file cannot be made.
+        Timeout: another process holds the lock.
+        OSError: the file cannot be created.
     """
     lock = acquire_lock(path, timeout)
     try:
@@ -37,7 +37,7 @@ def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
 
 
 def acquire_lock(path: Path, timeout: float = -1) -> BaseFileLock:
-    """Returns the same lock, held until it is released."""
+    """Acquires the lock of `file_lock`, and returns it for a later release."""
     lock: BaseFileLock = FileLock(path, timeout)
     try:
         with warnings.catch_warnings():

@@ -1,7 +1,7 @@
-"""Ctrl-C, which a library may swallow: Python raises an exception wherever it is, and some code catches all.
+"""Ctrl-C that is never lost, also where a library catches its KeyboardInterrupt.
 
 noting_interrupts ─▶ SIGINT ─▶ noted, KeyboardInterrupt ─┬▶ reaches the command
-└▶ is swallowed ─▶ check_interrupted, at the next step
+└▶ is caught ─▶ check_interrupted, at the next step
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _noted = False
 
 @contextmanager
 def noting_interrupts() -> Iterator[None]:
-    """In the `with` block, a Ctrl-C is noted, whatever becomes of its KeyboardInterrupt."""
+    """Context in which a Ctrl-C is noted, besides raising KeyboardInterrupt."""
     global _noted
     _noted = False
     is_main = threading.current_thread() is threading.main_thread()

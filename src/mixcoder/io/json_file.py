@@ -1,4 +1,4 @@
-"""JSON that somebody else may have written."""
+"""JSON files that a stranger may have written."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ LARGEST_BYTES = 16 << 20
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The object that `path` holds.
+    """Returns the object in a JSON file.
 
     Raises:
-        RunDirectoryError: it is not a plain file, too large, not JSON, nested too deep, or not an object.
+        RunDirectoryError: the file is not plain, too large, not JSON, nested too deep, or not an object.
     """
     try:
         check_plain_file(path)
@@ -34,10 +34,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def check_plain_file(path: Path) -> None:
-    """Refuses what would be waited for or read for ever, such as a pipe or a device.
+    """Checks that a path is no pipe or device, whose reading might never end.
 
     Raises:
-        RunDirectoryError: it is no plain file, nor a link to one.
+        RunDirectoryError: there is something that is neither a plain file nor a link to one.
     """
     if path.exists() and not path.is_file():
         raise RunDirectoryError(f"{path}: is not a plain file")

@@ -1,8 +1,8 @@
-"""Safetensors files: ours are written whole or not at all; those read, somebody else may have written.
+"""Safetensors files, written whole or not at all; those read may be a stranger's.
 
     path ─▶ a plain file? ─▶ a header of bounded length ─▶ the names, shapes and types expected? ─▶ tensors
 
-No memory is taken for a number before its header says what was expected.
+Memory for tensors is allocated only once the header holds what is expected.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ _TYPES = {
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Makes `path` hold `tensors`; those on the CPU are not copied.
+    """Writes tensors to a file that replaces `path`; those on the CPU are not copied.
 
-    The same tensors and metadata make the same bytes: safetensors' own writer orders metadata as it comes.
+    The same tensors and metadata give the same bytes, unlike with safetensors' own writer, which does not
+    order metadata.
 
     Raises:
-        WriteError: it could not be written, or not for certain; or the format lacks the type of a tensor.
+        WriteError: the file could not be written, or not for certain; or the format lacks a tensor's type.
     """
     # The widest elements first, so that all lie on multiples of their size.
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
@@ -54,68 +55,68 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     write_atomically(path, header, *(_bytes_of(tensor) for _, tensor in ordered))
 
 
-def read_metadata(path: Path, refusal: str) -> dict[str, str]:
-    """What a file says beside its tensors.
+def read_metadata(path: Path, problem: str) -> dict[str, str]:
+    """Returns the metadata of a file.
 
     Args:
         path: the file.
-        refusal: what a file that cannot be read is not, such as "is not a checkpoint".
+        problem: the message for a file that cannot be read, such as "is not a checkpoint".
 
     Raises:
-        RunDirectoryError: it is missing, no plain file, or damaged.
+        RunDirectoryError: the file is missing, not plain, or damaged.
     """
-    with _opened(path, refusal) as file:
+    with _open(path, problem) as file:
         return file.metadata() or {}
 
 
 def read_tensors(
-    path: Path, expected: Mapping[str, Tensor], refusal: str, optional: Set[str] = frozenset()
+    path: Path, expected: Mapping[str, Tensor], problem: str, optional: Set[str] = frozenset()
 ) -> dict[str, Tensor]:
-    """The tensors of a file, on the CPU, once their names, shapes and types are those expected.
+    """Returns the tensors of a file, on the CPU, whose names, shapes and types must be those expected.
 
     Args:
         path: the file.
-        expected: tensors like those that it must hold; their numbers do not matter.
-        refusal: what a file that holds others is not, such as "is not a checkpoint".
-        optional: names that may be missing there, or surplus.
+        expected: tensors of the same names, shapes and types; their elements do not matter.
+        problem: the message for a file that holds others, such as "is not a checkpoint".
+        optional: names that the file may lack, or hold although they are not expected.
 
     Raises:
-        RunDirectoryError: it is missing, no plain file, or damaged, or holds others; names the first.
+        RunDirectoryError: the file is missing, not plain, damaged, or holds other tensors; names the first.
     """
-    with _opened(path, refusal) as file:
+    with _open(path, problem) as file:
         passed_over = set(optional) - (set(file.keys()) & set(expected))
-        wanted = {name: it for name, it in expected.items() if name not in passed_over}
+        wanted = {name: tensor for name, tensor in expected.items() if name not in passed_over}
         difference = _first_difference(file, set(file.keys()) - passed_over, wanted)
         if difference:
-            raise RunDirectoryError(f"{path}: {refusal} ({difference})")
+            raise RunDirectoryError(f"{path}: {problem} ({difference})")
         return {name: file.get_tensor(name) for name in wanted}
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
-    """The elements as they lie in memory, one after the other."""
+    """Returns the bytes of the elements, in their order."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)  # (elements,)
     return flat.view(torch.uint8).numpy().data
 
 
 @contextmanager
-def _opened(path: Path, refusal: str) -> Iterator[Any]:
-    """The file with its header read."""
+def _open(path: Path, problem: str) -> Iterator[Any]:
+    """Context that opens a safetensors file, after a look at the length of its header."""
     try:
         check_plain_file(path)
         with path.open("rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
         if header_bytes > LARGEST_BYTES:
-            raise RunDirectoryError(f"{path}: {refusal} (it states a header of {header_bytes:,} bytes)")
+            raise RunDirectoryError(f"{path}: {problem} (it states a header of {header_bytes:,} bytes)")
         with safe_open(path, framework="pt") as opened:
             yield opened
     except OSError as error:
         raise RunDirectoryError(f"{path}: {system_reason(error)}") from error
     except (SafetensorError, MemoryError) as error:
-        raise RunDirectoryError(f"{path}: {refusal} ({sanitize(first_line(error), 200)})") from error
+        raise RunDirectoryError(f"{path}: {problem} ({sanitize(first_line(error), 200)})") from error
 
 
 def _first_difference(file: Any, found: set[str], wanted: Mapping[str, Tensor]) -> str | None:
-    """What the header says of the first tensor that is missing, surplus, or of another type or shape."""
+    """Returns how the first tensor differs that is missing, surplus, of another type or shape; or None."""
     for name in [*wanted, *sorted(found - set(wanted))]:
         if name not in found:
             return f"{name} is missing"

@@ -1,7 +1,8 @@
 """The header of a safetensors file whose tensors are written one after the other.
 
-[ header ][ tensor ][ tensor ] …
-└─ of a size known beforehand where the tensors come first, and it when all their shapes are known
+    [ header ][ tensor ][ tensor ] …
+
+A header of a fixed size can be written last, when the shapes of all tensors are known.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _WORD = 8
 
 
 class Entry(NamedTuple):
-    """A tensor of the file: the format's name of its numbers ("F32", …), and its shape."""
+    """A tensor of the file: the format's name of its type ("F32", …), and its shape."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -25,7 +26,7 @@ class Entry(NamedTuple):
 def safetensors_header(
     tensors: Mapping[str, Entry], metadata: Mapping[str, str], size: int | None = None
 ) -> bytes:
-    """The beginning of a file that holds `tensors` in this order, without gaps: `size` bytes, or enough.
+    """Returns the header of a file that holds `tensors` in this order, without gaps: `size` bytes, or enough.
 
     Raises:
         ValueError: the header does not fit into `size` bytes.
@@ -37,7 +38,7 @@ def safetensors_header(
         header[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [begin, end]}
         begin = end
     text = json.dumps(header).encode()
-    room = (size or 8 + len(text) + -len(text) % _WORD) - 8  # after the length of the rest
-    if len(text) > room:
-        raise ValueError(f"a header of {len(text):,} bytes does not fit into {room:,}")
-    return room.to_bytes(8, "little") + text.ljust(room)
+    length = (size or 8 + len(text) + -len(text) % _WORD) - 8  # after the length of the rest
+    if len(text) > length:
+        raise ValueError(f"a header of {len(text):,} bytes does not fit into {length:,}")
+    return length.to_bytes(8, "little") + text.ljust(length)

@@ -7,7 +7,7 @@ from typing import Any
 from mixcoder.errors import ArgumentError, MixcoderError, first_line, is_out_of_memory
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.registry.registry import Registry
-from mixcoder.registry.signatures import checked_arguments
+from mixcoder.registry.signatures import check_arguments
 
 MODELS: Registry[type[Autoencoder]] = Registry("model", "type")
 register_model = MODELS.register
@@ -25,7 +25,7 @@ def create_model(name: str, /, **arguments: Any) -> Autoencoder:
         ArgumentError: an unknown name or argument, a wrong type, numbers that clash or are beyond reason.
     """
     model = MODELS[name]
-    checked = checked_arguments(model, arguments, f"model '{name}'")
+    checked = check_arguments(model, arguments, f"model '{name}'")
     try:
         return model(**checked)
     except MixcoderError:

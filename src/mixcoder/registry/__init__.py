@@ -1,1 +1,1 @@
-"""Names for parts, their arguments, the plugins that add some."""
+"""Registries of models, layers, data sources and loggers; checks of arguments; plugins."""

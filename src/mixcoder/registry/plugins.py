@@ -1,7 +1,4 @@
-"""A user's own mixing layers, models, data sources and loggers.
-
-They are Python that he names himself on the command line.
-"""
+"""A user's own mixing layers, models, data sources and loggers: Python named on the command line."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ _BOUNDS = {
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, in the words of an experiment file."""
+    """Returns what a value is, in the words of an experiment file."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -64,12 +64,14 @@ def _is_readable(value: Any) -> bool:
 
 
 def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem]:
-    """Each finding of `error` once, with the path to the key it belongs to; unknown keys come first.
+    """Returns each finding of `error` once, with the path to its key; unknown keys come first.
 
     A misspelt key is found twice, as unknown and as missing; the first of the two helps.
     """
     problems: dict[Path, str] = {}
-    for finding in sorted(error.errors(include_url=False), key=lambda it: it["type"] != "extra_forbidden"):
+    for finding in sorted(
+        error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden"
+    ):
         is_key = finding["type"] == "extra_forbidden"
         path = tuple(part for part in finding["loc"] if is_key or not _is_union_branch(part))
         problems.setdefault(path, _sentence(finding, schema))
@@ -98,7 +100,7 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
         return f"must be {_EXPECTED[kind]}, not {kind_of(value)}"
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
-        return f"must be {words} {readable_number(context[bound])}, not {kind_of(value)}"
+        return f"must be {words} {format_number(context[bound])}, not {kind_of(value)}"
     if kind == "literal_error":
         names = re.findall(r"'([^']*)'", context["expected"])
         if not isinstance(value, str):
@@ -120,6 +122,6 @@ def _is_union_branch(part: str | int) -> bool:
     )
 
 
-def readable_number(number: float) -> str:
-    """1000000 as 1,000,000 and 1e30 as 1e+30."""
+def format_number(number: float) -> str:
+    """Returns 1000000 as 1,000,000 and 1e30 as 1e+30."""
     return f"{number:,}" if isinstance(number, int) else f"{number:g}"

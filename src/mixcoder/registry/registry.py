@@ -1,4 +1,4 @@
-"""Things by name: what makes models, mixing layers, data sources and loggers open to a user's own."""
+"""Registries, which make models, mixing layers, data sources and loggers open to a user's own."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that enters a class or function under `name`.
+        """Returns a decorator that enters a class or function under `name`.
 
-        A taken name is refused, unless it is the same definition made again, as in a notebook.
+        The decorator raises an ArgumentError for a taken name, unless the entry is the same definition made
+        again, as in a notebook.
         """
         self._check_name(name, f'write @register_{self._argument}("my-own") above it')
 
@@ -47,7 +48,7 @@ class Registry(Generic[T]):
         return enter
 
     def __getitem__(self, name: str) -> T:
-        """The entry called `name`.
+        """Returns the entry called `name`.
 
         Raises:
             ArgumentError: the name is unknown; the message suggests the nearest one.

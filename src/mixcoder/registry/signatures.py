@@ -1,4 +1,4 @@
-"""Checks arguments against the signature of what will take them.
+"""Checks of arguments against the signature of their function.
 
 A model's or a data source's constructor is the one place that states its arguments, and its docstring what
 they mean; Python callers and experiment files are both checked against it, with the same sentences.
@@ -46,9 +46,7 @@ def argument_problems(function: Callable[..., Any], arguments: Mapping[str, Any]
     return []
 
 
-def checked_arguments(
-    function: Callable[..., Any], arguments: Mapping[str, Any], taker: str
-) -> dict[str, Any]:
+def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], taker: str) -> dict[str, Any]:
     """Returns `arguments` as they are, once they fit the signature of `function`.
 
     Raises:
@@ -59,16 +57,16 @@ def checked_arguments(
     return dict(arguments)
 
 
-def checked_path(argument: str, value: object, meaning: str) -> Path:
-    """Returns a path that a Python caller gave.
+def check_path(argument: str, value: object, meaning: str) -> Path:
+    """Returns an argument of a Python caller as a path.
 
     Args:
-        argument: that it was given for.
-        value: what was given.
+        argument: its name.
+        value: its value.
         meaning: what the argument may be, for the message ("the folder of a run").
 
     Raises:
-        ArgumentError: it is no path; says what it is.
+        ArgumentError: `value` is no path; says what it is.
     """
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(text, str):

@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe for where it is shown: one function for each medium.
+"""Text that others wrote, made safe: one function for each medium.
 
 Names of files, values of a matrix, reasons of a failure and results of strangers can hold escape sequences
 for a terminal, formulas for a spreadsheet, markup for a page and bytes that are no text at all.
@@ -26,7 +26,7 @@ _INSIDE_WORD = re.compile(r"(?<=[A-Za-z0-9])\\_(?=[A-Za-z0-9])")
 
 
 def is_visible(character: str) -> bool:
-    """Whether a reader can see that a character is there, or at least its room, as of a space."""
+    """Whether a character can be seen, or at least its width, as of a space."""
     return character.isprintable() and not _BLANK_LETTERS.match(character)
 
 
@@ -51,13 +51,16 @@ def sanitize_lines(text: str) -> str:
 def sanitize_columns(line: str) -> str:
     """Returns a line with one visible character for each of its own, so that a caret below it fits."""
     return "".join(
-        it if is_visible(it) else " " if it.isspace() else "\N{REPLACEMENT CHARACTER}" for it in line
+        character if is_visible(character) else " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
+        for character in line
     )
 
 
 def sanitize_page(text: str) -> str:
     """Returns a text for HTML or SVG, whose own characters are yet to be escaped; lines and tabs stay."""
-    return "".join(it if it in "\n\t" else sanitize(it, limit=None) for it in re.split(r"([\n\t])", text))
+    return "".join(
+        piece if piece in "\n\t" else sanitize(piece, limit=None) for piece in re.split(r"([\n\t])", text)
+    )
 
 
 def csv_cell(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from mixcoder.experiments.file.checks import CHOICES, ChoiceSection
 from mixcoder.experiments.file.schema import SPELLINGS, Schema, experiment_schema
-from mixcoder.registry.problems import readable_number
+from mixcoder.registry.problems import format_number
 from mixcoder.text.table import Column, markdown_table
 
 _COLUMNS = [
@@ -85,7 +85,7 @@ def _value(schema: Schema) -> str:
     kinds = schema.get("type", "anything")
     kind = kinds if isinstance(kinds, str) else kinds[0]
     entries = f", each {_values(schema['items'])}" if "items" in schema else ""
-    bounds = [f"{sign} {readable_number(schema[key])}" for key, sign in _BOUNDS.items() if key in schema]
+    bounds = [f"{sign} {format_number(schema[key])}" for key, sign in _BOUNDS.items() if key in schema]
     return " ".join([_KINDS[kind] + entries, ", ".join(bounds)]).rstrip()
 
 

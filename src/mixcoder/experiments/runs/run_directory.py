@@ -45,7 +45,7 @@ from mixcoder.io.safetensors_file import write_tensors
 from mixcoder.measures import MEASURES
 from mixcoder.models import Autoencoder
 from mixcoder.registry.problems import first_problem
-from mixcoder.registry.signatures import checked_path
+from mixcoder.registry.signatures import check_path
 from mixcoder.text.sanitize import sanitize
 
 _LOCK = ".lock"
@@ -272,7 +272,7 @@ def load(run: str | Path, weights: Literal["final", "best"] = "final") -> Autoen
     """
     if not isinstance(weights, str) or weights not in ("final", "best"):
         raise ArgumentError("weights", "must be 'final' or 'best'")
-    directory = find_run(checked_path("run", run, "the folder of a finished run"))
+    directory = find_run(check_path("run", run, "the folder of a finished run"))
     return load_model(directory.path, directory.best if weights == "best" else None)
 
 
