@@ -31,7 +31,7 @@ CHANGES = {
     "A name is unknown": ("mixer: cnnf", "mixer: cnf"),
     "A kernel is even": ("kernel_size: 3", "kernel_size: 4"),
     "Patches do not fit the image": ("patch_size: 4", "patch_size: 3"),
-    "A breadth is no square": ("mixer: cnnf", "mixer: cnn2d"),
+    "The number of channels is not a square": ("mixer: cnnf", "mixer: cnn2d"),
     "Two durations": ("inputs: ", "epochs: 3\n  inputs: "),
     "A model is too large": ("[32, 32, 16]", "[10_000, 100_000, 100_000]"),
 }
@@ -43,7 +43,7 @@ COMMANDS = {
     "Pictures are left out": ["data", "fetch", "folder", "path=photos"],
     "The loss became nan": ["run", "diverging.yml"],
     "A device cannot be used": ["run", "mine.yml", "--device", "cuda:7"],
-    "A run was killed on the way": ["reconstruct", "runs/mine", "-o", "grid.png"],
+    "A run is not finished": ["reconstruct", "runs/mine", "-o", "grid.png"],
     "Nothing has been trained": ["plot", "mine.yml", "-o", "curves.svg"],
 }
 """For somebody who has photos and two experiments, and has trained nothing."""
@@ -119,7 +119,7 @@ def after_two_runs(cli: Cli, heading: str) -> str:
     cli("run", "mine.yml", "model.mixer=mlp")
     commands = {
         "More than one run": ["reconstruct", "runs/mine", "-o", "grid.png"],
-        "A column that there is not": ["table", "runs/mine", "--where", "mixr=cnn"],
+        "A column does not exist": ["table", "runs/mine", "--where", "mixr=cnn"],
         "The ending of a picture is unknown": ["plot", "runs/mine", "-o", "curves.jpg"],
         "A file cannot be written": ["plot", "runs/mine", "-o", "notes/curves.svg"],
     }
@@ -131,8 +131,8 @@ def in_python(cli: Cli, heading: str) -> str:
     model = mixcoder.create_model("cnn", image_shape=(1, 8, 8), channels=[2], kernel_size=3, latent_dim=2)
     attempts: dict[str, Callable[[], object]] = {
         "Images of another shape": lambda: model.encode(torch.rand(1, 8, 8)),
-        "Images of whole numbers": lambda: model.encode(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)),
-        "Images to train on that are not whole numbers": lambda: mixcoder.ImageSplit(torch.rand(5, 1, 8, 8)),
+        "Images of integers": lambda: model.encode(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)),
+        "Training images that are not uint8": lambda: mixcoder.ImageSplit(torch.rand(5, 1, 8, 8)),
     }
     with pytest.raises(ValueError) as caught:
         attempts[heading]()
@@ -158,17 +158,17 @@ MISHAPS: dict[str, Callable[[Cli, str], str]] = {
     **dict.fromkeys(COMMANDS, by_a_command),
     "The data is missing, and there is no network": without_network,
     "Another process is training": while_another_process_trains,
-    "The images are others": with_other_pictures,
+    "The images have changed": with_other_pictures,
     "Out of memory": with_a_layer_that_takes_all_memory,
     "A run was interrupted": with_ctrl_c,
     "More than one run": after_two_runs,
-    "A column that there is not": after_two_runs,
+    "A column does not exist": after_two_runs,
     "The ending of a picture is unknown": after_two_runs,
     "A file cannot be written": after_two_runs,
     "Images of another shape": in_python,
-    "Images of whole numbers": in_python,
-    "Images to train on that are not whole numbers": in_python,
-    "A model with a layer that is not known here": with_a_layer_of_elsewhere,
+    "Images of integers": in_python,
+    "Training images that are not uint8": in_python,
+    "A model with an unknown layer": with_a_layer_of_elsewhere,
 }
 """How each error of the page comes about; gives what is printed."""
 
