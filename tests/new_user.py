@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 
 def build_wheel(folder: Path) -> Path:
     """Builds the wheel of this checkout."""
-    _run(
+    run_alone(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT], folder.parent
     )
     [wheel] = folder.glob("*.whl")
@@ -37,7 +37,7 @@ def borrowed_environment(folder: Path, wheel: Path) -> Path:
     """An environment with the wheel, and the packages of this one but for its Mixcoder; its programs."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
-    _run(
+    run_alone(
         [sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "--no-deps", wheel],
         folder,
     )
@@ -48,7 +48,7 @@ def borrowed_environment(folder: Path, wheel: Path) -> Path:
 def fresh_environment(folder: Path, wheel: Path) -> Path:
     """An environment with the wheel and what it needs, from the package registry; its programs."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    _run([folder / "bin/pip", "install", "-c", ROOT / "constraints.txt", f"{wheel}[onnx]"], folder)
+    run_alone([folder / "bin/pip", "install", "-c", ROOT / "constraints.txt", f"{wheel}[onnx]"], folder)
     return folder / "bin"
 
 
@@ -73,13 +73,13 @@ def follow_readme(programs: Path, folder: Path, commands: Sequence[str]) -> None
     for command in commands:
         line = f"{shlex.quote(str(programs))}/{command}"
         start = time.perf_counter()
-        _run(["bash", "-c", line], folder)
+        run_alone(["bash", "-c", line], folder)
         print(f"{time.perf_counter() - start:6.1f} s  {command}", flush=True)
     page = (ROOT / "docs" / "using-a-model.md").read_text(encoding="utf-8")
     program = re.findall(r"^```python\n(.*?)^```$", page, flags=re.S | re.M)[-1]
     assert "mixcoder" not in program
     (folder / "bare.py").write_text(program, encoding="utf-8")
-    print(_run([programs / "python", "bare.py"], folder).strip())
+    print(run_alone([programs / "python", "bare.py"], folder).strip())
 
 
 def _seconds(programs: Path, command: str, folder: Path) -> float:
@@ -87,12 +87,12 @@ def _seconds(programs: Path, command: str, folder: Path) -> float:
     seconds = []
     for _ in range(6):
         start = time.perf_counter()
-        _run(["bash", "-c", f"{shlex.quote(str(programs))}/{command}"], folder)
+        run_alone(["bash", "-c", f"{shlex.quote(str(programs))}/{command}"], folder)
         seconds.append(time.perf_counter() - start)
     return median(seconds[1:])
 
 
-def _run(command: Sequence[str | Path], folder: Path) -> str:
+def run_alone(command: Sequence[str | Path], folder: Path) -> str:
     """The output of a command that ends well; nothing of this process's environment reaches it."""
     kept = {key: os.environ[key] for key in ("HOME", "LANG", "XDG_CACHE_HOME") if key in os.environ}
     path = os.pathsep.join((str(Path(sys.executable).parent), os.defpath))

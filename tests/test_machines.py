@@ -69,8 +69,8 @@ def test_output_in_a_locale_without_its_characters(arguments: str, tmp_path: Pat
 
 WITHOUT_POSIX = """\
 import os, signal, sys
-import filelock, httpx2, matplotlib.figure, platformdirs, sklearn.datasets, torch
-for module in ("resource", "fcntl", "pwd", "grp"):
+import filelock, httpx2, matplotlib.figure, platformdirs, torch
+for module in ("resource", "fcntl", "pwd", "grp", "sklearn", "scipy"):
     sys.modules[module] = None
 names = '''sysconf register_at_fork fork getuid geteuid getgid getegid fchmod fchown chown sched_getaffinity
     sched_setaffinity statvfs uname killpg setsid nice mkfifo O_NOFOLLOW O_DIRECTORY posix_fallocate'''
@@ -81,8 +81,11 @@ for name in ("SIGKILL", "SIGALRM", "SIGHUP", "SIGUSR1", "pthread_sigmask"):
 """
 
 
-def test_training_needs_nothing_that_windows_lacks(tmp_path: Path) -> None:
-    """Of this package: what others need, they have imported. A sweep's workers load the same plugin."""
+def test_training_and_its_report_need_nothing_that_windows_lacks(tmp_path: Path) -> None:
+    """Nor what only the tests install. What other packages need, they have imported first.
+
+    A sweep's workers load the same plugin.
+    """
     (tmp_path / "without_posix.py").write_text(WITHOUT_POSIX)
     two = EXPERIMENT.replace("steps: 20", 'steps: 20, seed: "${seed}"')
     (tmp_path / "x.yml").write_text(f"{two}matrix: {{seed: [0, 1]}}\n")

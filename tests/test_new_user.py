@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import zipfile
 from email import message_from_bytes
 from pathlib import Path
 
 import pytest
 
-from tests.new_user import ROOT, borrowed_environment, build_wheel, follow_readme, readme_commands
+from tests.new_user import ROOT, borrowed_environment, build_wheel, follow_readme, readme_commands, run_alone
 
 STEPS = {
     "experiments", "plan", "run", "table", "plot", "report", "reconstruct",
@@ -29,10 +28,14 @@ def test_the_wheel_holds_what_it_should(wheel: Path) -> None:
         names = set(archive.namelist())
         [metadata] = [archive.read(name) for name in names if name.endswith("/METADATA")]
     assert {"mixcoder/py.typed", "mixcoder/experiments/shipped/mnist/kernel-sizes.yml"} <= names
+    modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.py")}
+    assert modules <= names  # a rule of .gitignore may hide a whole folder
+    assert "mixcoder/data/sources/digits.npz" in names
+    assert any(name.endswith("/digits.LICENSE.txt") for name in names)
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert all(name.startswith(("mixcoder/", "mixcoder-")) for name in names)
     stated = message_from_bytes(metadata)
-    assert stated["License-Expression"] == "Apache-2.0"
+    assert stated["License-Expression"] == "Apache-2.0 AND CC-BY-4.0"
     assert stated["Requires-Python"] == ">=3.11"
     assert {"onnx", "hub", "tensorboard"} <= set(stated.get_all("Provides-Extra") or [])
     assert wheel.stat().st_size < 1_000_000
@@ -42,12 +45,7 @@ def test_a_new_user_gets_from_the_wheel_to_onnx(wheel: Path, tmp_path: Path) -> 
     (tmp_path / "empty").mkdir()
     (tmp_path / "environment").mkdir()
     programs = borrowed_environment(tmp_path / "environment", wheel)
-    place = subprocess.run(
-        [programs / "python", "-c", "import mixcoder; print(mixcoder.__file__)"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    place = run_alone([programs / "python", "-c", "import mixcoder; print(mixcoder.__file__)"], tmp_path)
     assert str(tmp_path) in place
     assert str(ROOT / "src") not in place
     follow_readme(

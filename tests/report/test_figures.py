@@ -24,6 +24,7 @@ from mixcoder.report.figures import (
     curve_points,
     loss_curves,
     nearest,
+    nearest_rising,
     pareto_front,
     pareto_plot,
     run_colours,
@@ -68,6 +69,13 @@ def records(folder: Path, *overrides: str, name: str = "x.yml") -> list[Record]:
         }
         directory.write_result(result)
     return records_of(read_experiment(folder / name), runs)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30))
+def test_the_nearest_numbers_that_never_fall_are_those_of_scikit_learn(values: list[float]) -> None:
+    from sklearn.isotonic import isotonic_regression  # type: ignore[import-untyped]
+
+    assert nearest_rising(values) == pytest.approx(isotonic_regression(values).tolist(), abs=1e-9)
 
 
 @given(

@@ -50,6 +50,35 @@ def test_projection_keeps_what_varies_most() -> None:
     assert project(torch.randn(20, 1))[0].shape == (20, 2)
 
 
+@pytest.mark.parametrize(("count", "size"), [(300, 20), (40, 90), (2, 7), (9, 1), (5, 5)])
+def test_projection_is_that_of_scikit_learn(count: int, size: int) -> None:
+    from sklearn.decomposition import PCA  # type: ignore[import-untyped]
+
+    generator = torch.Generator().manual_seed(size)
+    codes = 3 + torch.randn(count, size, generator=generator) * torch.logspace(0, 1, size)
+    points, explained = project(codes)
+    kept = min(2, count, size)
+    pca = PCA(kept, svd_solver="full")
+    expected = torch.from_numpy(pca.fit_transform(codes.double().numpy())).float()
+    shown = kept if count > 2 else 1  # two codes have one axis; the second is arbitrary
+    assert torch.allclose(points[:, :shown], expected[:, :shown], rtol=1e-5, atol=1e-5)
+    assert not points[:, kept:].any()
+    assert explained == pytest.approx(pca.explained_variance_ratio_.tolist(), abs=1e-9)
+
+
+@pytest.mark.parametrize("count", [3, 60, 700])
+@pytest.mark.parametrize("size", [1, 3, 40])
+def test_probe_is_that_of_scikit_learn(count: int, size: int) -> None:
+    from sklearn.neighbors import KNeighborsClassifier  # type: ignore[import-untyped]
+
+    generator = torch.Generator().manual_seed(count)
+    codes, new_codes = (torch.randn(images, size, generator=generator) for images in (count, 300))
+    labels, new_labels = (torch.randint(2, 6, (images,), generator=generator) for images in (count, 300))
+    probe = KNeighborsClassifier(min(5, count)).fit(codes.numpy(), labels.numpy())
+    expected = probe.score(new_codes.numpy(), new_labels.numpy())
+    assert neighbour_accuracy(codes, labels, new_codes, new_labels) == pytest.approx(expected)
+
+
 def test_probe_knows_clusters_and_only_clusters() -> None:
     generator = torch.Generator().manual_seed(2)
     labels = torch.arange(400) % 4

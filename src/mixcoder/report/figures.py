@@ -246,19 +246,32 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
 
     Where there is not room for all at that gap, they are spaced evenly.
     """
-    from sklearn.isotonic import isotonic_regression  # type: ignore[import-untyped]
-
     count = len(positions)
     if not count:
         return []
     gap = min(gap, (high - low) / max(1, count - 1))
     order = sorted(range(count), key=lambda i: positions[i])
     # Less its rank's share of the gaps, a position need only not fall: the nearest such ones are known.
-    levels = isotonic_regression([positions[i] - rank * gap for rank, i in enumerate(order)])
+    levels = nearest_rising([positions[i] - rank * gap for rank, i in enumerate(order)])
     placed = [0.0] * count
     for rank, (i, level) in enumerate(zip(order, levels, strict=True)):
         placed[i] = min(max(float(level), low), high - (count - 1) * gap) + rank * gap
     return placed
+
+
+def nearest_rising(values: Sequence[float]) -> list[float]:
+    """Returns the numbers that never fall and are nearest to `values` in the sum of squared differences.
+
+    Neighbours that fall are pooled into their mean until none does (isotonic regression).
+    """
+    pools: list[tuple[float, int]] = []  # (mean, count), means rising
+    for value in values:
+        mean, count = float(value), 1
+        while pools and pools[-1][0] > mean:
+            before, size = pools.pop()
+            mean, count = (before * size + mean * count) / (size + count), size + count
+        pools.append((mean, count))
+    return [mean for mean, count in pools for _ in range(count)]
 
 
 def pareto_plot(records: Sequence[Record], cost: str) -> Figure:

@@ -36,31 +36,40 @@ def decode_flat(model: Autoencoder, codes: Tensor) -> Tensor:
 
 
 def project(codes: Tensor) -> tuple[Tensor, list[float]]:
-    """The first two principal components (N, 2) of codes, and the share of the variance each explains.
+    """Returns the first two principal components (N, 2) of codes (N, D), and the share of variance of each.
 
     Codes that do not differ, such as a single one, have no components: all points are the origin.
     """
-    from sklearn.decomposition import PCA  # type: ignore[import-untyped]
-
     points = torch.zeros(len(codes), 2)
     if not (codes != codes[:1]).any():
         return points, []
-    components = min(2, *codes.shape)
-    pca = PCA(components, random_state=0)
-    points[:, :components] = torch.from_numpy(pca.fit_transform(codes.double().numpy()))
-    return points, [float(share) for share in pca.explained_variance_ratio_]
+    centred = codes.double() - codes.double().mean(0)  # (N, D)
+    count, size = centred.shape
+    is_wide = size > count  # then the Gram matrix of the codes is the smaller one, with the same eigenvalues
+    variances, vectors = torch.linalg.eigh(centred @ centred.T if is_wide else centred.T @ centred)
+    kept = min(2, count, size)
+    variances, vectors = variances.clamp(min=0).flip(0), vectors.flip(1)[:, :kept]  # the largest first
+    axes = centred.T @ vectors if is_wide else vectors  # (D, kept)
+    sign = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()  # (1, kept): the largest entry positive
+    scores = vectors * variances[:kept].sqrt() if is_wide else centred @ vectors
+    points[:, :kept] = (scores * sign).float()
+    return points, (variances[:kept] / variances.sum()).tolist()
 
 
 def neighbour_accuracy(codes: Tensor, labels: Tensor, new_codes: Tensor, new_labels: Tensor) -> float:
-    """Share of `new_codes` (M, D) whose label the five nearest of `codes` (N, D) tell by majority.
+    """Returns the share of `new_codes` (M, D) whose five nearest of `codes` (N, D) mostly have their label.
 
-    Where there are fewer than five codes, all of them count. D is at least 1.
+    Of labels that are equally frequent among the five, the smallest counts. Where there are fewer than five
+    codes, all of them are neighbours. D is at least 1.
     """
-    from sklearn.neighbors import KNeighborsClassifier  # type: ignore[import-untyped]
-
-    probe = KNeighborsClassifier(min(NEIGHBOURS, len(codes)))
-    probe.fit(codes.numpy(), labels.numpy())
-    return float(probe.score(new_codes.numpy(), new_labels.numpy()))
+    names, classes = torch.unique(labels, return_inverse=True)  # (K,), (N,)
+    right = 0
+    for batch, wanted in zip(torch.split(new_codes, _BATCH), torch.split(new_labels, _BATCH), strict=True):
+        distances = torch.cdist(batch.double(), codes.double(), compute_mode="donot_use_mm_for_euclid_dist")
+        nearest = distances.topk(min(NEIGHBOURS, len(codes)), largest=False).indices  # (B, 5)
+        votes = torch.nn.functional.one_hot(classes[nearest], len(names)).sum(1)  # (B, K)
+        right += int((names[votes.argmax(1)] == wanted).sum())
+    return right / len(new_codes)
 
 
 def interpolate(model: Autoencoder, starts: Tensor, ends: Tensor, steps: int) -> Tensor:
