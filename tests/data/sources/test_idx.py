@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,19 @@ def test_no_packing_takes_long(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match="cannot be read"), at_most(yardsticks=10):
         read_idx(path, (60_000, 28, 28))
+
+
+@pytest.mark.parametrize("name", ["images", "images.gz"])
+def test_no_memory_is_taken_for_what_a_file_does_not_hold(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(SOUND) if name.endswith(".gz") else SOUND)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="holds an array of"):
+            read_idx(path, (255, 255, 255))
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -207,6 +207,15 @@ def flip(path: Path, position: int, bits: int = 0x01) -> None:
     path.write_bytes(content)
 
 
+def enlarge_last(journal: Path) -> None:
+    """Lets the last line of a journal claim an image of 10^18 pixels."""
+    *lines, last = journal.read_bytes().splitlines(keepends=True)
+    side = 10**9
+    sizes = {"channels": 1, "height": side, "width": side, "bytes": side * side}
+    text = json.dumps(json.loads(last.partition(b" ")[2]) | sizes).encode() + b"\n"
+    journal.write_bytes(b"".join(lines) + b"%08x %s" % (zlib.crc32(text), text))
+
+
 FIVE_IMAGES = sum(flat(name).nbytes for name in NAMES[:5])
 DAMAGED: dict[str, tuple[Callable[[Path, Path], object], int]] = {
     "nothing": (lambda part, journal: None, 20),
@@ -216,6 +225,7 @@ DAMAGED: dict[str, tuple[Callable[[Path, Path], object], int]] = {
         lambda part, journal: journal.write_bytes(journal.read_bytes() + bytes(99)),
         20,
     ),
+    "an image larger than all memory": (lambda part, journal: enlarge_last(journal), 19),
     "journal empty": (lambda part, journal: journal.write_bytes(b""), 0),
     "no journal": (lambda part, journal: journal.unlink(), 0),
     "no pixels": (lambda part, journal: part.unlink(), 0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -64,9 +65,14 @@ def _read(path: Path, most: int) -> bytes:
     and through the letters of a name, one by one, however many there are.
     """
     with path.open("rb") as file:
+        size = os.fstat(
+            file.fileno()
+        ).st_size  # Python takes memory for all that is asked for, be it there or not
         if path.suffix != ".gz":
-            return file.read(most)
-        packed = file.read(most + most // 256 + _LARGEST_GZIP_HEADER)  # deflate adds less than that
+            return file.read(min(most, size))
+        packed = file.read(
+            min(most + most // 256 + _LARGEST_GZIP_HEADER, size)
+        )  # deflate adds less than that
     unpacker = zlib.decompressobj(zlib.MAX_WBITS + 16)
     content = unpacker.decompress(packed, most)
     if not unpacker.eof and len(content) < most:

@@ -225,9 +225,10 @@ class _Packing:
             return
         end = _HEADER_BYTES
         with self.pixels_path.open("r+b") as pixels:
+            size = pixels.seek(0, os.SEEK_END)
             pixels.seek(end)
             for entry, name in zip(lines[1:], names, strict=False):
-                if not _is_entry(entry, name):
+                if not _is_entry(entry, name) or entry["bytes"] > size - end:
                     break
                 content = pixels.read(entry["bytes"])
                 if len(content) < entry["bytes"] or zlib.crc32(content) != entry.get("crc"):
