@@ -14,7 +14,7 @@ from rich.text import Text
 from mixcoder.cli.progress import _clock, data_progress, sweep_progress
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.runs.run_directory import RunDirectory
-from mixcoder.experiments.sweeps.sweep import RunState
+from mixcoder.experiments.sweeps.run_state import RunState
 from tests.data.pictures import noise
 
 EXPERIMENT = """\

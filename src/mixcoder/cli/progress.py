@@ -20,7 +20,7 @@ from mixcoder.text.sanitize import sanitize, sanitize_lines
 
 if TYPE_CHECKING:
     from mixcoder.data.fetch_progress import StartTask
-    from mixcoder.experiments.sweeps.sweep import RunState
+    from mixcoder.experiments.sweeps.run_state import RunState
     from mixcoder.training.trainer import Progress, Trainer
 
 _SHORTEST_PAUSE = 5.0

@@ -19,7 +19,8 @@ import pytest
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.results.records import Record, records_of
 from mixcoder.experiments.runs.run_directory import RunDirectory
-from mixcoder.experiments.sweeps.sweep import RunState, run_sweep
+from mixcoder.experiments.sweeps.run_state import RunState
+from mixcoder.experiments.sweeps.sweep import run_sweep
 from tests.conftest import Cli
 
 SWEEP = """\
@@ -186,7 +187,7 @@ def test_workers_that_lost_their_sweep_save_and_leave(cli: Cli, tmp_path: Path) 
     finally:
         with suppress(ProcessLookupError):
             os.killpg(sweep.pid, signal.SIGKILL)
-    assert all("interrupted after" in (it.directory.path / "log.txt").read_text() for it in records())
+    assert all("interrupted after" in (record.directory.path / "log.txt").read_text() for record in records())
 
 
 def test_workers_import_nothing_from_the_current_folder_but_what_was_named(

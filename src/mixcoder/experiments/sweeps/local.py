@@ -1,0 +1,159 @@
+"""Workers on this machine: each trains one run in a process of its own, so that a crash ends that run alone.
+
+RunState ─▶ mixcoder run <directory>/config.yml ─┬▶ metrics.jsonl ─▶ progress
+└▶ exit status, log.txt ─▶ done, or failed with a reason
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mixcoder.errors import RunLockedError
+from mixcoder.experiments.runs.run_directory import metrics_row
+from mixcoder.experiments.runs.training_run import SWEEP_VARIABLE
+from mixcoder.experiments.sweeps.run_state import RunState
+
+_TAIL_BYTES = 4096
+"""Bytes at the end of a log or of metrics that hold the last line."""
+_OUT_OF_MEMORY = (
+    "; the machine may have been out of memory: try fewer jobs (-j) or a smaller training.batch_size"
+)
+"""What to add to SIGKILL, with which a kernel ends a process for want of memory."""
+
+
+@dataclass
+class _Worker:
+    """A process that trains a run.
+
+    Attributes:
+        state: of the run.
+        process: the process.
+        slot: its number among those side by side, which picks a GPU.
+    """
+
+    state: RunState
+    process: subprocess.Popen[bytes]
+    slot: int
+
+
+class LocalWorkers:
+    """At most `jobs` processes that train runs side by side.
+
+    Args:
+        runs: the folder of all runs.
+        jobs: processes at a time; the cores are divided among them, and each has a GPU where there are any.
+        device: as for `train_run`.
+        plugins: files or modules that each process loads first.
+    """
+
+    def __init__(self, runs: Path, jobs: int, device: str, plugins: Sequence[str]) -> None:
+        self._runs = runs
+        self._jobs = jobs
+        self._device = device
+        self._plugins = plugins
+        self._workers: list[_Worker] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further run can be started now."""
+        return len(self._workers) >= self._jobs
+
+    def start(self, state: RunState) -> None:
+        """Starts to train a run.
+
+        Raises:
+            MixcoderError: the directory of the run cannot be written.
+            OSError: the process cannot be started.
+        """
+        slot = min(set(range(self._jobs)) - {worker.slot for worker in self._workers})
+        state.directory.write_config(state.run)
+        state.directory.forget_failure()
+        with state.directory.open_log() as log:
+            process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+                self._command(state),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment(slot),
+            )
+        state.state = "running"
+        self._workers.append(_Worker(state, process, slot))
+
+    def update(self) -> None:
+        """Reads the metrics of all runs, and the outcome of those whose process has ended."""
+        for worker in self._workers:
+            folder = worker.state.directory.path
+            worker.state.metrics = _last_metrics(folder) or worker.state.metrics
+            if worker.process.poll() is not None:
+                _read_outcome(worker)
+        self._workers = [worker for worker in self._workers if worker.state.state == "running"]
+
+    def stop(self) -> None:
+        """Asks all processes to save a checkpoint and end, and waits for that."""
+        for worker in self._workers:
+            if worker.process.poll() is None:
+                worker.process.terminate()  # a background job ignores SIGINT, and so do its workers
+        for worker in self._workers:
+            worker.process.wait()
+
+    def _command(self, state: RunState) -> list[str]:
+        # -P: a file in the current folder must not stand for a module of Python's or ours.
+        command = [sys.executable, "-P", "-m", "mixcoder"]
+        for plugin in self._plugins:
+            command += ["--plugin", plugin]
+        config = state.directory.path / "config.yml"
+        return [*command, "run", str(config), "--runs", str(self._runs), "--device", self._device]
+
+    def _environment(self, slot: int) -> dict[str, str]:
+        environment = {**os.environ, SWEEP_VARIABLE: str(os.getpid())}
+        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // self._jobs))
+        if self._device == "auto" and torch.cuda.is_available():
+            environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
+        return environment
+
+
+def _read_outcome(worker: _Worker) -> None:
+    """Updates the state of a run whose process has ended."""
+    state, status = worker.state, worker.process.returncode
+    if state.directory.is_done():  # however its process ended afterwards
+        state.state = "done"
+    elif status == RunLockedError.exit_status:  # another process was faster
+        state.wait()
+    elif status < 0:
+        state.fail(_describe_signal(-status), status)
+    else:
+        state.fail(_last_line(state.directory.path / "log.txt").removeprefix("error: "), status)
+
+
+def _describe_signal(number: int) -> str:
+    name = signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
+    return f"killed by {name}{_OUT_OF_MEMORY}" if number == signal.SIGKILL else f"killed by {name}"
+
+
+def _last_line(path: Path) -> str:
+    lines = [line for line in _tail(path).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "ended without a word"
+
+
+def _last_metrics(path: Path) -> dict[str, Any] | None:
+    rows = map(metrics_row, reversed(_tail(path / "metrics.jsonl").splitlines()))
+    return next((row for row in rows if row is not None), None)
+
+
+def _tail(path: Path) -> str:
+    """Returns the end of a text file, or an empty text where there is no file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""

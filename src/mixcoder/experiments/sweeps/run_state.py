@@ -1,0 +1,60 @@
+"""The state of each run of a sweep."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from mixcoder.errors import WriteError
+from mixcoder.experiments.file.matrix import label
+from mixcoder.experiments.file.spec import Run
+from mixcoder.experiments.runs.run_directory import RunDirectory
+
+TRAINED_ELSEWHERE = "another process is training it"
+"""Why a run waits that this sweep cannot train."""
+
+
+@dataclass
+class RunState:
+    """A run of a sweep, and how far it is.
+
+    Attributes:
+        run: what is trained.
+        directory: the directory of the run.
+        state: whether the run waits, is trained, or has ended.
+        metrics: the last line of its metrics.
+        reason: why the run failed, or what it waits for.
+    """
+
+    run: Run
+    directory: RunDirectory
+    state: Literal["waiting", "running", "done", "failed"] = "waiting"
+    metrics: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+    @cached_property
+    def name(self) -> str:
+        """The run in words; asked for several times a second."""
+        return label(self.run.values) or self.directory.path.name
+
+    @cached_property
+    def total_inputs(self) -> int:
+        """Images seen when the run is over; of a run stated in epochs, the images are counted."""
+        return self.run.total_steps * self.run.recipe.batch_size
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run is done or has failed."""
+        return self.state in ("done", "failed")
+
+    def wait(self) -> None:
+        """Lets the run wait for another process, which is training it."""
+        self.state, self.reason = "waiting", TRAINED_ELSEWHERE
+
+    def fail(self, reason: str, status: int) -> None:
+        """Ends the run, and notes why it failed in its directory."""
+        self.state, self.reason = "failed", reason
+        with suppress(WriteError):  # the sweep reports the reason in any case
+            self.directory.write_failure({"reason": reason, "exit_status": status})
