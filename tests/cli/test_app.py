@@ -17,6 +17,8 @@ import mixcoder
 from mixcoder.cli import lazy
 from mixcoder.cli.app import create_app
 from mixcoder.cli.lazy import LazyCommand, LazyGroup, add_commands
+from mixcoder.cli.results import CostName
+from mixcoder.measures import MEASURES
 from tests.conftest import Cli
 
 EXPERIMENT = """\
@@ -218,6 +220,10 @@ def test_a_new_command_is_a_new_function(tmp_path: Path, monkeypatch: pytest.Mon
     assert isinstance(data, LazyGroup)
     assert list(group.commands) == ["hi", "data"]
     assert [(name, command.help) for name, command in data.commands.items()] == [("hi", "Say hi.")]
+
+
+def test_plots_take_every_cost_of_the_measures() -> None:
+    assert set(CostName) == {measure.cost.name for measure in MEASURES if measure.cost}
 
 
 def test_a_command_that_there_is_not(cli: Cli) -> None:

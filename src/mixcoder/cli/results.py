@@ -31,8 +31,8 @@ class Against(StrEnum):
     article = "article"
 
 
-class Cost(StrEnum):
-    """A cost of a model, for the axis of a plot."""
+class CostName(StrEnum):
+    """A cost of a measure in `mixcoder.measures`, for the axis of a plot."""
 
     params = "params"
     time = "time"
@@ -62,7 +62,7 @@ def plot(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
     runs: RunsOption = Path("runs"),
     where: WhereOption = None,
-    pareto: Annotated[Cost | None, typer.Option(help="validation loss against this cost instead")] = None,
+    pareto: Annotated[CostName | None, typer.Option(help="validation loss against this cost instead")] = None,
 ) -> None:
     """Draw training and validation loss of all runs, or what the loss costs."""
     records = select_records(source, overrides, runs, where)

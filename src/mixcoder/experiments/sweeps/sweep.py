@@ -58,12 +58,7 @@ def run_sweep(
     states = _initial_states(experiment, runs)
     workers = LocalWorkers(runs, jobs, device, plugins)
     try:
-        while not all(state.has_ended for state in states):
-            _start_waiting(states, workers)
-            time.sleep(POLL_SECONDS)
-            check_interrupted()
-            workers.update()
-            observer(states)
+        _train_all(states, workers, observer)
     except KeyboardInterrupt:
         raise RunInterruptedError("interrupted; the same command goes on from there") from None
     finally:
@@ -84,6 +79,16 @@ def _initial_states(experiment: Experiment, runs: Path) -> list[RunState]:
         else:
             check_loggers(state.run)
     return states
+
+
+def _train_all(states: Sequence[RunState], workers: LocalWorkers, observer: Observer) -> None:
+    """Trains runs until all have ended."""
+    while not all(state.has_ended for state in states):
+        _start_waiting(states, workers)
+        time.sleep(POLL_SECONDS)
+        check_interrupted()
+        workers.update()
+        observer(states)
 
 
 def _start_waiting(states: Sequence[RunState], workers: LocalWorkers) -> None:
