@@ -95,7 +95,8 @@ def test_spaces_between_the_words_do_not_matter(script: str, data: st.DataObject
 
 
 def test_the_limits_that_the_page_states() -> None:
-    assert "1,000 steps" in PAGE and "512 convolutions" in PAGE
+    assert "1,000 steps" in PAGE
+    assert "512 convolutions" in PAGE
     assert len(parse_script("|".join(["ch*1"] * 1_000))) == 1_000
     with pytest.raises(ScriptError, match="more than 1,000 steps"):
         parse_script("|".join(["ch*1"] * 1_001))
