@@ -1,7 +1,9 @@
-"""Commands that a listing names without importing their modules, as torch alone takes seconds to import.
+"""Commands that a listing names without importing their modules.
 
-use.py, train.py, … ─ parsed ───▶ names and first sentences ─▶ mixcoder --help
-└ imported ─▶ one command, with its options ─▶ mixcoder run x.yml
+    use.py, train.py, … ─┬▶ parsed ───▶ names and docstrings ─────▶ mixcoder --help
+                         └▶ imported ─▶ one command, its options ─▶ mixcoder run x.yml
+
+To import torch alone takes seconds.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """A trained model as two ONNX files, proven to compute what the model does.
 
-┌─ images (batch, C, H, W) ──▶ latents (batch, *latent_shape) ─┐
-model ────┤                                                              ├─ onnxruntime: the same as
-└─ latents (batch, *latent_shape) ──▶ images (batch, C, H, W) ─┘  torch? ─▶ encoder.onnx,
-decoder.onnx
+            ┌▶ images (batch, C, H, W) ─────────▶ latents (batch, *latent_shape) ─┐
+    model ──┤                                                                     ├─▶ two ONNX files
+            └▶ latents (batch, *latent_shape) ──▶ images (batch, C, H, W) ────────┘
+
+The files are written once onnxruntime computes the same as torch.
 """
 
 from __future__ import annotations

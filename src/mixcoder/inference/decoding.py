@@ -1,6 +1,8 @@
 """Latents to images.
 
-latents (B, *latent_shape) ─ model.decode ─▶ images (B, C, H, W) ─▶ PNG files, named after the images
+    latents (B, *latent_shape) ─ model.decode ─▶ images (B, C, H, W) ─▶ PNG files
+
+The files are named after the images that were encoded.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Images to latents.
 
-ImageStream ─▶ images (B, C, H, W) in [0, 1] ─ model.encode ─▶ latents (B, *latent_shape) ─▶ Codes
+    ImageStream ─▶ images (B, C, H, W) in [0, 1] ─ model.encode ─▶ latents (B, *latent_shape) ─▶ Codes
+
+`Codes` is the public name of latents with the names of their images.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The images that a user names, as a stream of batches that fit a model.
 
-files, folders, patterns, data sources ─▶ names and where to read them ─read ahead─▶ ImageBatch, …
-                                                                 └─ what cannot be read ─▶ left_out
+    files, folders, patterns, data sources ─▶ names and where to read them ─┬▶ ImageBatch, …
+                                                                            └▶ unreadable: left_out
+
+Images are read ahead by a few threads.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """How images of any size come to the shape that a model takes.
 
-pixels (c, h, w) uint8 ─▶ grey or RGB ─▶ of the right size already, or resized and cropped ─▶ (C, H, W) uint8
+    pixels (c, h, w) uint8 ─▶ grey or RGB ─▶ resized and cropped where asked for ─▶ (C, H, W) uint8
+
+Without `fit`, an image of another size is an error.
 """
 
 from __future__ import annotations

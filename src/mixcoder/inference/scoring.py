@@ -1,6 +1,8 @@
 """How badly a model reconstructs each image, the worst first.
 
-images (B, C, H, W) ─ model, clipped to [0, 1] ─▶ mean squared error (B,) ─▶ Score ─▶ worst first
+    images (B, C, H, W) ─ model, clipped to [0, 1] ─▶ mean squared error (B,) ─▶ Score
+
+The worst images are those unlike all that the model has seen.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Linear interpolation between the latents of two images.
 
-image A ─encode─▶ a ┐
-├─▶ (1 - t)·a + t·b, t = 0 … 1 ─decode─▶ images
-image B ─encode─▶ b ┘
+    image A ─encode─▶ a ┐
+                        ├─▶ (1 - t)·a + t·b, t = 0 … 1 ─decode─▶ images
+    image B ─encode─▶ b ┘
+
+The first and the last image are the reconstructions of the two.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Ctrl-C that is never lost, also where a library catches its KeyboardInterrupt.
 
-noting_interrupts ─▶ SIGINT ─▶ noted, KeyboardInterrupt ─┬▶ reaches the command
-└▶ is caught ─▶ check_interrupted, at the next step
+    noting_interrupts ─▶ SIGINT ─▶ noted, KeyboardInterrupt ─┬▶ reaches the command
+                                                             └▶ is caught ─▶ check_interrupted
+
+`check_interrupted` is called at the next step.
 """
 
 from __future__ import annotations

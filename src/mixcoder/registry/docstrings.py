@@ -1,10 +1,12 @@
 """What docstrings say of functions and their arguments, read line by line.
 
-Returns a square.            ◀─ summary
+    | Returns a square.             ◀─ summary
+    |
+    | Args:
+    |     side: length of a side,   ◀─ argument_descriptions
+    |         in pixels.
 
-Args:
-side: length of a side,  ◀─ argument_descriptions
-in pixels.
+Models, data sources and the recipe are described in no other place.
 """
 
 from __future__ import annotations

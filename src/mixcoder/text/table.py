@@ -1,7 +1,9 @@
 """Rows of named values as a table for people or for programs.
 
-rows, columns ─┬─▶ to_json, to_csv         numbers as numbers
-               └─▶ to_markdown, print_table  texts, as each column formats its values
+    rows, columns ─┬─▶ to_json, to_csv            numbers as numbers
+                   └─▶ to_markdown, print_table   texts, as each column formats its values
+
+A column states how its values are formatted.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from mixcoder.experiments.file.spec import Run, read_experiment
 from mixcoder.experiments.results.records import records_in
 from mixcoder.experiments.runs import run_directory, training_run
 from mixcoder.experiments.runs.run_directory import RunDirectory, find_run
+from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE
 from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.training.evaluation import validation_loss
 from mixcoder.training.trainer import Progress, Trainer
@@ -398,7 +399,7 @@ def test_what_a_sweep_sends_after_a_ctrl_c_is_no_second_one(tmp_path: Path, run:
 def test_a_worker_looks_for_its_sweep_while_it_validates(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(training_run.SWEEP_VARIABLE, "1")
+    monkeypatch.setenv(SWEEP_VARIABLE, "1")
     often = replace(run, recipe=run.recipe.model_copy(update={"validations": 125}))
     with pytest.raises(RunInterruptedError, match="interrupted after its sweep had ended; the same command"):
         train_run(often, tmp_path, ignore)

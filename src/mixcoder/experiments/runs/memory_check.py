@@ -1,7 +1,9 @@
-"""Whether a run fits into memory: checked before it begins, and explained where memory runs out.
+"""Whether a run fits into memory.
 
-Run ─▶ memory estimate ─ more than available? ─▶ ArgumentError: needed, available, which setting to change
-└▶ training ──────── out of memory? ───────▶ TrainingError: the model, which setting to change
+    Run ─┬▶ memory estimate ─ more than available? ─▶ ArgumentError: needed, available, what to change
+         └▶ training ──────── out of memory? ───────▶ TrainingError: the model, what to change
+
+A run is checked before it begins.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     model.json          {format, type, arguments}: what `create_model` takes
     model.safetensors   {<name>: weights float32}
 
-    model.json ─▶ the model without its numbers ─▶ are these the shapes in model.safetensors? ─▶ Autoencoder
+    model.json ─▶ the model on the meta device ─▶ are these the shapes in model.safetensors? ─▶ Autoencoder
 
-Both may come from a stranger. Names are those of a closed vocabulary, nothing is executed, and no memory is
-taken for a number that the files do not hold.
+Both may come from a stranger: names are those of a closed vocabulary, nothing is executed, and memory is
+allocated only for tensors that the files hold.
 """
 
 from __future__ import annotations

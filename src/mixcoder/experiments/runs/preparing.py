@@ -1,7 +1,9 @@
-"""Before anything trains: images are brought here, and finished runs are compared with what is here now.
+"""What is done before anything trains: images are fetched, and those of finished runs compared.
 
-runs ─ by data source ─┬─ not done ─▶ fetched, packed
-                       └─ done ─────▶ the hash of the images in result.json ─ is it that of the images now?
+    runs ─ by data source ─┬─ not done ─▶ fetched, packed
+                           └─ done ─────▶ is the hash of the images in result.json that of the images now?
+
+So a table never mixes results of different images.
 """
 
 from __future__ import annotations

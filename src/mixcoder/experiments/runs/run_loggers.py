@@ -1,9 +1,9 @@
-"""The loggers of one run, kept from doing it harm.
+"""The loggers of one run.
 
-row, images, result ─▶ each logger that works ─▶ wherever it writes
-                        └─ one that fails is named and left out
+    row, images, result ─▶ each logger that works ─▶ a file, a service, …
+                           └─ one that fails is named and left out
 
-They have no part in the training: torch's random state and the model's mode are kept.
+No logger changes the training: torch's random state and the model's mode are kept.
 """
 
 from __future__ import annotations

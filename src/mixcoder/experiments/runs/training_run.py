@@ -1,23 +1,18 @@
-"""One run: from what an experiment file states to a run directory with its result.
+"""One run: from the settings of an experiment file to a run directory with its result.
 
-Run ─▶ seeds ─▶ model, data ─▶ Trainer ─▶ Progress ─▶ metrics.jsonl, checkpoint, loggers, observer
-                                         └─ at the end ─▶ model.safetensors, loggers, result.json
+    Run ─▶ seed ─▶ model, data ─▶ Trainer ─┬▶ Progress ─▶ metrics.jsonl, checkpoint, loggers, observer
+                                           └▶ at the end ─▶ model.safetensors, loggers, result.json
+
+A run that was cut off resumes from its last checkpoint, and ends with the same bytes.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import platform
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -35,30 +30,26 @@ from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.runs.memory_check import check_memory, reraise_oom
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.run_loggers import RunLogs, check_loggers
-from mixcoder.io.interrupts import check_interrupted, is_interrupted
-from mixcoder.models.cost import count_madds
-from mixcoder.models.summary import count_parameters
-from mixcoder.training.evaluation import measure_reconstructions
+from mixcoder.experiments.runs.run_result import describe_result, validation_losses
+from mixcoder.experiments.runs.stop_requests import StopRequests, check_sweep
+from mixcoder.io.interrupts import check_interrupted
 from mixcoder.training.trainer import Progress, Trainer
 
 CHECKPOINT_SECONDS = 5.0
-"""The shortest time between two checkpoints; a large model, whose checkpoints take long, has fewer."""
+"""The shortest time between two checkpoints, in seconds: at most so much training is lost."""
 CHECKPOINT_SHARE = 0.02
-"""How much of a run's time its checkpoints may take."""
-SWEEP_VARIABLE = "MIXCODER_SWEEP"
-"""Tells a sweep's workers the process that is to be their parent."""
-
+"""The largest part of a run's time that its checkpoints take: a large model has fewer of them."""
 Observer = Callable[[Trainer, Progress], None]
-"""Told of each Progress of a run."""
+"""Called with each Progress of a run."""
 
 
 def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") -> RunDirectory:
-    """Trains what `run` states, unless that is done already, and goes on where a run was cut off.
+    """Trains a run, unless it is done already, from its last checkpoint on.
 
     Args:
-        run: what to train.
+        run: the model, the data and the recipe.
         runs: the folder of all runs.
-        observer: told of the progress.
+        observer: called with the progress.
         device: "auto", "cpu", or a torch device such as "cuda:1".
 
     Returns:
@@ -67,7 +58,7 @@ def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") ->
     Raises:
         RunInterruptedError: the user interrupted the run.
         TrainingError: the loss is no longer finite.
-        RunLockedError: another process trains it.
+        RunLockedError: another process trains the run.
         MixcoderError: data, run or run directory are not in order.
     """
     directory = RunDirectory.of(run, runs)
@@ -83,11 +74,11 @@ def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") ->
             return directory
         with _recording_failure(directory), reraise_oom(run):
             directory.write_config(run)
-            _go_back(trainer, directory)
+            _restore_checkpoint(trainer, directory)
             logs = RunLogs(run, directory, trainer.data.validation.device)
             _train(trainer, directory, logs, observer)
             directory.write_model(trainer.model, *run.model)
-            result = _result(run, trainer, directory, time.perf_counter() - started)
+            result = describe_result(run, trainer, directory, time.perf_counter() - started)
             logs.finish(result)
             directory.write_result(result)
     return directory
@@ -95,38 +86,43 @@ def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") ->
 
 @contextmanager
 def _recording_failure(directory: RunDirectory) -> Iterator[None]:
-    """Notes why a run failed, for tables to say; an interrupted one has not failed."""
+    """Context that notes why a run failed, for tables; an interrupted run has not failed."""
     directory.forget_failure()
     try:
         yield
     except RunInterruptedError:
         raise
     except Exception as error:
-        is_told = isinstance(error, MixcoderError)
-        reason = str(error) if is_told else f"{type(error).__name__}: {first_line(error)}"
-        with suppress(WriteError):  # the error itself is told in any case
-            status = error.exit_status if isinstance(error, MixcoderError) else 1
+        if isinstance(error, MixcoderError):
+            reason, status = str(error), error.exit_status
+        else:
+            reason, status = f"{type(error).__name__}: {first_line(error)}", 1
+        with suppress(WriteError):  # the error itself is raised in any case
             directory.write_failure({"reason": reason, "exit_status": status})
         raise
 
 
-def _go_back(trainer: Trainer, directory: RunDirectory) -> None:
-    """Goes back to the checkpoint, or to the start where there is none."""
+def _restore_checkpoint(trainer: Trainer, directory: RunDirectory) -> None:
+    """Restores the last checkpoint, where there is one, and forgets the metrics after it."""
     if directory.checkpoint.exists():
         trainer.restore(directory.checkpoint)
     directory.truncate_metrics(trainer.step)
 
 
 def _train(trainer: Trainer, directory: RunDirectory, logs: RunLogs, observer: Observer) -> None:
-    """Trains to the end, and keeps metrics and checkpoints."""
-    best_loss = min(_validation_losses(directory), default=math.inf)
-    trainer.between_validation_batches = _check_sweep
+    """Trains to the end; writes metrics and checkpoints.
 
-    with _Interrupts() as interrupts:
+    Raises:
+        RunInterruptedError: the run was interrupted, and a checkpoint is saved.
+    """
+    best_loss = min(validation_losses(directory), default=math.inf)
+    trainer.between_validation_batches = check_sweep
+
+    with StopRequests() as requests:
         next_save = time.perf_counter() + CHECKPOINT_SECONDS
         for progress in trainer.run():
-            interrupts.defer()
-            row = _metrics(progress)
+            requests.defer()
+            row = _metrics_row(progress)
             directory.append_metrics(row)
             if progress.validation_loss is not None and progress.validation_loss < best_loss:
                 best_loss = progress.validation_loss
@@ -135,26 +131,21 @@ def _train(trainer: Trainer, directory: RunDirectory, logs: RunLogs, observer: O
             if progress.validation_loss is not None:
                 logs.show(progress.inputs, trainer.model, trainer.data.validation)
             observer(trainer, progress)
-            is_to_end = interrupts.are_there or _has_lost_sweep()
-            if is_to_end or time.perf_counter() > next_save:
+            if requests.is_pending or time.perf_counter() > next_save:
                 next_save = _save(trainer, directory)
-            if is_to_end:
+            if requests.is_pending:
                 raise RunInterruptedError(
                     f"interrupted after {progress.inputs:,} inputs; the same command goes on from there"
                 )
 
 
 def _save(trainer: Trainer, directory: RunDirectory) -> float:
-    """Saves a checkpoint; says when the next one is due."""
+    """Saves a checkpoint; returns the time of the next one, as of `time.perf_counter`."""
     start = time.perf_counter()
     directory.keep_metrics()
     trainer.save(directory.checkpoint)
     end = time.perf_counter()
     return end + max(CHECKPOINT_SECONDS, (end - start) / CHECKPOINT_SHARE)
-
-
-def _validation_losses(directory: RunDirectory) -> list[float]:
-    return [row["validation_loss"] for row in directory.read_metrics() if "validation_loss" in row]
 
 
 def _create_trainer(run: Run, device: torch.device) -> Trainer:
@@ -168,67 +159,7 @@ def _create_trainer(run: Run, device: torch.device) -> Trainer:
         raise ExperimentError([f"training.{error}" if error.argument else error.message]) from None
 
 
-def _has_lost_sweep() -> bool:
-    """Whether this is the worker of a sweep that is gone."""
-    sweep = os.environ.get(SWEEP_VARIABLE)
-    return sweep is not None and sweep != str(os.getppid())
-
-
-def _check_sweep() -> None:
-    """Ends a validation, which may take long, in a worker whose sweep is gone.
-
-    Raises:
-        RunInterruptedError: it is.
-    """
-    if _has_lost_sweep():
-        raise RunInterruptedError(
-            "interrupted after its sweep had ended; the same command goes on from the last checkpoint"
-        )
-
-
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Ctrl-C, what a machine or a queue sends before it ends a process, what a terminal sends that is closed."""
-
-
-class _Interrupts:
-    """Requests to end, which wait from `defer` on until the trainer has come to a whole step.
-
-    Before that there is nothing to lose, and they end the process at once. So does a second Ctrl-C, but not
-    what a sweep sends to its workers after a Ctrl-C that they have seen themselves.
-    """
-
-    def __init__(self) -> None:
-        self._is_remembered = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> _Interrupts:
-        return self
-
-    @property
-    def are_there(self) -> bool:
-        """Whether there was one, also before, where a library swallowed it."""
-        return self._is_remembered or is_interrupted()
-
-    def defer(self) -> None:
-        """Lets them wait from now on."""
-        is_first = not self._before
-        if is_first and threading.current_thread() is threading.main_thread():  # no signal arrives in another
-            self._before = {each: signal.getsignal(each) for each in _SIGNALS}
-            for each, handler in self._before.items():
-                if handler is not signal.SIG_IGN:  # a background job leaves Ctrl-C to its parent
-                    signal.signal(each, self._remember)
-
-    def _remember(self, signum: int, frame: FrameType | None) -> None:
-        self._is_remembered = True
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def __exit__(self, *_: object) -> None:
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
-
-
-def _metrics(progress: Progress) -> dict[str, Any]:
+def _metrics_row(progress: Progress) -> dict[str, Any]:
     row = {
         "step": progress.step,
         "inputs": progress.inputs,
@@ -238,61 +169,3 @@ def _metrics(progress: Progress) -> dict[str, Any]:
     if progress.validation_loss is not None:
         row["validation_loss"] = progress.validation_loss
     return row
-
-
-def _result(run: Run, trainer: Trainer, directory: RunDirectory, wall_seconds: float) -> dict[str, Any]:
-    """What came out, in the words that every listing uses."""
-    model, clock = trainer.model, trainer.clock
-    final_loss = _final_loss(trainer, directory)
-    return {
-        "name": run.experiment,
-        "run": directory.path.name,
-        "model": run.model[0],
-        "data": run.data[0],
-        "validation_loss": final_loss,
-        "best_validation_loss": min([*_validation_losses(directory), final_loss]),
-        **measure_reconstructions(model, trainer.data.validation, _check_sweep),
-        "params": count_parameters(model),
-        "madds": _madds(run),
-        "latent_shape": list(model.latent_shape),
-        "compression_ratio": model.compression_ratio,
-        "inputs": trainer.inputs,
-        "steps": trainer.step,
-        "train_minutes": (clock.seconds + clock.warmup_seconds) / 60,
-        "warmup_seconds": clock.warmup_seconds,
-        "last_session_seconds": wall_seconds,
-        "throughput": clock.throughput,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "execution": str(trainer.execution),
-        "hardware": _hardware(trainer),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("mixcoder", "torch", "numpy")},
-        },
-        "training_images": len(trainer.data.train),
-        "validation_images": len(trainer.data.validation),
-        "images_left_out": len(trainer.data.left_out),
-        "data_hash": trainer.data_hash,
-    }
-
-
-def _final_loss(trainer: Trainer, directory: RunDirectory) -> float:
-    """The validation loss of the last step; measured again where somebody damaged the metrics."""
-    last: dict[str, Any] = next(reversed(directory.read_metrics()), {})
-    is_there = last.get("step") == trainer.step and "validation_loss" in last
-    return float(last["validation_loss"]) if is_there else trainer.validate()
-
-
-def _madds(run: Run) -> int:
-    with torch.device("meta"):
-        return count_madds(run.create_model())
-
-
-def _hardware(trainer: Trainer) -> dict[str, Any]:
-    device = trainer.data.validation.device
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }

@@ -1,7 +1,9 @@
-"""Workers on this machine: each trains one run in a process of its own, so that a crash ends that run alone.
+"""Workers on this machine.
 
-RunState ─▶ mixcoder run <directory>/config.yml ─┬▶ metrics.jsonl ─▶ progress
-└▶ exit status, log.txt ─▶ done, or failed with a reason
+    RunState ─▶ mixcoder run <directory>/config.yml ─┬▶ metrics.jsonl ─▶ progress
+                                                     └▶ exit status, log.txt ─▶ done, or failed with a reason
+
+Each trains one run in a process of its own, so that a crash ends that run alone.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 
 from mixcoder.errors import RunLockedError
 from mixcoder.experiments.runs.run_directory import metrics_row
-from mixcoder.experiments.runs.training_run import SWEEP_VARIABLE
+from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE
 from mixcoder.experiments.sweeps.run_state import RunState
 
 _TAIL_BYTES = 4096

@@ -1,0 +1,84 @@
+"""The result of a run: how good, how large, how fast, on what."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from mixcoder.experiments.file.spec import Run
+from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.experiments.runs.stop_requests import check_sweep
+from mixcoder.models.cost import count_madds
+from mixcoder.models.summary import count_parameters
+from mixcoder.training.evaluation import measure_reconstructions
+from mixcoder.training.trainer import Trainer
+
+
+def validation_losses(directory: RunDirectory) -> list[float]:
+    """Returns the validation losses of a run so far."""
+    return [row["validation_loss"] for row in directory.read_metrics() if "validation_loss" in row]
+
+
+def describe_result(
+    run: Run, trainer: Trainer, directory: RunDirectory, wall_seconds: float
+) -> dict[str, Any]:
+    """Returns the result of a run that has ended, with the keys that every listing uses."""
+    model, clock = trainer.model, trainer.clock
+    final_loss = _final_loss(trainer, directory)
+    return {
+        "name": run.experiment,
+        "run": directory.path.name,
+        "model": run.model[0],
+        "data": run.data[0],
+        "validation_loss": final_loss,
+        "best_validation_loss": min([*validation_losses(directory), final_loss]),
+        **measure_reconstructions(model, trainer.data.validation, check_sweep),
+        "params": count_parameters(model),
+        "madds": _madds(run),
+        "latent_shape": list(model.latent_shape),
+        "compression_ratio": model.compression_ratio,
+        "inputs": trainer.inputs,
+        "steps": trainer.step,
+        "train_minutes": (clock.seconds + clock.warmup_seconds) / 60,
+        "warmup_seconds": clock.warmup_seconds,
+        "last_session_seconds": wall_seconds,
+        "throughput": clock.throughput,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "execution": str(trainer.execution),
+        "hardware": _hardware(trainer),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("mixcoder", "torch", "numpy")},
+        },
+        "training_images": len(trainer.data.train),
+        "validation_images": len(trainer.data.validation),
+        "images_left_out": len(trainer.data.left_out),
+        "data_hash": trainer.data_hash,
+    }
+
+
+def _final_loss(trainer: Trainer, directory: RunDirectory) -> float:
+    """Returns the validation loss of the last step, measured again where the metrics are damaged."""
+    last: dict[str, Any] = next(reversed(directory.read_metrics()), {})
+    is_there = last.get("step") == trainer.step and "validation_loss" in last
+    return float(last["validation_loss"]) if is_there else trainer.validate()
+
+
+def _madds(run: Run) -> int:
+    with torch.device("meta"):
+        return count_madds(run.create_model())
+
+
+def _hardware(trainer: Trainer) -> dict[str, Any]:
+    device = trainer.data.validation.device
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
