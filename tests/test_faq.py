@@ -39,8 +39,8 @@ CHANGES = {
 
 COMMANDS = {
     "A script is wrong": ["run", "mine.yml", "model={type: script, script: ch=8|up2|ch=1}"],
-    "Too few pictures": ["data", "fetch", "folder", "path=few"],
-    "Pictures are left out": ["data", "fetch", "folder", "path=photos"],
+    "Too few images": ["data", "fetch", "folder", "path=few"],
+    "Images are left out": ["data", "fetch", "folder", "path=photos"],
     "The loss became nan": ["run", "diverging.yml"],
     "A device cannot be used": ["run", "mine.yml", "--device", "cuda:7"],
     "A run is not finished": ["reconstruct", "runs/mine", "-o", "grid.png"],
@@ -120,7 +120,7 @@ def after_two_runs(cli: Cli, heading: str) -> str:
     commands = {
         "More than one run": ["reconstruct", "runs/mine", "-o", "grid.png"],
         "A column does not exist": ["table", "runs/mine", "--where", "mixr=cnn"],
-        "The ending of a picture is unknown": ["plot", "runs/mine", "-o", "curves.jpg"],
+        "The ending of an output file is unknown": ["plot", "runs/mine", "-o", "curves.jpg"],
         "A file cannot be written": ["plot", "runs/mine", "-o", "notes/curves.svg"],
     }
     Path("notes").write_text("Not a folder.")
@@ -163,7 +163,7 @@ MISHAPS: dict[str, Callable[[Cli, str], str]] = {
     "A run was interrupted": with_ctrl_c,
     "More than one run": after_two_runs,
     "A column does not exist": after_two_runs,
-    "The ending of a picture is unknown": after_two_runs,
+    "The ending of an output file is unknown": after_two_runs,
     "A file cannot be written": after_two_runs,
     "Images of another shape": in_python,
     "Images of integers": in_python,

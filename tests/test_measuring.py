@@ -29,7 +29,7 @@ PAGE = " ".join(read_document("docs/measuring.md").split())
 NUMBERS = {
     f"`validations: {Recipe(steps=1).validations}`": "how often is validated",
     f"at most {trainer._LARGEST_CHUNK} steps": "what a training loss is the mean of",
-    f"1 to {trainer._LARGEST_CHUNK} steps, the {trainer._CHUNKS_A_RUN}th part": "warm-up",
+    f"the {trainer._CHUNKS_A_RUN}th part of the run": "warm-up",
     f"counts as {quality._BEST_PSNR:.0f} dB": "a perfect copy",
     f"K₁ = {quality._K1}, K₂ = {quality._K2}": "SSIM's constants",
     f"{quality._WINDOW} x {quality._WINDOW} pixels and standard deviation {quality._SIGMA}": "SSIM's window",
