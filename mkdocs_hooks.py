@@ -23,9 +23,10 @@ _FROM_ROOT = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "LICENSE": "LICENSE.txt",
+    "src/mixcoder/data/sources/digits.LICENSE.txt": "digits.LICENSE.txt",
     "mkdocs_iframe-worker.js": "iframe-worker.js",
 }
-"""Files above docs/, and where they are on the site."""
+"""Files outside docs/, and where they are on the site."""
 _LINK = re.compile(r"(?<=\]\()[^)#\s]+")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
 _CELL = re.compile(r"<td.*?</td>", re.S)
