@@ -25,21 +25,6 @@ Compare = Callable[["Tensor", "Tensor"], "Tensor | None"]
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a plot of losses and costs says of a cost.
-
-    Attributes:
-        name: of `mixcoder plot --pareto`.
-        label: of the report's button.
-        axis: label of the axis.
-    """
-
-    name: str
-    label: str
-    axis: str
-
-
-@dataclass(frozen=True)
 class Measure:
     """A figure of a run.
 
@@ -55,7 +40,9 @@ class Measure:
         is_shown: whether a table shows it unasked; "if known" leaves out a column without any value.
         is_vital: whether a table shows it however narrow the terminal is.
         tag: in TensorBoard, at the end of a run; empty for none.
-        cost: what plots say of it; None of what is no cost.
+        cost: its name for `mixcoder plot --pareto`; empty for a measure that is no cost of a model.
+        cost_label: the text of the report's button.
+        cost_axis: the label of the axis of a plot of costs.
         compare: computes it of reconstructions; None of what is measured otherwise.
     """
 
@@ -70,7 +57,9 @@ class Measure:
     is_shown: Literal["always", "if known", "on request"] = "always"
     is_vital: bool = False
     tag: str = ""
-    cost: Cost | None = None
+    cost: str = ""
+    cost_label: str = ""
+    cost_axis: str = ""
     compare: Compare | None = None
 
     @property
@@ -147,7 +136,9 @@ MEASURES = (
         type=int,
         better="lower",
         tag="result/params",
-        cost=Cost("params", "parameters", "parameters"),
+        cost="params",
+        cost_label="parameters",
+        cost_axis="parameters",
     ),
     Measure(
         "madds",
@@ -157,7 +148,9 @@ MEASURES = (
         type=int,
         better="lower",
         is_shown="on request",
-        cost=Cost("madds", "multiply-adds", "multiply-adds of one image"),
+        cost="madds",
+        cost_label="multiply-adds",
+        cost_axis="multiply-adds of one image",
     ),
     Measure(
         "latent_shape",
@@ -183,7 +176,9 @@ MEASURES = (
         better="lower",
         is_averaged=True,
         tag="speed/train_minutes",
-        cost=Cost("time", "training time", "minutes of training"),
+        cost="time",
+        cost_label="training time",
+        cost_axis="minutes of training",
     ),
     Measure(
         "throughput",
@@ -217,7 +212,7 @@ COMPARISONS = (
 )
 """What a table computes of several results, or of a result and the article's."""
 
-COSTS = {measure.cost.name: measure for measure in MEASURES if measure.cost}
+COSTS = {measure.cost: measure for measure in MEASURES if measure.cost}
 """By the name that `mixcoder plot --pareto` takes."""
 
 CURVE_TAGS = {

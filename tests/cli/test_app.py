@@ -223,7 +223,7 @@ def test_a_new_command_is_a_new_function(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_plots_take_every_cost_of_the_measures() -> None:
-    assert set(CostName) == {measure.cost.name for measure in MEASURES if measure.cost}
+    assert set(CostName) == {measure.cost for measure in MEASURES if measure.cost}
 
 
 def test_a_command_that_there_is_not(cli: Cli) -> None:

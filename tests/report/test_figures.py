@@ -6,13 +6,11 @@ import json
 import math
 import re
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib.text import Annotation, Text
 from PIL import Image
 
@@ -20,18 +18,8 @@ from mixcoder.errors import ArgumentError
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.results.records import Record, records_of, short_names
 from mixcoder.experiments.runs.run_directory import RunDirectory
-from mixcoder.report.figures import (
-    curve_points,
-    loss_curves,
-    nearest,
-    nearest_rising,
-    pareto_front,
-    pareto_plot,
-    run_colours,
-    save_figure,
-    short_number,
-    spread,
-)
+from mixcoder.report.chart_data import curve_points
+from mixcoder.report.figures import loss_curves, nearest, pareto_plot, save_figure, short_number
 
 SWEEP = """\
 name: mine
@@ -71,52 +59,6 @@ def records(folder: Path, *overrides: str, name: str = "x.yml") -> list[Record]:
     return records_of(read_experiment(folder / name), runs)
 
 
-@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30))
-def test_the_nearest_numbers_that_never_fall_are_those_of_scikit_learn(values: list[float]) -> None:
-    from sklearn.isotonic import isotonic_regression  # type: ignore[import-untyped]
-
-    assert nearest_rising(values) == pytest.approx(isotonic_regression(values).tolist(), abs=1e-9)
-
-
-@given(
-    st.lists(st.floats(-1, 2), min_size=1, max_size=40),
-    st.floats(0.001, 0.2),
-)
-def test_spread_keeps_order_gap_and_bounds(positions: list[float], gap: float) -> None:
-    placed = spread(positions, gap, 0.0, 1.0)
-    in_order = [placed[i] for i in sorted(range(len(positions)), key=lambda i: positions[i])]
-    room = min(gap, 1 / max(1, len(positions) - 1))
-    assert all(after - before > room - 1e-9 for before, after in pairwise(in_order))
-    assert -1e-9 <= in_order[0] <= in_order[-1] <= 1 + 1e-9
-
-
-def test_spread_moves_no_more_than_it_must() -> None:
-    assert spread([0.1, 0.5, 0.9], 0.1, 0, 1) == pytest.approx([0.1, 0.5, 0.9])
-    assert spread([0.5, 0.5, 0.9], 0.1, 0, 1) == pytest.approx([0.45, 0.55, 0.9])
-
-
-@given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from([0.0, 1, 2, 3, 4, math.nan])), max_size=12))
-def test_frontier_is_what_nothing_beats(points: list[tuple[float, float]]) -> None:
-    front = pareto_front(points)
-    for i, (cost, loss) in enumerate(points):
-        beaten = math.isnan(loss) or any(
-            (other_cost <= cost and other_loss <= loss and (other_cost, other_loss) != (cost, loss))
-            or ((other_cost, other_loss) == (cost, loss) and j < i)
-            for j, (other_cost, other_loss) in enumerate(points)
-        )
-        assert (i in front) == (not beaten)
-    assert [points[i][0] for i in front] == sorted(points[i][0] for i in front)
-
-
-def test_training_losses_are_means_of_a_hundredth(tmp_path: Path) -> None:
-    record = records(tmp_path, "matrix.ks=[1]", "matrix.mixer=[cnn]")[0]
-    curves = curve_points(record)
-    assert len(curves.training) == 100
-    assert curves.training[0] == pytest.approx((100, (5**-0.5 + 10**-0.5) / 2))
-    assert curves.training[-1] == pytest.approx((10_000, (995**-0.5 + 1000**-0.5) / 2))
-    assert [inputs for inputs, _ in curves.validation] == list(range(500, 10_001, 500))
-
-
 def test_damage_does_not_show(tmp_path: Path) -> None:
     record = records(tmp_path, "matrix.ks=[1]", "matrix.mixer=[cnn]")[0]
     before = curve_points(record)
@@ -128,15 +70,6 @@ def test_damage_does_not_show(tmp_path: Path) -> None:
         file.write('{"step": 1005, "inputs": 10')
     assert curve_points(record) == before
     save_figure(loss_curves([record]), tmp_path / "x.png")
-
-
-def test_28_runs_have_28_colours(tmp_path: Path) -> None:
-    colours = run_colours(records(tmp_path, "matrix.ks=[1]", "matrix.mixer=[cnn]"))
-    assert len(set(colours)) == 28
-    for colour in colours:
-        red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-        assert 0.05 < 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.85
-    assert len(set(run_colours(records(tmp_path)[:1]))) == 1
 
 
 def test_28_labels_cover_each_other_nowhere(tmp_path: Path) -> None:
@@ -264,17 +197,6 @@ def test_metrics_that_no_axis_can_show_cost_no_picture(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(ArgumentError, match="nothing has been trained yet"):
         loss_curves(runs[:1])
-
-
-def test_curves_of_epochs_need_no_data(tmp_path: Path) -> None:
-    """How long the run is would need the number of images, in a folder that may be anywhere."""
-    [record, *_] = records(tmp_path)
-    assert record.run
-    recipe = record.run.recipe.model_copy(update={"steps": None, "epochs": 3.0})
-    run = replace(record.run, recipe=recipe, data=("folder", {"path": "nowhere"}))
-    for result in (record.result, {}):
-        curves = curve_points(replace(record, run=run, result=result))
-        assert 90 <= len(curves.training) <= 102
 
 
 @pytest.mark.parametrize(

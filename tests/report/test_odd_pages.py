@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -21,8 +22,10 @@ from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.results.records import Record, records_in
 from mixcoder.experiments.runs.run_data import anything, at_hand
 from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.report.chart_data import chart_runs, pareto_front, spread
 from mixcoder.report.page import write_page
 from tests.conftest import Cli
+from tests.report.test_figures import records as figure_records
 from tests.report.test_page import embedded
 
 CONFIG = """\
@@ -303,6 +306,42 @@ MISPLACED = """() => {
 }"""
 """The names in the plot of costs that stand nearer to another run's dot than to their own."""
 
+
+def test_the_page_draws_what_plots_draw(tmp_path: Path, browser: object) -> None:
+    """Frontier and places of names are those of chart_data, whichever runs the page shows."""
+    from playwright.sync_api import Browser
+
+    assert isinstance(browser, Browser)
+    random = Random(0)
+    records = [
+        replace(record, result=record.result | {"params": random.randint(1000, 9999)})
+        for record in figure_records(tmp_path)
+    ]
+    write_page(records, tmp_path / "x.html", at_hand)
+    page = browser.new_page(viewport={"width": 1000, "height": 800})
+    page.goto((tmp_path / "x.html").as_uri())
+    charts = chart_runs(records)
+    for words, count in (("", 28), ("mixer=cnn2d", 7), ("ks=7", 4)):
+        page.locator("#filter").fill(words)
+        runs = [int(run) for run in page.evaluate(SHOWN)]
+        assert len(runs) == count
+        front = pareto_front([(charts[run].costs["params"], charts[run].loss) for run in runs])
+        assert len(front) > 1
+        assert [int(run) for run in page.evaluate(FRONT)] == sorted(runs[i] for i in front)
+        ends, places, height = page.evaluate(ENDS)
+        assert places == pytest.approx(spread(ends, 15, 12, height - 26))
+    page.close()
+
+
+SHOWN = "() => [...document.querySelectorAll('tbody tr:not([hidden])')].map((row) => row.dataset.run)"
+FRONT = """() => [...document.querySelectorAll('#pareto circle[r="7"]')].map((dot) => dot.dataset.run)"""
+ENDS = """() => {
+  const leaders = [...document.querySelectorAll("#validation path.leader")];
+  const heights = leaders.map((leader) => leader.getAttribute("d").match(/ [0-9.]+/g).map(Number));
+  const chart = document.querySelector("#validation svg");
+  return [heights.map(([end]) => end), heights.map(([, place]) => place), +chart.getAttribute("height")];
+}"""
+"""Heights of the curves' ends, of their names, and of the chart."""
 
 ODD = ["one-validates", "all-equal", "odd-labels", "unlabelled", "nan", "bare", "many", "cluster"]
 

@@ -24,6 +24,7 @@ from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.run_folders import find_run_folders
 from mixcoder.experiments.runs.unknown_names import unknown_name
 from mixcoder.measures import COMPARISONS, MEASURES
+from mixcoder.text.sanitize import sanitize
 from mixcoder.text.values import format_value
 
 State = Literal["done", "running", "failed", "stopped", "open", "unreadable"]
@@ -151,6 +152,13 @@ def short_names(records: Sequence[Record]) -> list[str]:
         label({axis: value for axis, value in record.values.items() if axis not in shared}) or record.name
         for record in records
     ]
+
+
+def title_of(records: Sequence[Record]) -> str:
+    """Returns the names of the experiments; of runs that are all unreadable, those of their folders."""
+    names = [record.run.experiment for record in records if record.run]
+    names = names or [record.directory.path.parent.name for record in records]
+    return " · ".join(sanitize(name, limit=None) for name in dict.fromkeys(names))
 
 
 def differing_keys(settings: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,12 +1,14 @@
 "use strict";
 (() => {
-  const { runs, effects } = JSON.parse(document.getElementById("data").textContent);
+  // What does not depend on the window and on the runs shown is computed in chart_data.py, for plots as well.
+  const { runs, costs, margins, places, effects } = JSON.parse(document.getElementById("data").textContent);
   const LABELS = ["#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#d4b13c", "#b07aa1", "#ff9da7", "#9c755f", "#8a8a8a"];
+  const POINT = 4 / 3; // pixels
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const byId = (id) => document.getElementById(id);
   const visible = new Set(runs.keys());
   let pinned = null;
-  let cost = "params";
+  let cost = Object.keys(costs)[0];
 
   // ---------------------------------------------------------------- small helpers
 
@@ -57,9 +59,10 @@
     for (let tick = Math.ceil(low / step) * step; tick <= high + step * 1e-9; tick += step) ticks.push(tick);
     return ticks;
   }
-  // Moves positions apart to at least `gap`, in their order, within [top, bottom], and no further: blocks
-  // of neighbours that are too close settle around their mean.
-  function spread(positions, gap, top, bottom) {
+  // Moves positions apart to at least `gap`, where there is room, in their order, within [top, bottom], and no
+  // further: blocks of neighbours that are too close settle around their mean. As `spread` of chart_data.py.
+  function spread(positions, least, top, bottom) {
+    const gap = Math.min(least, (bottom - top) / Math.max(1, positions.length - 1));
     const order = positions.map((_, i) => i).sort((a, b) => positions[a] - positions[b]);
     const blocks = [];
     order.forEach((i, rank) => {
@@ -167,16 +170,9 @@
 
   // ---------------------------------------------------------------- curves
 
-  // Losses after the first twentieth of the run: the first fall would take all the room.
-  function settled(run, kind) {
-    const points = run[kind], last = points.length ? points[points.length - 1][0] : 0;
-    const kept = points.filter(([inputs]) => inputs >= last / 20).map(([, value]) => value);
-    return kept.length ? kept : points.map(([, value]) => value);
-  }
   function drawCurves() {
     const shown = runs.map((run, id) => ({ run, id })).filter(({ id, run }) => visible.has(id) && run.validation.length + run.training.length);
-    const ends = extent(shown.flatMap(({ run }) => [...settled(run, "training"), ...settled(run, "validation")]));
-    const losses = [ends[0] * 0.97, ends[1] * 1.03];
+    const losses = extent(shown.flatMap(({ run }) => run.limits));
     const inputs = [0, Math.max(1, extent(shown.flatMap(({ run }) => [...run.training, ...run.validation].map(([x]) => x)))[1])];
     drawPanel(byId("training"), "training", shown, inputs, losses);
     drawPanel(byId("validation"), "validation", shown, inputs, losses);
@@ -216,8 +212,7 @@
     const ended = shown.filter(({ run }) => run[kind].length);
     const last = ended.map(({ run }) => run[kind][run[kind].length - 1]);
     const heights = last.map(([, value]) => Math.min(box.bottom, Math.max(box.top, y(value))));
-    const gap = Math.min(15, (box.bottom - box.top) / Math.max(1, ended.length - 1));
-    const places = spread(heights, gap, box.top + 4, box.bottom);
+    const places = spread(heights, 15, box.top + 4, box.bottom);
     ended.forEach(({ run, id }, i) => {
       const end = x(last[i][0]);
       chart.append(svg("path", { class: "leader", d: `M${end + 3} ${heights[i]}L${box.right + 16} ${places[i]}` }));
@@ -249,38 +244,38 @@
 
   // ---------------------------------------------------------------- cost
 
-  // Runs that no other run beats in both, the cheapest first.
-  function frontier(points) {
-    const order = [...points].sort((a, b) => a.cost - b.cost || a.loss - b.loss), front = [];
-    for (const point of order) if (!front.length || point.loss < front[front.length - 1].loss) front.push(point);
+  // Of points in Pareto order, those with a lower loss than all before them.
+  function frontier(ranked) {
+    const front = [];
+    for (const point of ranked) if (!front.length || point.loss < front[front.length - 1].loss) front.push(point);
     return front;
   }
   function drawPareto() {
-    const host = byId("pareto");
-    const points = runs.map((run, id) => ({ run, id, cost: run[cost], loss: run.loss })).filter((it) => visible.has(it.id) && it.cost && it.loss);
+    const host = byId("pareto"), { axis, order } = costs[cost];
+    const ranked = order.filter((id) => visible.has(id)).map((id) => ({ run: runs[id], id, cost: runs[id].costs[cost], loss: runs[id].loss }));
+    const front = frontier(ranked), points = ranked.sort((a, b) => a.id - b.id);
     if (!points.length) { host.replaceChildren(html("p", "muted", "no finished run to show")); return; }
     const width = host.clientWidth, height = 380;
     const box = { left: 48, right: width - 20, top: 12, bottom: height - 40 };
-    const pad = ([low, high], share) => { const by = Math.max(1.02, (high / low) ** share); return [low / by, high * by]; };
-    const costs = pad(extent(points.map((it) => it.cost)), 0.1), losses = pad(extent(points.map((it) => it.loss)), 0.1);
-    const x = scale(costs, box.left, box.right, Math.log), y = scale(losses, box.bottom, box.top, Math.log);
+    const pad = ([low, high], margin) => { const by = Math.max(1.02, (high / low) ** margin); return [low / by, high * by]; };
+    const range = pad(extent(points.map((it) => it.cost)), margins[0]), losses = pad(extent(points.map((it) => it.loss)), margins[1]);
+    const x = scale(range, box.left, box.right, Math.log), y = scale(losses, box.bottom, box.top, Math.log);
     const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": `validation loss against ${cost}` });
-    const ticks = logTicks(costs).filter((tick, i, list) => list.length <= width / 70 || i % 2 === 0);
+    const ticks = logTicks(range).filter((tick, i, list) => list.length <= width / 70 || i % 2 === 0);
     drawAxes(chart, box, x, y, ticks, logTicks(losses), short);
-    chart.append(svg("text", { x: box.right, y: box.bottom + 34, "text-anchor": "end" }, { params: "parameters", madds: "multiply-adds of one image", minutes: "minutes of training" }[cost]));
-    const front = frontier(points);
+    chart.append(svg("text", { x: box.right, y: box.bottom + 34, "text-anchor": "end" }, axis));
     const path = front.map((it, i) => (i ? `H${x(it.cost)}V${y(it.loss)}` : `M${x(it.cost)} ${y(it.loss)}`)).join("");
     chart.append(svg("path", { class: "frontier", d: path }));
     const dots = points.map((it) => ({ it, cx: x(it.cost), cy: y(it.loss) }));
     const taken = dots.map(({ cx, cy }) => ({ left: cx - 5, top: cy - 5, wide: 10, high: 10 }));
     for (const it of points) {
       const dot = svg("circle", { cx: x(it.cost), cy: y(it.loss), r: front.includes(it) ? 7 : 5, fill: it.run.colour, "data-run": it.id });
-      dot.addEventListener("pointermove", (event) => showTip(event, it.run.name, `validation loss ${loss(it.loss)} with ${short(it.cost)} ${cost}`));
+      dot.addEventListener("pointermove", (event) => showTip(event, it.run.name, `validation loss ${loss(it.loss)} with ${short(it.cost)} ${axis}`));
       dot.addEventListener("pointerleave", hideTip);
       chart.append(dot);
     }
-    const order = [...new Set([...front, ...points])];
-    for (const dot of [...dots].sort((a, b) => order.indexOf(a.it) - order.indexOf(b.it))) label(chart, dot, dots, box, taken);
+    const isFront = new Set(front);
+    for (const dot of [...dots.filter(({ it }) => isFront.has(it)), ...dots.filter(({ it }) => !isFront.has(it))]) label(chart, dot, dots, box, taken);
     host.replaceChildren(chart);
   }
   // Pixels from a dot to the nearest point of a name's box.
@@ -290,8 +285,8 @@
   // Writes a dot's name beside it, where it covers neither a dot nor another name, and is nearest to its own dot.
   function label(chart, dot, dots, box, taken) {
     const { it, cx, cy } = dot, wide = it.run.short.length * 6.4 + 4;
-    const places = [[8, -9, "start"], [11, 4, "start"], [8, 18, "start"], [-11, 4, "end"], [-8, -9, "end"], [-8, 18, "end"]];
-    for (const [dx, dy, anchor] of places) {
+    for (const [right, up] of places) {
+      const anchor = right > 0 ? "start" : "end", dx = POINT * right, dy = 4 - POINT * up;
       const left = anchor === "start" ? cx + dx : cx + dx - wide, top = cy + dy - 11;
       const hits = taken.some((other) => other.top < top + 14 && top < other.top + other.high && left < other.left + other.wide && other.left < left + wide);
       if (hits || left < box.left || left + wide > box.right + 16) continue;
