@@ -20,7 +20,7 @@ from mixcoder.data import DataSource, ImageData, register_source
 from mixcoder.data.split import ImageSplit
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.results.records import Record, records_in
-from mixcoder.experiments.runs.run_data import anything, at_hand
+from mixcoder.experiments.runs.run_data import allow_all, allow_local
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.report.chart_data import chart_runs, pareto_front, spread
 from mixcoder.report.page import write_page
@@ -109,7 +109,7 @@ def strictly(path: Path) -> Any:
 @pytest.mark.filterwarnings("error")
 def test_any_data_gives_a_page(tmp_path: Path, kind: str) -> None:
     record = finished(tmp_path, kind)
-    write_page([record], tmp_path / "x.html", anything)
+    write_page([record], tmp_path / "x.html", allow_all)
     [run] = strictly(tmp_path / "x.html")["runs"]
     found = run["latents"]
     assert found["points"]
@@ -122,7 +122,7 @@ def test_any_data_gives_a_page(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf, 1e38])
 def test_codes_that_are_no_numbers_have_no_latent_space(tmp_path: Path, weight: float) -> None:
-    write_page([finished(tmp_path, "usual", weight=weight)], tmp_path / "x.html", anything)
+    write_page([finished(tmp_path, "usual", weight=weight)], tmp_path / "x.html", allow_all)
     [run] = strictly(tmp_path / "x.html")["runs"]
     assert run["latents"] is None
     page = (tmp_path / "x.html").read_text()
@@ -132,7 +132,7 @@ def test_codes_that_are_no_numbers_have_no_latent_space(tmp_path: Path, weight: 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 0.0, -1.0, 1e300])
 def test_any_loss_gives_a_page(tmp_path: Path, loss: float) -> None:
-    write_page([finished(tmp_path, "usual", {"validation_loss": loss})], tmp_path / "x.html", anything)
+    write_page([finished(tmp_path, "usual", {"validation_loss": loss})], tmp_path / "x.html", allow_all)
     [run] = strictly(tmp_path / "x.html")["runs"]
     assert run["loss"] is None
 
@@ -174,7 +174,7 @@ def test_a_plugin_that_fails_costs_its_own_pictures_only(tmp_path: Path) -> None
     finished(tmp_path, "broken")
     finished(tmp_path, "usual")
     records = records_in(tmp_path / "runs")
-    write_page(records, tmp_path / "x.html", anything)
+    write_page(records, tmp_path / "x.html", allow_all)
     assert [bool(run["latents"]) for run in strictly(tmp_path / "x.html")["runs"]] == [False, True]
     note = "Without pictures: kind=broken. Why: RuntimeError: this plugin is broken."
     assert note in (tmp_path / "x.html").read_text()
@@ -192,7 +192,7 @@ def test_a_model_of_other_images_costs_its_own_pictures_only(tmp_path: Path) -> 
 def test_any_config_is_shown(tmp_path: Path, content: bytes) -> None:
     record = finished(tmp_path, "usual")
     (record.directory.path / "config.yml").write_bytes(content)
-    write_page([record], tmp_path / "x.html", anything)
+    write_page([record], tmp_path / "x.html", allow_all)
     page = (tmp_path / "x.html").read_text(encoding="utf-8")
     assert all(it.isprintable() or it == "\n" for it in page)
 
@@ -201,7 +201,7 @@ def test_a_config_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     record = finished(tmp_path, "usual")
     (record.directory.path / "config.yml").unlink()
     os.mkfifo(record.directory.path / "config.yml")
-    write_page([record], tmp_path / "x.html", anything)
+    write_page([record], tmp_path / "x.html", allow_all)
 
 
 HOSTILE = "\x1b]0;owned\x07</script><img src=x onerror=alert(1)>\u202e\udcff\0"
@@ -212,7 +212,7 @@ def test_every_text_of_a_stranger_is_safe(tmp_path: Path) -> None:
     record = finished(tmp_path, "usual", result)
     record = replace(record, values={"mixer": HOSTILE, HOSTILE: [HOSTILE]}, reason=HOSTILE)
     broken = replace(record, state="failed", result={}, values={"mixer": "b", HOSTILE: {"name": HOSTILE}})
-    write_page([record, broken], tmp_path / "x.html", anything)
+    write_page([record, broken], tmp_path / "x.html", allow_all)
     page = (tmp_path / "x.html").read_text(encoding="utf-8")
     assert all(it.isprintable() or it == "\n" for it in page)
     assert "<img src=x" not in page
@@ -256,7 +256,7 @@ def test_a_folder_that_a_strangers_run_names_is_opened_only_when_asked(cli: Cli,
 
 def test_pictures_of_other_data_are_not_shown_as_those_of_the_result(tmp_path: Path) -> None:
     record = finished(tmp_path, "usual", {**WHOLE, "data_hash": "0" * 64})
-    write_page([record], tmp_path / "x.html", anything)
+    write_page([record], tmp_path / "x.html", allow_all)
     assert strictly(tmp_path / "x.html")["runs"][0]["latents"] is None
     assert "Why: its data is not what it was when the model was trained." in (tmp_path / "x.html").read_text()
 
@@ -317,7 +317,7 @@ def test_the_page_draws_what_plots_draw(tmp_path: Path, browser: object) -> None
         replace(record, result=record.result | {"params": random.randint(1000, 9999)})
         for record in figure_records(tmp_path)
     ]
-    write_page(records, tmp_path / "x.html", at_hand)
+    write_page(records, tmp_path / "x.html", allow_local)
     page = browser.new_page(viewport={"width": 1000, "height": 800})
     page.goto((tmp_path / "x.html").as_uri())
     charts = chart_runs(records)
@@ -355,7 +355,7 @@ def test_in_a_browser(tmp_path: Path, browser: object, kind: str) -> None:
     result = {"validation_loss": math.nan if is_nan else 0.1}
     record = finished(tmp_path, kind if kind in DATA else "usual", result, math.nan if is_nan else 0.0)
     records = many(record) if kind == "many" else cluster(record) if kind == "cluster" else [record]
-    write_page(records, tmp_path / "x.html", anything if kind in DATA else at_hand)
+    write_page(records, tmp_path / "x.html", allow_all if kind in DATA else allow_local)
     heard: list[str] = []
     page = browser.new_page(viewport={"width": 1000, "height": 800})
     page.on("console", lambda message: heard.append(message.text))

@@ -20,7 +20,7 @@ from mixcoder.cli.output import print_rows, print_text
 from mixcoder.cli.selection import select_records
 from mixcoder.experiments.results.listing import ListingOptions, list_results
 from mixcoder.experiments.results.records import read_records
-from mixcoder.experiments.runs.run_data import anything, at_hand
+from mixcoder.experiments.runs.run_data import allow_all, allow_local
 from mixcoder.report.figures import loss_curves, pareto_plot, save_figure
 from mixcoder.report.page import write_page
 
@@ -79,6 +79,6 @@ def report(
     open_data: OpenDataOption = False,
 ) -> None:
     """Write one page, which works offline, with all that is known of an experiment."""
-    may_open = at_hand if source.is_dir() and not open_data else anything
+    may_open = allow_local if source.is_dir() and not open_data else allow_all
     write_page(select_records(source, overrides, runs, where), output, may_open)
     print_text(output)

@@ -32,7 +32,7 @@ from mixcoder.device import resolve_device
 from mixcoder.errors import ArgumentError
 from mixcoder.experiments.results.columns import MEASURE_COLUMNS
 from mixcoder.experiments.runs.model_files import weights_hash
-from mixcoder.experiments.runs.run_data import anything, at_hand, load_run_data
+from mixcoder.experiments.runs.run_data import allow_all, allow_local, load_run_data
 from mixcoder.experiments.runs.run_directory import load
 from mixcoder.export.onnx import export_onnx
 from mixcoder.images.pictures import picture_grid, picture_row, save_animation, save_picture
@@ -74,7 +74,7 @@ def reconstruct(
             chosen = _first_images(batches, count)
     else:
         model = load(directory.path)
-        data = load_run_data(directory.read_run(), anything if open_data else at_hand)
+        data = load_run_data(directory.read_run(), allow_all if open_data else allow_local)
         chosen = data.validation.images[:count]
     save_picture(reconstruction_grid(model, to_float(chosen), scale), output)
     print_text(output)

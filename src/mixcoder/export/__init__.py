@@ -1,1 +1,1 @@
-"""Models for programs that have never heard of Mixcoder."""
+"""Models in formats of other programs."""

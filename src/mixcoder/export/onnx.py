@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     import onnx
 
 TOLERANCE = 1e-5
-"""How far a number may be from torch's: so much, or so much of the largest."""
+"""How far an element may be from torch's: by this, or by this part of the largest."""
 BATCHES = (1, 2, 65)
-"""Images at a time with which the files are compared with torch."""
+"""Batch sizes with which the files are compared with torch."""
 _LARGEST_BYTES = 2**31 - 2**20
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
@@ -64,7 +64,7 @@ class _Decoder(nn.Module):
 
 
 def export_onnx(run: str | Path | nn.Module, folder: str | Path) -> list[Path]:
-    """Writes `encoder.onnx` and `decoder.onnx`; any number of images at a time goes through them.
+    """Writes `encoder.onnx` and `decoder.onnx`, for batches of any size.
 
     The encoder takes `images` (batch, C, H, W) float32 in [0, 1] and gives `latents`
     (batch, *latent_shape); the decoder takes these and gives `images`, not clipped to [0, 1]. The metadata
@@ -80,7 +80,7 @@ def export_onnx(run: str | Path | nn.Module, folder: str | Path) -> list[Path]:
 
     Raises:
         ArgumentError: an argument is of another type; says what it must be.
-        ExportError: a package is missing, or what onnxruntime computes is not what torch does; then
+        ExportError: a package is missing, or onnxruntime does not compute the same as torch; then
             nothing is written.
         RunDirectoryError: there is no trained model.
     """
@@ -94,13 +94,13 @@ def export_onnx(run: str | Path | nn.Module, folder: str | Path) -> list[Path]:
         images = _example_images(model)
         halves = {"encoder": (_Encoder(model), images), "decoder": (_Decoder(model), model.encode(images))}
         for part, (name, (half, values)) in zip((first, second), halves.items(), strict=True):
-            _write(part, _converted(half.eval(), values[:2], name == "encoder"), metadata)
-            _compare(part, half, values, name)
+            _write(part, _to_onnx(half.eval(), values[:2], name == "encoder"), metadata)
+            _check_file(part, half, values, name)
     return [encoder, decoder]
 
 
 def _example_images(model: Autoencoder) -> Tensor:
-    """Images (B, C, H, W) of random numbers, for the largest batch."""
+    """Returns random images (B, C, H, W) in [0, 1], for the largest batch."""
     shape, generator = (max(BATCHES), *model.image_shape), torch.Generator().manual_seed(0)
     return torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")
 
@@ -109,14 +109,17 @@ def _in_float32(model: Autoencoder) -> Autoencoder:
     """Returns the model itself where it is in float32 on the CPU, else a copy that is.
 
     Raises:
-        ExportError: it cannot be copied.
+        ExportError: the model cannot be copied.
     """
     tensors = list(chain(model.parameters(), model.buffers()))
-    numbers = [it for it in tensors if it.is_floating_point()]
-    if all(it.is_cpu for it in tensors) and all(it.dtype == torch.float32 for it in numbers):
+    floating = [tensor for tensor in tensors if tensor.is_floating_point()]
+    if all(tensor.is_cpu for tensor in tensors) and all(tensor.dtype == torch.float32 for tensor in floating):
         return model
-    local = {id(it): it.detach().to("cpu", copy=True) for it in tensors}
-    local |= {id(it): nn.Parameter(local[id(it)], it.requires_grad) for it in model.parameters()}
+    local = {id(tensor): tensor.detach().to("cpu", copy=True) for tensor in tensors}
+    local |= {
+        id(parameter): nn.Parameter(local[id(parameter)], parameter.requires_grad)
+        for parameter in model.parameters()
+    }
     try:
         return deepcopy(model, local).float()
     except Exception as error:
@@ -138,7 +141,7 @@ def _check_size(model: Autoencoder) -> None:
 
 
 def _metadata(run: str | Path | nn.Module, model: Autoencoder) -> dict[str, str]:
-    """What a program needs to know to use the files, each value as JSON."""
+    """Returns what a program needs to know to use the files, each value as JSON."""
     values: dict[str, Any] = {
         "image_shape": model.image_shape,
         "value_range": [0, 1],
@@ -153,7 +156,7 @@ def _metadata(run: str | Path | nn.Module, model: Autoencoder) -> dict[str, str]
     return {key: json.dumps(value) for key, value in values.items()}
 
 
-def _converted(half: nn.Module, example: Tensor, is_encoder: bool) -> onnx.ModelProto:
+def _to_onnx(half: nn.Module, example: Tensor, is_encoder: bool) -> onnx.ModelProto:
     names = ("images", "latents") if is_encoder else ("latents", "images")
     batch = torch.export.Dim("batch", min=1)
     with _quiet():
@@ -173,7 +176,7 @@ def _converted(half: nn.Module, example: Tensor, is_encoder: bool) -> onnx.Model
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says of its own parts, which no user of ours can mend."""
+    """Context without the exporter's own warnings, about which no user of ours can do anything."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     with warnings.catch_warnings():
@@ -190,7 +193,7 @@ def _write(path: Path, converted: onnx.ModelProto, metadata: dict[str, str]) -> 
 
     graph = converted.graph
     for entry in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        del entry.metadata_props[:]  # where in our source it came from
+        del entry.metadata_props[:]  # where in our source a node comes from
         entry.doc_string = ""
     onnx.helper.set_model_props(converted, metadata)
     converted.producer_name, converted.producer_version = "mixcoder", __version__
@@ -198,11 +201,11 @@ def _write(path: Path, converted: onnx.ModelProto, metadata: dict[str, str]) -> 
     path.write_bytes(converted.SerializeToString())
 
 
-def _compare(path: Path, half: nn.Module, values: Tensor, name: str) -> None:
-    """Refuses a file that does not compute what `half` does, on batches of several sizes.
+def _check_file(path: Path, half: nn.Module, values: Tensor, name: str) -> None:
+    """Checks that a file computes what `half` does, on batches of several sizes.
 
     Raises:
-        ExportError: says by how much it is off.
+        ExportError: the file does not; says by how much it is off.
     """
     import onnxruntime
 

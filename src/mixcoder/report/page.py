@@ -29,7 +29,7 @@ from mixcoder.experiments.results.records import (
     short_names,
     title_of,
 )
-from mixcoder.experiments.runs.run_data import MayOpen, at_hand
+from mixcoder.experiments.runs.run_data import MayOpen, allow_local
 from mixcoder.io.atomic_file import write_atomically
 from mixcoder.io.json_file import check_plain_file
 from mixcoder.measures import COSTS, measure
@@ -51,7 +51,7 @@ _LONGEST_CONFIG = 250_000
 _Json = dict[str, Any]
 
 
-def write_page(records: Sequence[Record], path: Path, may_open: MayOpen = at_hand) -> None:
+def write_page(records: Sequence[Record], path: Path, may_open: MayOpen = allow_local) -> None:
     """Writes the report of `records` to `path`, whole or not at all.
 
     Args:
@@ -68,7 +68,7 @@ def write_page(records: Sequence[Record], path: Path, may_open: MayOpen = at_han
     write_atomically(path, render_page(records, may_open).encode())
 
 
-def render_page(records: Sequence[Record], may_open: MayOpen = at_hand) -> str:
+def render_page(records: Sequence[Record], may_open: MayOpen = allow_local) -> str:
     """Returns the report of `records` as HTML; arguments as for `write_page`."""
     environment = Environment(
         loader=PackageLoader("mixcoder.report", "templates"),

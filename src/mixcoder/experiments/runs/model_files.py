@@ -37,7 +37,7 @@ def save_model(folder: Path, model: Autoencoder, name: str, arguments: dict[str,
     """Writes the two files of a model that `create_model(name, **arguments)` builds.
 
     Raises:
-        WriteError: they cannot be written.
+        WriteError: a file cannot be written.
     """
     description = {
         "format": MODEL_FORMAT,
@@ -49,7 +49,7 @@ def save_model(folder: Path, model: Autoencoder, name: str, arguments: dict[str,
 
 
 def weights_hash(model: Autoencoder) -> str:
-    """SHA-256 (hex) of a model's weights: which model this is."""
+    """Returns the SHA-256 (hex) of a model's weights, which identifies the model."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(f"{name} {tuple(value.shape)}".encode())
@@ -59,11 +59,11 @@ def weights_hash(model: Autoencoder) -> str:
 
 
 def load_model(folder: Path, weights: Path | None = None) -> Autoencoder:
-    """The model of two files in float32, on the CPU and in evaluation mode.
+    """Returns the model of two files in float32, on the CPU and in evaluation mode.
 
     Args:
-        folder: holds both files.
-        weights: other weights of the same model, in place of those.
+        folder: the folder of both files.
+        weights: the file of other weights of the same model.
 
     Raises:
         RunDirectoryError: a file is missing or damaged, they do not belong together, or the model is of a
@@ -81,7 +81,7 @@ def load_model(folder: Path, weights: Path | None = None) -> Autoencoder:
 
 
 class _Description(BaseModel):
-    """What model.json holds."""
+    """A schema of model.json."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 

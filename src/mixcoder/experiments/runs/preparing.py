@@ -25,14 +25,14 @@ def prepare_images(runs: Sequence[Run], folder: Path, progress: StartTask) -> li
     Args:
         runs: of an experiment.
         folder: the folder of all runs.
-        progress: told of what is fetched and packed.
+        progress: called with what is fetched and packed.
 
     Returns:
-        Sentences worth telling, such as how many images had to be left out.
+        Notes for the user, such as how many images had to be left out.
 
     Raises:
         RunDirectoryError: a finished run was trained on other images than its settings give now.
-        DataError: images are not to be had.
+        DataError: images cannot be fetched or read.
     """
     by_source: dict[str, list[Run]] = {}
     for run in runs:
@@ -45,12 +45,16 @@ def prepare_images(runs: Sequence[Run], folder: Path, progress: StartTask) -> li
         if len(done) < len(directories):
             notes.append(source.prepare(progress))
         if done:
-            notes.append(_compare(done, source, progress))
+            notes.append(_check_same_images(done, source, progress))
     return list(filter(None, notes))
 
 
-def _compare(done: Sequence[RunDirectory], source: DataSource, progress: StartTask) -> str:
-    """Refuses finished runs on other images; a sentence where the images are not here any more."""
+def _check_same_images(done: Sequence[RunDirectory], source: DataSource, progress: StartTask) -> str:
+    """Checks that finished runs are of the present images; returns a note where these cannot be read.
+
+    Raises:
+        RunDirectoryError: a run was trained on other images.
+    """
     if not source.is_fetched():
         return ""
     try:
@@ -58,11 +62,12 @@ def _compare(done: Sequence[RunDirectory], source: DataSource, progress: StartTa
         now = source.load().content_hash()
     except MixcoderError as error:
         return f"finished runs are shown as they are, their images cannot be read now ({error})"
-    others = [(directory, was) for directory in done if (was := _data_hash(directory)) not in (None, now)]
+    hashes = [(directory, _data_hash(directory)) for directory in done]
+    others = [(directory, was) for directory, was in hashes if was is not None and was != now]
     if not others:
         return ""
-    (directory, was), count = others[0], len(others)
-    more = "" if count == 1 else f" and {count - 1:,} more"
+    directory, was = others[0]
+    more = "" if len(others) == 1 else f" and {len(others) - 1:,} more"
     raise RunDirectoryError(
         f"{directory.path}{more}: trained on other images ({short_hash(was)}, now they are "
         f"{short_hash(now)}); bring those back, delete what is finished to train anew, "
@@ -71,6 +76,6 @@ def _compare(done: Sequence[RunDirectory], source: DataSource, progress: StartTa
 
 
 def _data_hash(directory: RunDirectory) -> str | None:
-    """Of which images the result is, where it says so."""
+    """Returns the hash of the images of a result, or None where the result lacks it."""
     stated = (directory.read_result() or {}).get("data_hash")
     return stated if isinstance(stated, str) else None

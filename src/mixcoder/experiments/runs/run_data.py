@@ -1,4 +1,4 @@
-"""The data that a run names, opened only where that may be.
+"""The data that a run names, opened only where that is allowed.
 
 A run directory may be somebody else's, and its configuration may name any folder of this machine, or a data
 set to be fetched from the network.
@@ -18,21 +18,21 @@ MayOpen = Callable[[DataSource], bool]
 """Whether a data source may be opened."""
 
 
-def anything(source: DataSource) -> bool:
-    """Lets every data source be opened: the user has named it, or asked for what a run names."""
+def allow_all(source: DataSource) -> bool:
+    """Allows every data source: the user has named it, or asked for what a run names."""
     return True
 
 
-def at_hand(source: DataSource) -> bool:
-    """Lets be opened what is known by name alone and lies on this machine, and no place that a run names."""
+def allow_local(source: DataSource) -> bool:
+    """Allows data sources that are known by name alone and are on this machine; no place that a run names."""
     return source.is_known_by_name and source.is_fetched()
 
 
 def load_run_data(run: Run, may_open: MayOpen) -> ImageData:
-    """The images that a run was trained on.
+    """Returns the images that a run was trained on.
 
     Raises:
-        DataError: they may not be opened, are not to be had, or damaged.
+        DataError: the images may not be opened, are not here, or damaged.
     """
     source = run.create_source()
     if not may_open(source):

@@ -1,16 +1,16 @@
-"""What one run leaves on disk.
+"""The files of one run.
 
 runs/<experiment>/<model>-<data>-<hash>/
   config.yml                      the resolved experiment; runs again by itself
-  metrics.jsonl                   a line each time the trainer looked up
-  checkpoint/latest.safetensors   all that is needed to go on
+  metrics.jsonl                   a line for each Progress of the trainer
+  checkpoint/latest.safetensors   all that is needed to resume
   checkpoint/best.safetensors     the weights of the smallest validation loss so far
   model.safetensors, model.json   the trained model, all that `load` needs
   result.json                     how good, how large, how fast, on what
   failure.json                    why the last try failed
-  log.txt                         of a sweep's worker: what it said
+  log.txt                         the output of a sweep's worker
   tensorboard/                    with `training.log: [tensorboard]`, its event files
-  .lock                           held by the process that trains here, and gone with it
+  .lock                           held by the process that trains here, and released when it ends
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ from mixcoder.text.sanitize import sanitize
 
 _LOCK = ".lock"
 LOCK_SECONDS = 10.0
-"""How long to wait for the lock: a worker that lost its sweep may need a moment to save and leave."""
+"""Seconds to wait for the lock: a worker that lost its sweep may need a moment to save and end."""
 
 
 class RunDirectory:
-    """The files of one run, by what they mean."""
+    """A run directory: reads and writes its files by what they mean."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,12 +63,12 @@ class RunDirectory:
 
     @classmethod
     def of(cls, run: Run, runs: Path) -> RunDirectory:
-        """Where the runs folder keeps this run: the digest decides, whatever stands before it."""
+        """Returns the directory of a run: the one with its digest, whatever the rest of the name."""
         return cls.of_all([run], runs)[0]
 
     @classmethod
     def of_all(cls, experiment: Sequence[Run], runs: Path) -> list[RunDirectory]:
-        """The same for each of several runs of one experiment, whose folder is listed once for all."""
+        """Returns the directories of several runs of one experiment, whose folder is listed once for all."""
         if not experiment:
             return []
         folder = runs / experiment[0].experiment
@@ -77,10 +77,10 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps every other process from training here during the `with` block.
+        """Context in which no other process trains here.
 
         Raises:
-            RunLockedError: another process does.
+            RunLockedError: another process trains here.
             WriteError: the directory cannot be written, or a link in it leads elsewhere.
         """
         try:
@@ -111,7 +111,7 @@ class RunDirectory:
             return False
 
     def write_config(self, run: Run) -> None:
-        """States the resolved run."""
+        """Writes the resolved run."""
         text = BytesIO()
         yaml = YAML()
         yaml.default_flow_style = None
@@ -120,30 +120,30 @@ class RunDirectory:
         write_atomically(self.path / "config.yml", text.getvalue())
 
     def read_run(self) -> Run:
-        """The run that was made here, without its loggers, which a reader need not have.
+        """Returns the run of this directory, without its loggers, which a reader need not have.
 
         Raises:
-            MixcoderError: the config is missing, damaged, or of what is not known here.
+            MixcoderError: the config is missing or damaged, or names what is not registered here.
         """
         path = self.path / "config.yml"
         check_plain_file(path)
         try:
             return read_experiment(path, ["training.log=[]"]).runs[0]
         except ExperimentError:
-            return read_experiment(path).runs[0]  # which tells of the file alone
+            return read_experiment(path).runs[0]  # whose error is about the file alone
 
     def truncate_metrics(self, last_step: int) -> None:
-        """Forgets the metrics after `last_step`, before a run goes on from there."""
+        """Deletes the metrics after `last_step`, before a run resumes from there."""
         rows = [row for row in self.read_metrics() if row["step"] <= last_step]
         write_atomically(self.path / "metrics.jsonl", "".join(map(_line, rows)).encode())
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        """Adds a line to the metrics."""
+        """Appends a line to the metrics."""
         with self._metrics_file() as file:
             file.write(_line(row).encode())
 
-    def keep_metrics(self) -> None:
-        """Makes the metrics so far outlast the machine: before a checkpoint, which goes on after them."""
+    def sync_metrics(self) -> None:
+        """Syncs the metrics to disk, before a checkpoint, after which they go on."""
         with self._metrics_file() as file:
             os.fsync(file.fileno())
 
@@ -157,7 +157,7 @@ class RunDirectory:
             raise WriteError(f"cannot write {path}: {system_reason(error)}") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The metrics so far, without lines that are torn or were never metrics."""
+        """Returns the metrics so far, without lines that are torn or no metrics."""
         try:
             check_plain_file(self.path / "metrics.jsonl")
             lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -166,27 +166,27 @@ class RunDirectory:
         return [row for row in map(metrics_row, lines) if row is not None]
 
     def write_model(self, model: Autoencoder, name: str, arguments: dict[str, Any]) -> None:
-        """Saves the trained model."""
+        """Writes the trained model."""
         save_model(self.path, model, name, arguments)
 
     def write_best(self, model: Autoencoder, row: dict[str, Any]) -> None:
-        """Keeps the weights that gave a row of the metrics, which they carry with them."""
+        """Writes the weights of the smallest validation loss, with their row of metrics as metadata."""
         metadata = {"weights": "best", **{key: json.dumps(value) for key, value in row.items()}}
         write_tensors(self.best, model.state_dict(), metadata)
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Writes the result; its being there means that the run is done."""
-        write_atomically(self.path / "result.json", _pretty(result))
+        """Writes the result; a run with a result is done."""
+        write_atomically(self.path / "result.json", _to_json(result))
 
     def write_failure(self, failure: dict[str, Any]) -> None:
-        """Writes why the last try failed."""
-        write_atomically(self.path / "failure.json", _pretty(failure))
+        """Writes why the last attempt failed."""
+        write_atomically(self.path / "failure.json", _to_json(failure))
 
     def forget_failure(self) -> None:
-        """Removes what the last try left, before the next one.
+        """Deletes why the last attempt failed, before the next one.
 
         Raises:
-            WriteError: it cannot be removed.
+            WriteError: the file cannot be deleted.
         """
         try:
             (self.path / "failure.json").unlink(missing_ok=True)
@@ -194,30 +194,30 @@ class RunDirectory:
             raise WriteError(f"cannot write {self.path}: {system_reason(error)}") from error
 
     def open_log(self) -> BinaryIO:
-        """The file for what a worker says, at its end.
+        """Opens the file for the output of a worker, to append.
 
         Raises:
-            WriteError: it cannot be written.
+            WriteError: the file cannot be written.
         """
         return open_to_append(self.path / "log.txt")
 
     def read_failure(self) -> dict[str, Any] | None:
-        """Why the last try failed, or None."""
+        """Returns why the last attempt failed, or None."""
         path = self.path / "failure.json"
         return read_json_object(path) if os.path.lexists(path) else None
 
     def is_done(self) -> bool:
-        """Whether a result is there; a damaged one is none, and whoever trains here is told of it."""
+        """Whether there is a result; a damaged one does not count, and training raises an error for it."""
         try:
             return self.read_result() is not None
         except RunDirectoryError:
             return False
 
     def read_result(self) -> dict[str, Any] | None:
-        """The result, or None while the run is not done.
+        """Returns the result, or None while the run is not done.
 
         Raises:
-            RunDirectoryError: it is damaged; names the key.
+            RunDirectoryError: the result is damaged; names the key.
         """
         path = self.path / "result.json"
         if not os.path.lexists(path):
@@ -231,19 +231,19 @@ class RunDirectory:
 
 
 def _names_by_digest(folder: Path) -> dict[str, str]:
-    """The names in a folder of runs by what follows their last dash, of several the first by name."""
+    """Returns the names in a folder of runs by their digest; of equal digests, the first name."""
     try:
         names = sorted((path.name for path in folder.iterdir()), reverse=True)
-    except OSError:  # not made yet; whoever writes there is told what is wrong
+    except OSError:  # missing, or not readable: writing there raises an error
         return {}
     return {name.rpartition("-")[2]: name for name in names if "-" in name}
 
 
 def find_run(path: Path) -> RunDirectory:
-    """The finished run at `path`, or the only one below it, as in `runs/my-experiment`.
+    """Returns the finished run at `path`, or the only one below it, as in `runs/my-experiment`.
 
     Raises:
-        RunDirectoryError: there is none, or more than one.
+        RunDirectoryError: there is no finished run, or more than one.
     """
     try:
         if (path / DESCRIPTION).is_file():
@@ -259,7 +259,7 @@ def find_run(path: Path) -> RunDirectory:
 
 
 def load(run: str | Path, weights: Literal["final", "best"] = "final") -> Autoencoder:
-    """The trained model of a run directory in float32, on the CPU and in evaluation mode.
+    """Returns the trained model of a run directory in float32, on the CPU and in evaluation mode.
 
     Args:
         run: the folder of a finished run, or one with a single run below it.
@@ -277,7 +277,7 @@ def load(run: str | Path, weights: Literal["final", "best"] = "final") -> Autoen
 
 
 class _Strict(BaseModel):
-    """A schema that converts no value, and lets keys stand that it does not know."""
+    """A schema that converts no value, and allows unknown keys."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
@@ -306,7 +306,7 @@ class _MetricsRow(BaseModel):
 
 
 def metrics_row(line: str) -> dict[str, Any] | None:
-    """A line of the metrics; None for what is torn or never was one."""
+    """Returns a line of the metrics as a row, or None for a line that is torn or no metrics."""
     try:
         return _MetricsRow.model_validate_json(line).model_dump(exclude_none=True)
     except ValidationError:
@@ -317,5 +317,5 @@ def _line(row: dict[str, Any]) -> str:
     return json.dumps(row) + "\n"
 
 
-def _pretty(content: dict[str, Any]) -> bytes:
+def _to_json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()

@@ -12,9 +12,9 @@ _DEPTH = 2
 
 
 def find_run_folders(folder: Path) -> list[Path]:
-    """The run directories at or up to two levels below `folder`, those of a level by name.
+    """Returns the run directories at or up to two levels below `folder`, those of a level by name.
 
-    One that may not be looked into is among them: it may be a run.
+    A folder that cannot be listed is among them: it may be a run.
     """
     found: list[Path] = []
     level = [folder]
@@ -37,7 +37,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]] | None:
-    """What is in a folder, by name; None where this user may not list it."""
+    """Returns the entries of a folder, by name, or None where this user may not list it."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)

@@ -9,7 +9,7 @@ No logger changes the training: torch's random state and the model's mode are ke
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,14 +26,14 @@ from mixcoder.text.sanitize import sanitize_lines
 from mixcoder.training.evaluation import evaluating, keeping_random_state
 
 IMAGES = 8
-"""Validation images that the loggers are shown."""
+"""The number of validation images that loggers receive."""
 
 
 def check_loggers(run: Run) -> None:
-    """Refuses a run whose loggers cannot work here.
+    """Checks that the loggers of a run can work here.
 
     Raises:
-        ArgumentError: names the logger and what it needs.
+        ArgumentError: one cannot; names the logger and what it needs.
     """
     for name in run.recipe.log:
         try:
@@ -46,12 +46,12 @@ def check_loggers(run: Run) -> None:
 
 
 class RunLogs:
-    """The loggers of one run that work. One that fails is named once, on stderr, and left out.
+    """A set of the loggers of one run that work. One that fails is named once, on stderr, and left out.
 
     Args:
-        run: names them.
-        directory: holds the metrics up to where the run begins or goes on.
-        device: that it trains on.
+        run: names the loggers.
+        directory: holds the metrics so far.
+        device: the device of the training.
     """
 
     def __init__(self, run: Run, directory: RunDirectory, device: torch.device) -> None:
@@ -60,39 +60,43 @@ class RunLogs:
         settings = {key: value for key, value in run.settings().items() if key != "training.log"}
         rows = directory.read_metrics()
         for name in run.recipe.log:
-            with self._sparing_the_run(name):
+            with self._isolated(name):
                 self._loggers[name] = LOGGERS[name](directory.path, settings, rows)
 
     def log(self, row: Row) -> None:
-        """Tells them of a row of metrics."""
-        self._tell(lambda logger: logger.log(row))
+        """Logs a row of metrics."""
+        for name, logger in self._working():
+            with self._isolated(name):
+                logger.log(row)
 
     def show(self, inputs: int, model: Autoencoder, split: ImageSplit) -> None:
-        """Shows them what the model, after so many inputs, makes of the first images of `split`."""
+        """Logs the first images of `split` with their reconstructions, after so many inputs."""
         if not self._loggers:
             return
         with evaluating(model, split.device):
             images = to_float(split.images[:IMAGES])
-            copies = model(images).clamp(0, 1)
-        # Each has its own: inference tensors could not be written to.
-        self._tell(lambda logger: logger.images(inputs, images.cpu().clone(), copies.cpu().clone()))
+            reconstructions = model(images).clamp(0, 1)
+        for name, logger in self._working():
+            with self._isolated(name):  # each has its own: inference tensors cannot be written to
+                logger.images(inputs, images.cpu().clone(), reconstructions.cpu().clone())
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Tells them what came out."""
-        self._tell(lambda logger: logger.finish(result))
+        """Logs the result of the run."""
+        for name, logger in self._working():
+            with self._isolated(name):
+                logger.finish(result)
 
-    def _tell(self, what: Callable[[Logger], None]) -> None:
-        for name, logger in list(self._loggers.items()):
-            with self._sparing_the_run(name):
-                what(logger)
+    def _working(self) -> list[tuple[str, Logger]]:
+        """Returns the loggers that have not failed so far, by name."""
+        return list(self._loggers.items())
 
     @contextmanager
-    def _sparing_the_run(self, name: str) -> Iterator[None]:
-        """Whatever the logger does, the run goes on as it would without it."""
+    def _isolated(self, name: str) -> Iterator[None]:
+        """Context in which a logger that fails is reported and left out; the training is as without it."""
         try:
             with keeping_random_state(self._device):
                 yield
-        except Exception as error:  # anything: a full disk, a service that is down, a plugin's mistake
+        except Exception as error:  # a full disk, a service that is down, a bug of a plugin
             reason = f"{type(error).__name__}: {first_line(error)}"
             what = f"{name} failed and is left out from here on, metrics.jsonl has everything"
             print(sanitize_lines(f"training.log: {what} ({reason})"), file=sys.stderr)

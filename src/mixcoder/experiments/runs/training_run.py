@@ -142,7 +142,7 @@ def _train(trainer: Trainer, directory: RunDirectory, logs: RunLogs, observer: O
 def _save(trainer: Trainer, directory: RunDirectory) -> float:
     """Saves a checkpoint; returns the time of the next one, as of `time.perf_counter`."""
     start = time.perf_counter()
-    directory.keep_metrics()
+    directory.sync_metrics()
     trainer.save(directory.checkpoint)
     end = time.perf_counter()
     return end + max(CHECKPOINT_SECONDS, (end - start) / CHECKPOINT_SHARE)

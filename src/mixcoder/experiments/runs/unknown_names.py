@@ -1,4 +1,4 @@
-"""Names in what a run left behind that only a plugin knows."""
+"""Names in the files of a run that only a plugin registers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def unknown_name(*sections: Any) -> str:
     Args:
         sections: the `data` and `model` of a config, as somebody wrote them.
     """
-    for section in (it for it in sections if isinstance(it, dict)):
+    for section in sections:
         for key, registry in _REGISTRIES.items():
-            name = section.get(key)
+            name = section.get(key) if isinstance(section, dict) else None
             if isinstance(name, str) and name not in registry:
                 return f"{registry.noun} '{sanitize(name)}' is not known here; load its plugin with --plugin"
     return ""
