@@ -26,8 +26,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from mixcoder.data.crops import CropSplit
 from mixcoder.data.split import TrainingBatches, to_float
+from mixcoder.data.store.image_listing import list_images
 from mixcoder.data.store.image_store import pack
-from mixcoder.data.store.listing import list_images
 from mixcoder.images.codec import Fit, decode_file
 
 

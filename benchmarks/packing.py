@@ -15,8 +15,8 @@ import time
 from multiprocessing.queues import Queue
 from pathlib import Path
 
+from mixcoder.data.store.image_listing import list_images
 from mixcoder.data.store.image_store import pack
-from mixcoder.data.store.listing import list_images
 from mixcoder.images.codec import Fit, decode_file
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from mixcoder.data import SOURCES, DataSource, create_source
 from mixcoder.data.read_ahead import map_ahead
 from mixcoder.data.split import ImageData, ImageSplit
-from mixcoder.data.store.listing import describe_passed_over, is_pattern, list_images
+from mixcoder.data.store.image_listing import describe_passed_over, is_pattern, list_images
 from mixcoder.errors import ArgumentError, DataError, did_you_mean, system_reason
 from mixcoder.images.codec import Fit, ImageError, Pixels, decode_file
 from mixcoder.images.shape import ImageShape

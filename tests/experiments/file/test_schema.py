@@ -21,7 +21,7 @@ from mixcoder.experiments.file.schema import Schema, experiment_schema
 from mixcoder.experiments.file.shipped import shipped_folder, shipped_names
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.models import Autoencoder, register_model
-from tests.cli.test_app import PLUGIN
+from tests.cli.test_train import PLUGIN
 from tests.conftest import Cli
 from tests.faults.broken_experiments import EXTENDING, MATRIX, SCRIPT, SINGLE
 

@@ -14,7 +14,7 @@ from typing import Any
 from mixcoder.data.fetch_progress import StartTask, no_progress
 from mixcoder.data.source import register_source
 from mixcoder.data.sources.packed import Packed, PackedSource
-from mixcoder.data.store.listing import Listing, list_images
+from mixcoder.data.store.image_listing import Listing, list_images
 from mixcoder.data.store.pack_cache import pack_into, pack_path
 from mixcoder.errors import ArgumentError
 from mixcoder.images.codec import ImageError, Pixels, decode_file

@@ -16,8 +16,8 @@ from mixcoder.data.crops import CropSplit
 from mixcoder.data.fetch_progress import StartTask, no_progress
 from mixcoder.data.source import DataSource
 from mixcoder.data.split import ImageData
+from mixcoder.data.store.image_listing import describe_passed_over
 from mixcoder.data.store.image_store import ImageStore
-from mixcoder.data.store.listing import describe_passed_over
 from mixcoder.data.store.pack_cache import describe_left_out
 from mixcoder.errors import ArgumentError, DataError
 from mixcoder.images.codec import Fit

@@ -10,7 +10,7 @@ import pytest
 from PIL import features
 
 from mixcoder.data import load_data
-from mixcoder.data.store.listing import describe_passed_over, list_images
+from mixcoder.data.store.image_listing import describe_passed_over, list_images
 from mixcoder.errors import DataError
 from mixcoder.images.codec import suffixes
 from tests.data.pictures import noise
