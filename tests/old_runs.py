@@ -96,7 +96,7 @@ def _train(path: Path, runs: Path, stop_at: int | None) -> Path:
         older.train_run(run, runs, interrupt, "cpu")
     except importlib.import_module("mixcoder.errors").RunInterruptedError:
         assert stop_at is not None
-    [directory] = (runs / run.experiment).iterdir()
+    [directory] = Path(runs / run.experiment).iterdir()
     (directory / ".lock").unlink(missing_ok=True)
     return directory
 

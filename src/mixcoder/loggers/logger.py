@@ -1,4 +1,4 @@
-"""The contract of every logger: told of a run while it trains, it writes where it likes.
+"""The contract of every logger: it receives what a run measures while it trains, and writes where it likes.
 
     run ─┬─ a row of metrics ─▶ log
          ├─ a validation ─────▶ images      of each logger that `training.log` names
@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 
 
 class Logger:
-    """Base of the loggers. A subclass implements what it wants to be told of.
+    """A base of loggers. A subclass implements the methods whose events it wants.
 
     A new one is made when a run begins, and whenever it goes on.
 
@@ -48,13 +48,13 @@ class Logger:
     def log(self, row: Row) -> None:
         """Takes a row of metrics, every few steps."""
 
-    def images(self, inputs: int, originals: Tensor, copies: Tensor) -> None:
+    def images(self, inputs: int, originals: Tensor, reconstructions: Tensor) -> None:
         """Takes some validation images and their reconstructions, the same images at each validation.
 
         Args:
             inputs: how many images the model has been trained on.
             originals: (N, C, H, W) float32 in [0, 1], on the CPU.
-            copies: likewise, clipped to that range.
+            reconstructions: likewise, clipped to that range.
         """
 
     def finish(self, result: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ _RESULT_TAGS = {measure.key: measure.tag for measure in MEASURES if measure.tag}
 
 @register_logger("tensorboard")
 class TensorBoard(Logger):
-    """Losses, reconstructions and settings, in `tensorboard/` of the run directory.
+    """A logger of losses, reconstructions and settings, in `tensorboard/` of the run directory.
 
     What TensorBoard calls a step is an input: an image that the model was trained on.
     """
@@ -46,10 +46,10 @@ class TensorBoard(Logger):
     def log(self, row: Row) -> None:
         self._write(CURVE_TAGS, row)
 
-    def images(self, inputs: int, originals: Tensor, copies: Tensor) -> None:
+    def images(self, inputs: int, originals: Tensor, reconstructions: Tensor) -> None:
         from mixcoder.images.pictures import paired_grid
 
-        self._events.write_picture(inputs, "reconstructions", paired_grid(originals, copies))
+        self._events.write_picture(inputs, "reconstructions", paired_grid(originals, reconstructions))
 
     def finish(self, result: Mapping[str, Any]) -> None:
         self._write(_RESULT_TAGS, result)

@@ -47,7 +47,7 @@ Limits = tuple[float, float]
 
 @dataclass(frozen=True)
 class Curves:
-    """The losses of one run over the images it has seen."""
+    """A run's losses over the images it has seen."""
 
     training: Points
     validation: Points
@@ -64,7 +64,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class ChartRun:
-    """What charts show of a run.
+    """A run as charts show it.
 
     Attributes:
         name: the values that not all runs share, safe and perhaps cut.

@@ -34,8 +34,8 @@ from mixcoder.text.values import format_shape
 
 PICTURES = 10
 """Validation images that every run reconstructs."""
-_TRAINING_CODES = 5_000
-_VALIDATION_CODES = 1_000
+_TRAINING_LATENTS = 5_000
+_VALIDATION_LATENTS = 1_000
 _POINTS = 600
 _LINES, _STEPS = 4, 9
 _SAMPLES = 36
@@ -45,7 +45,7 @@ _MADDS_A_RUN = 1e12
 
 @dataclass(frozen=True)
 class Finding:
-    """What looking at a trained model gave; empty where there is no model, or no data, to look at.
+    """A look at a trained model; empty where there is no model, or no data.
 
     Attributes:
         images: originals and reconstructions as PNG addresses.
@@ -65,7 +65,7 @@ class Finding:
 
 
 class _Loaded(NamedTuple):
-    """Images, and what tells whether they are those of a result."""
+    """Images and their hash, which tells whether they are those of a result."""
 
     data: ImageData
     content_hash: str
@@ -131,20 +131,20 @@ def _picture_indices(data: ImageData) -> list[int]:
 
 
 def _latents(model: Autoencoder, data: ImageData, madds: int) -> dict[str, Any] | None:
-    """Returns what the page shows of a latent space; None of one whose codes are no numbers."""
+    """Returns what the page shows of a latent space; None of one whose latents are no numbers."""
     affordable = max(100, int(_MADDS_A_RUN / madds))
-    seen = torch.arange(min(_TRAINING_CODES, affordable, len(data.train)))
-    new = slice(min(_VALIDATION_CODES, affordable))
-    codes = encode_flat(model, data.train.batch(seen, epoch_draws(len(seen), data.train.draws, 0, 0)))
-    new_codes = encode_flat(model, data.validation.images[new])
-    if not (codes.isfinite().all() and new_codes.isfinite().all()):
+    seen = torch.arange(min(_TRAINING_LATENTS, affordable, len(data.train)))
+    new = slice(min(_VALIDATION_LATENTS, affordable))
+    latents = encode_flat(model, data.train.batch(seen, epoch_draws(len(seen), data.train.draws, 0, 0)))
+    new_latents = encode_flat(model, data.validation.images[new])
+    if not (latents.isfinite().all() and new_latents.isfinite().all()):
         return None
-    points, explained = project(new_codes)
+    points, explained = project(new_latents)
     labels, new_labels = data.train.labels, data.validation.labels
     accuracy = None
-    if labels is not None and new_labels is not None and codes.shape[1]:
-        accuracy = neighbour_accuracy(codes, labels[seen], new_codes, new_labels[new])
-    samples = gaussian_samples(model, codes, _SAMPLES)
+    if labels is not None and new_labels is not None and latents.shape[1]:
+        accuracy = neighbour_accuracy(latents, labels[seen], new_latents, new_labels[new])
+    samples = gaussian_samples(model, latents, _SAMPLES)
     return {
         "points": [[round(x, 4), round(y, 4)] for x, y in points[:_POINTS].tolist()],
         "labels": None if new_labels is None else new_labels[new][:_POINTS].tolist(),
@@ -152,8 +152,8 @@ def _latents(model: Autoencoder, data: ImageData, madds: int) -> dict[str, Any] 
         "accuracy": accuracy,
         "interpolation": _lines(model, data),
         "samples": _address(tile(samples.reshape(4, 9, *samples.shape[1:]))),  # (4, 9, C, H, W)
-        "codes": len(codes),
-        "dimensions": codes.shape[1],
+        "codes": len(latents),
+        "dimensions": latents.shape[1],
     }
 
 

@@ -34,7 +34,7 @@ CheckedModels = dict[str, tuple[str, str] | None]
 
 
 class TopLevel(BaseModel):
-    """What an experiment file states, once `extends` and `matrix` are resolved."""
+    """An experiment file, once `extends` and `matrix` are resolved."""
 
     model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
 
@@ -77,7 +77,7 @@ CHOICES = (DATA, MODEL)
 
 
 class RunParts(NamedTuple):
-    """What a sound document states of one run, as the fields of `Run` of the same names."""
+    """A run that a sound document states: the fields of `Run` of the same names."""
 
     data: Choice
     model: Choice
@@ -86,7 +86,7 @@ class RunParts(NamedTuple):
 
 
 class RunCheck:
-    """Finds every problem of one combination of a document.
+    """A check that finds every problem of one combination of a document.
 
     Args:
         document: with the values of the combination in their places.

@@ -9,7 +9,7 @@
 
     file ─▶ extends ─▶ key=value overrides ─▶ matrix ─▶ for each combination: ${…}, then the checks ─▶ Run
 
-The vocabulary is closed. Everything that is wrong is found before anything trains, and told together.
+The vocabulary is closed. Every mistake is found before anything trains, and all are reported together.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mixcoder.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Run:
-    """One model, trained once.
+    """A model to be trained once.
 
     Attributes:
         experiment: the name of the experiment, which is also that of its folder of runs.
@@ -111,7 +111,7 @@ class Run:
         content["model"] = {
             key: value for key, value in content["model"].items() if _ADDED_LATER.get(key, ...) != value
         }
-        content["training"] = _what_matters(content["training"])
+        content["training"] = _relevant_settings(content["training"])
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
@@ -125,7 +125,7 @@ _ADDED_LATER = {"output_activation": "none"}
 """Arguments of models that older results were made without, and the values with which they change nothing."""
 
 
-def _what_matters(training: dict[str, Any]) -> dict[str, Any]:
+def _relevant_settings(training: dict[str, Any]) -> dict[str, Any]:
     """Returns a recipe without settings that change a result by no more than rounding, or not at all."""
     is_automatic = training["precision"] == "auto"
     left_out = {"log", "compile", "precision"} if is_automatic else {"log", "compile"}
@@ -134,7 +134,7 @@ def _what_matters(training: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What an experiment file states: one run, or one for each combination of its matrix."""
+    """An experiment: one run, or one for each combination of its matrix."""
 
     name: str
     runs: tuple[Run, ...]

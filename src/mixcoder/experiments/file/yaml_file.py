@@ -41,7 +41,7 @@ COMMAND_LINE = "command line, "
 
 @dataclass
 class Document:
-    """Plain data (dict, list, str, int, float, bool, None) with the place that each key came from."""
+    """A document: plain data (dict, list, str, int, float, bool, None) with the place of each key."""
 
     source: str
     data: dict[str, Any]

@@ -34,7 +34,7 @@ _SHORTEST_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a finished run tells of others.
+    """A finished run, to estimate others from.
 
     Attributes:
         kind: type of the model and how its steps were computed; runs compare within a kind.
@@ -48,14 +48,14 @@ class FinishedRun:
 
 
 def finished_runs(runs: Path) -> list[FinishedRun]:
-    """What the finished runs below a folder tell that were trained by as many threads as there are here."""
+    """Returns the finished runs below a folder that were trained by as many threads as there are here."""
     return list(_finished_runs(runs)) if runs.is_dir() else []
 
 
 def estimate_step_seconds(
     model: str, execution: Execution, work: Work, finished: Sequence[FinishedRun]
 ) -> tuple[float, str]:
-    """The seconds that a training step will take, and from what they are estimated.
+    """Returns the seconds that a training step will take, and from what they are estimated.
 
     Args:
         model: its type.

@@ -20,7 +20,7 @@ from mixcoder.experiments.file.matrix import Values
 from mixcoder.experiments.file.spec import Experiment, Run
 from mixcoder.experiments.plans.estimates import UNKNOWN, FinishedRun, estimate_step_seconds, finished_runs
 from mixcoder.experiments.results.columns import MEASURE_COLUMNS
-from mixcoder.experiments.results.records import apart_from_measures
+from mixcoder.experiments.results.records import rename_measures
 from mixcoder.experiments.runs.memory_check import check_memory
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.models.cost import count_madds
@@ -37,12 +37,12 @@ PLAN_COLUMNS = (
 )
 """What a plan says of a run beside its values."""
 PLAN_KEYS = tuple(column.key for column in PLAN_COLUMNS)
-_NO_MATTER = {"seed", "learning_rate", "weight_decay", "schedule", "warmup_steps", "validations", "log"}
+_IRRELEVANT = {"seed", "learning_rate", "weight_decay", "schedule", "warmup_steps", "validations", "log"}
 """Settings of a recipe that change neither size nor time."""
 
 
 def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
-    """One row a run: its values of the matrix, its size, its cost, and how long it takes or took.
+    """Returns one row a run: its values of the matrix, its size, its cost, and how long it takes or took.
 
     Args:
         experiment: every run of it has been checked.
@@ -50,7 +50,7 @@ def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
 
     Returns:
         Rows with the values and `PLAN_KEYS`: `madds` are of one image, `minutes` those of the finished run
-        or an estimate, None where nobody knows, and `minutes_from` says which.
+        or an estimate, None where the number of images is unknown, and `minutes_from` says which.
 
     Raises:
         ArgumentError: this machine has not the memory for one of them.
@@ -60,20 +60,20 @@ def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
     rows = []
     directories = RunDirectory.of_all(experiment.runs, runs)
     for run, values, directory in zip(experiment.runs, plan_values(experiment), directories, strict=True):
-        key = _what_matters(run)
+        key = _plan_key(run)
         if key not in planned:
-            planned[key] = _planned(run, finished)
-        rows.append({**values, **planned[key], **_of_result(directory)})
+            planned[key] = _plan_row(run, finished)
+        rows.append({**values, **planned[key], **_finished_figures(directory)})
     return rows
 
 
 def plan_values(experiment: Experiment) -> list[Values]:
-    """The values that tell the runs apart; an axis that is named as one of `PLAN_KEYS` has its whole key."""
-    return [apart_from_measures(run.values, PLAN_KEYS) for run in experiment.runs]
+    """Returns the runs' values of the matrix, with the whole key of an axis named as one of `PLAN_KEYS`."""
+    return [rename_measures(run.values, PLAN_KEYS) for run in experiment.runs]
 
 
 def plan_summary(rows: Sequence[dict[str, Any]]) -> str:
-    """One line on all rows of a plan."""
+    """Returns one line on all rows of a plan."""
     done = sum(row["done"] for row in rows)
     left = [row["minutes"] for row in rows if not row["done"]]
     known = [minutes for minutes in left if minutes is not None]
@@ -82,13 +82,13 @@ def plan_summary(rows: Sequence[dict[str, Any]]) -> str:
     return f"{len(rows):,} runs, {done:,} done" + (f", {rest}{unknown}" if left else "")
 
 
-def _what_matters(run: Run) -> str:
-    """Equal for runs of equal size that take equally long, so that they are looked at once."""
-    return repr((run.data, run.root, run.model, run.recipe.model_dump(exclude=_NO_MATTER)))
+def _plan_key(run: Run) -> str:
+    """Returns a key that runs of equal size and time share, so that they are planned once."""
+    return repr((run.data, run.root, run.model, run.recipe.model_dump(exclude=_IRRELEVANT)))
 
 
-def _planned(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
-    """What there is to say of a run before it begins."""
+def _plan_row(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
+    """Returns the row of a run before it begins."""
     with torch.device("meta"):
         model = run.create_model()
     memory_bytes = training_bytes(run.create_model, run.recipe)
@@ -104,7 +104,7 @@ def _planned(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
     }
     try:
         steps = run.total_steps
-    except MixcoderError:  # of images that are not here, nobody knows how many an epoch has
+    except MixcoderError:  # without the images, their number in an epoch is unknown
         return {**row, "minutes": None, "minutes_from": UNKNOWN}
     execution = choose_counted_execution(
         model, work.madds, run.recipe, steps * work.batch_size, torch.device("cpu")
@@ -113,8 +113,8 @@ def _planned(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
     return {**row, "minutes": steps * seconds / 60, "minutes_from": source}
 
 
-def _of_result(directory: RunDirectory) -> dict[str, Any]:
-    """What a finished run says itself; nothing of one that is not done, or whose result is damaged."""
+def _finished_figures(directory: RunDirectory) -> dict[str, Any]:
+    """Returns the figures of a finished run; none of one that is not done, or whose result is damaged."""
     try:
         result = directory.read_result()
     except RunDirectoryError:

@@ -1,4 +1,4 @@
-"""The article's figures, to stand beside ours.
+"""The article's figures, for tables to compare ours with.
 
 Source: the seven tables of "MLP-Mixer re-invented for auto-encoding", and the two figures that it gives
 after 6,000,000 inputs.
@@ -29,9 +29,9 @@ _RECIPE = {"weight_decay": None, "batch_size": 64, "optimizer": "adamw", "schedu
 
 @cache
 def article_tables() -> dict[str, list[dict[str, Any]]]:
-    """The rows of each table by its name: model, params, learning_rate, inputs, validation_loss, throughput.
+    """Returns the rows of each table by its name.
 
-    Not every row has a throughput.
+    A row has model, params, learning_rate, inputs and validation_loss, and most have a throughput.
     """
     text = (files("mixcoder.experiments.results") / "article.yml").read_text(encoding="utf-8")
     tables: dict[str, list[dict[str, Any]]] = YAML(typ="safe", pure=True).load(text)
@@ -39,7 +39,7 @@ def article_tables() -> dict[str, list[dict[str, Any]]]:
 
 
 def article_row(run: Run) -> dict[str, Any] | None:
-    """The article's row for the same model, data and recipe; of several, the one trained about as long.
+    """Returns the article's row for the same model, data and recipe; of several the nearest in length.
 
     Whether the encoder's mixing layers and the last layer have an activation, on which its listings, its
     tables and its code do not agree, makes no difference here.
@@ -58,14 +58,12 @@ def add_article(rows: Sequence[dict[str, Any]], records: Sequence[Record]) -> No
     for row, record in zip(rows, records, strict=True):
         row["article_validation_loss"] = row["difference"] = None
         if record.run is not None:
-            with suppress(
-                MixcoderError
-            ):  # of data that is not here, nobody knows how many images an epoch has
+            with suppress(MixcoderError):  # without the data, the number of images in an epoch is unknown
                 row |= _compared(record.run, record.result.get("validation_loss"))
 
 
 def _compared(run: Run, ours: float | None) -> dict[str, Any]:
-    """The article's loss and the difference, as far as there are any."""
+    """Returns the article's loss and the difference, as far as there are any."""
     theirs = article_row(run)
     if theirs is None:
         return {}

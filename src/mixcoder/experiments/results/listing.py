@@ -18,7 +18,7 @@ from mixcoder.text.table import Column
 
 @dataclass(frozen=True)
 class ListingOptions:
-    """What a listing shows of its records.
+    """A choice of rows and columns of a listing.
 
     Attributes:
         where: conditions that every row fulfils, such as `mixer=cnn`.

@@ -1,4 +1,4 @@
-"""Rows of results chosen, averaged and ordered."""
+"""Rows of results chosen by conditions, averaged over an axis and sorted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mixcoder.errors import ArgumentError, did_you_mean
 from mixcoder.experiments.file.yaml_file import parse_value
 from mixcoder.measures import COMPARISONS, MEASURES
 from mixcoder.text.sanitize import sanitize
-from mixcoder.text.values import format_value
+from mixcoder.text.values import format_value, is_number
 
 Row = dict[str, Any]
 
@@ -28,17 +28,17 @@ _AVERAGED = tuple(measure.key for measure in (*MEASURES, *COMPARISONS) if measur
 
 
 def filter_rows(rows: Sequence[Row], *conditions: str) -> list[Row]:
-    """The rows of which every condition holds, such as `mixer=cnn`, `ks>=5` or `state!=failed`.
+    """Returns the rows that fulfil every condition, such as `mixer=cnn`, `ks>=5` or `state!=failed`.
 
     Raises:
-        ArgumentError: one is no condition, or names what no row has.
+        ArgumentError: one is no condition, or names a key that no row has.
     """
     tests = [_condition(condition, rows) for condition in conditions]
     return [row for row in rows if all(_holds(row.get(key), sign, wanted) for key, sign, wanted in tests)]
 
 
 def _condition(condition: str, rows: Sequence[Row]) -> tuple[str, str, Any]:
-    """Key, comparison and value."""
+    """Returns key, comparison and value of a condition."""
     found = _CONDITION.fullmatch(condition)
     if not found:
         raise ArgumentError(
@@ -50,7 +50,7 @@ def _condition(condition: str, rows: Sequence[Row]) -> tuple[str, str, Any]:
 
 
 def sort_rows(rows: Sequence[Row], key: str) -> list[Row]:
-    """The rows by the value of `key`, the smallest first; with `-key` the largest. None comes last.
+    """Returns the rows by the value of `key`, the smallest first; with `-key` the largest. None comes last.
 
     Raises:
         ArgumentError: no row has the key.
@@ -58,7 +58,7 @@ def sort_rows(rows: Sequence[Row], key: str) -> list[Row]:
     name = key.removeprefix("-")
     check_key("sort", name, rows)
     present = [row for row in rows if not _is_missing(row.get(name))]
-    numeric = all(_is_number(row[name]) for row in present)
+    numeric = all(is_number(row[name]) for row in present)
     present.sort(
         key=lambda row: (row[name], "") if numeric else (0, format_value(row[name])),
         reverse=key.startswith("-"),
@@ -67,17 +67,17 @@ def sort_rows(rows: Sequence[Row], key: str) -> list[Row]:
 
 
 def average_rows(rows: Sequence[Row], axes: Sequence[str], over: str) -> list[Row]:
-    """One row for all rows that differ in the axis `over` alone.
+    """Returns one row for all rows that differ in the axis `over` alone.
 
     Args:
         rows: of results.
-        axes: the names of all values.
-        over: the axis that goes.
+        axes: the names of all axes.
+        over: the axis that is averaged over.
 
     Returns:
         Rows with the other axes, `n` (how many results), the means, and `validation_loss_std`: the
-        standard deviation of the sample, None of a single one. After them, as they are, those of runs of
-        which nobody knows the axes.
+        standard deviation of the sample, None of a single one. The rows of unreadable runs, whose axes are
+        unknown, follow as they are.
 
     Raises:
         ArgumentError: there is no such axis.
@@ -95,9 +95,11 @@ def average_rows(rows: Sequence[Row], axes: Sequence[str], over: str) -> list[Ro
 def _average(group: Sequence[Row], over: str) -> Row:
     done = [row for row in group if row["state"] == "done"]
     row = {key: value for key, value in (done or group)[0].items() if key not in (over, "run", "reason")}
-    losses = [it["validation_loss"] for it in done]
+    losses = [each["validation_loss"] for each in done]
     row |= {
-        key: _mean([it[key] for it in done if it[key] is not None]) for key in _AVERAGED if key in group[0]
+        key: _mean([each[key] for each in done if each[key] is not None])
+        for key in _AVERAGED
+        if key in group[0]
     }
     row["state"] = f"{len(done)} of {len(group)} done"
     row["n"] = len(done)
@@ -110,7 +112,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def check_key(option: str, key: str, rows: Sequence[Row]) -> None:
-    """Refuses a key that no row has.
+    """Checks that some row has a key.
 
     Raises:
         ArgumentError: names the option and what would be right.
@@ -121,17 +123,13 @@ def check_key(option: str, key: str, rows: Sequence[Row]) -> None:
 
 
 def _holds(value: Any, sign: str, wanted: Any) -> bool:
-    numeric = _is_number(value) and _is_number(wanted)
+    numeric = is_number(value) and is_number(wanted)
     if sign in ("=", "!="):
         is_same = (numeric and value == wanted) or format_value(value) == format_value(wanted)
         return is_same == (sign == "=")
-    if _is_missing(value) or _is_missing(wanted) or _is_number(value) != _is_number(wanted):
+    if _is_missing(value) or _is_missing(wanted) or is_number(value) != is_number(wanted):
         return False
     return _COMPARISONS[sign](*((value, wanted) if numeric else (format_value(value), format_value(wanted))))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_missing(value: Any) -> bool:

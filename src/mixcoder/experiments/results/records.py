@@ -4,8 +4,8 @@ experiment file ─▶ its runs ┐
                             ├─▶ Record: run, values, directory, state, result ─▶ rows for tables
 folder of runs ─▶ config.yml┘
 
-Where each run stands is read from its directory every time: the directories are the ledger, so that it
-cannot disagree with them. A directory that cannot be read is a record with its reason, and hides no other.
+The state of each run is read from its directory every time, so that the two cannot disagree. A directory that
+cannot be read is a record with its reason, and hides no other.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from mixcoder.text.sanitize import sanitize
 from mixcoder.text.values import format_value
 
 State = Literal["done", "running", "failed", "stopped", "open", "unreadable"]
-"""What has become of a run; "stopped" has a checkpoint to go on from, "open" has not begun, and of an
-"unreadable" one it is not known here what was to be trained."""
+"""The state of a run: "stopped" has a checkpoint to go on from, "open" has not begun, and the config of an
+"unreadable" one states no run that is known here."""
 
 _TABLE_WORDS = {*(measure.key for measure in (*MEASURES, *COMPARISONS)), *RESERVED_AXES}
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run and what is known of it.
+    """A run, its state and its result.
 
     Attributes:
         run: what is or was trained; None of one that is unreadable.
-        values: what tells it from the other runs: its values of the matrix.
-        directory: where it is.
-        state: what has become of it.
+        values: its values of the matrix, or the settings in which it differs from the other runs.
+        directory: its files.
+        state: how far it has come.
         result: of a run that is done, else empty.
         reason: of a run that failed or is unreadable, why; else empty.
     """
@@ -56,12 +56,12 @@ class Record:
 
     @property
     def name(self) -> str:
-        """The run in words."""
+        """The run by its values, or by the name of its directory."""
         return label(self.values) or self.directory.path.name
 
 
 def read_records(source: Path, overrides: Sequence[str], runs: Path) -> list[Record]:
-    """The records of an experiment file, or of all runs below a folder.
+    """Returns the records of an experiment file, or of all runs below a folder.
 
     Args:
         source: an experiment file; or a run directory, a folder of them, or a folder of such folders.
@@ -79,16 +79,16 @@ def read_records(source: Path, overrides: Sequence[str], runs: Path) -> list[Rec
 
 
 def records_of(experiment: Experiment, runs: Path) -> list[Record]:
-    """One record a run, in the order of the file."""
+    """Returns one record a run, in the order of the file."""
     directories = RunDirectory.of_all(experiment.runs, runs)
     return [
-        _record(run, apart_from_measures(run.values), directory)
+        _record(run, rename_measures(run.values), directory)
         for run, directory in zip(experiment.runs, directories, strict=True)
     ]
 
 
 def records_in(folder: Path) -> list[Record]:
-    """One record for each run directory at or up to two levels below `folder`; unreadable ones come last.
+    """Returns one record for each run directory at or up to two levels below `folder`, the unreadable last.
 
     Raises:
         RunDirectoryError: there is none.
@@ -112,18 +112,17 @@ def records_in(folder: Path) -> list[Record]:
 
 
 def _rank(value: Any) -> tuple[bool, float, str]:
-    """Numbers by size, before texts by letter."""
+    """Returns a key that sorts numbers by size, before texts by letter."""
     is_number = isinstance(value, int | float)
     return not is_number, value if is_number else 0, format_value(value)
 
 
 def differing_values(runs: Sequence[Run]) -> list[Values]:
-    """For each run, the settings in which the runs differ, by the last part of their key where that will do.
+    """Returns for each run the settings in which the runs differ, by the last part of their keys.
 
-    One that is named as a measure keeps its whole key: `inputs` is what a run has seen, `training.inputs`
-    what it was to see.
-
-    A setting that a run does not have, such as the mixer of a CNN, is not among its values.
+    A setting that is named as a measure keeps its whole key: `inputs` are those a run has seen,
+    `training.inputs` those it was to see. Where two keys end alike, both are whole. A setting that a run
+    lacks, such as the mixer of a CNN, is not among its values.
     """
     settings = [run.settings() for run in runs]
     keys = differing_keys(settings)
@@ -132,16 +131,16 @@ def differing_values(runs: Sequence[Run]) -> list[Values]:
         key: name if short.count(name) == 1 and name not in _TABLE_WORDS else key
         for key, name in zip(keys, short, strict=True)
     }
-    return [{name: it[key] for key, name in names.items() if key in it} for it in settings]
+    return [{name: stated[key] for key, name in names.items() if key in stated} for stated in settings]
 
 
-def apart_from_measures(values: Values, measures: Container[str] = _TABLE_WORDS) -> Values:
-    """The same values of a matrix; an axis named as a measure has its whole key, such as `matrix.inputs`."""
+def rename_measures(values: Values, measures: Container[str] = _TABLE_WORDS) -> Values:
+    """Returns values with the whole key of an axis that is named as a measure, such as `matrix.inputs`."""
     return {f"matrix.{axis}" if axis in measures else axis: value for axis, value in values.items()}
 
 
 def short_names(records: Sequence[Record]) -> list[str]:
-    """The records' names without the values that they all share, such as the same seed."""
+    """Returns the records' names without the values that all of them share, such as the same seed."""
     readable = [record for record in records if record.state != "unreadable"]
     shared = {
         axis
@@ -162,16 +161,16 @@ def title_of(records: Sequence[Record]) -> str:
 
 
 def differing_keys(settings: Sequence[dict[str, Any]]) -> list[str]:
-    """The keys whose value is not the same in all `settings`, in their order."""
-    every = list(dict.fromkeys(key for it in settings for key in it))
-    return [key for key in every if len({repr(it.get(key, _ABSENT)) for it in settings}) > 1]
+    """Returns the keys whose value is not the same in all `settings`, in their order."""
+    every = list(dict.fromkeys(key for stated in settings for key in stated))
+    return [key for key in every if len({repr(stated.get(key, _ABSENT)) for stated in settings}) > 1]
 
 
 _ABSENT = object()
 
 
 def result_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """One row a record, for tables.
+    """Returns one row a record, for tables.
 
     Returns:
         Rows with `run` (the directory's name), `state`, `reason`, the measures (each None while there is
@@ -190,14 +189,14 @@ def result_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def _record(run: Run, values: Values, directory: RunDirectory) -> Record:
-    """A run whose files are damaged has failed; the others are none the worse for it."""
+    """Returns the record of a run; one whose files are damaged has failed."""
     try:
-        return _standing(run, values, directory)
+        return _read_record(run, values, directory)
     except (RunDirectoryError, OSError) as error:
-        return Record(run, values, directory, "failed", {}, _told_within(directory, str(error)))
+        return Record(run, values, directory, "failed", {}, _without_directory(directory, str(error)))
 
 
-def _standing(run: Run, values: Values, directory: RunDirectory) -> Record:
+def _read_record(run: Run, values: Values, directory: RunDirectory) -> Record:
     result = directory.read_result() or {}
     failure = {} if result else directory.read_failure() or {}
     state: State = "open"
@@ -214,16 +213,16 @@ def _standing(run: Run, values: Values, directory: RunDirectory) -> Record:
 
 
 def _unreadable_record(directory: RunDirectory, problem: str) -> Record:
-    """What is known of a run whose config says nothing here: its result, and why."""
+    """Returns the record of a run whose config cannot be read: its result, and the reason."""
     try:
         result = directory.read_result() or {}
     except (RunDirectoryError, OSError):
         result = {}
-    return Record(None, {}, directory, "unreadable", result, _told_within(directory, problem))
+    return Record(None, {}, directory, "unreadable", result, _without_directory(directory, problem))
 
 
 def _unknown_name_in(directory: RunDirectory) -> str:
-    """What a config names that only a plugin may know; empty where it names nothing of the kind."""
+    """Returns the message for a name in a config that only a plugin may know; empty where there is none."""
     try:
         config = read_document(directory.path / "config.yml").data
     except ExperimentError:
@@ -231,6 +230,6 @@ def _unknown_name_in(directory: RunDirectory) -> str:
     return unknown_name(config.get("data"), config.get("model"))
 
 
-def _told_within(directory: RunDirectory, problem: str) -> str:
-    """A problem without the directory, which the row names already."""
+def _without_directory(directory: RunDirectory, problem: str) -> str:
+    """Returns a problem without the directory, which the row names already."""
     return problem.removeprefix(f"{directory.path}{os.sep}")
