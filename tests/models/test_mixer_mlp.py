@@ -138,7 +138,7 @@ def test_a_clamp_clips_and_in_training_lets_a_tenth_through() -> None:
             {"mixer": "cnn2d", "hidden_channels": [9, 32]},
             "32 is not a square number; 25 (5 x 5) or 36 (6 x 6)",
         ),
-        ({"hidden_channels": []}, "hidden_channels: needs at least one breadth"),
+        ({"hidden_channels": []}, "hidden_channels: needs at least one"),
         ({"hidden_channels": [9, 0]}, "hidden_channels: must be a whole number from 1 to 1,000,000, got 0"),
         ({"latent_dim": -1}, "latent_dim: must be a whole number from 1 to 1,000,000, got -1"),
         (

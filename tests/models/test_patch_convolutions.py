@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from mixcoder.models import patch_convolutions
 from mixcoder.models.patch_convolutions import (
-    ConvAcrossPatches,
-    ConvAcrossPatches2d,
-    ConvOverPatches,
+    ConvOverPatches1d,
     ConvOverPatches2d,
+    TokenMixingConv1d,
+    TokenMixingConv2d,
 )
 from mixcoder.models.patches import patch_major
 
@@ -42,18 +42,18 @@ def over_2d(conv: nn.Conv2d, x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("layer", "reference"),
     [
-        (lambda k: ConvAcrossPatches((BREADTH,), PATCHES, k), across),
-        (lambda k: ConvAcrossPatches2d((SIDE, SIDE), PATCHES, k), across_2d),
-        (lambda k: ConvOverPatches((PATCHES,), BREADTH, k), over),
+        (lambda k: TokenMixingConv1d((BREADTH,), PATCHES, k), across),
+        (lambda k: TokenMixingConv2d((SIDE, SIDE), PATCHES, k), across_2d),
+        (lambda k: ConvOverPatches1d((PATCHES,), BREADTH, k), over),
         (lambda k: ConvOverPatches2d(GRID, BREADTH, k), over_2d),
     ],
 )
 @pytest.mark.parametrize("layout", [torch.Tensor.contiguous, patch_major])
-@pytest.mark.parametrize("connections", [0, patch_convolutions._MOST_CONNECTIONS])
+@pytest.mark.parametrize("connections", [0, patch_convolutions._MOST_TOEPLITZ_ELEMENTS])
 def test_values_and_gradients_are_those_of_torch(  # type: ignore[no-untyped-def]
     kernel: int, layer, reference, layout, connections: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patch_convolutions, "_MOST_CONNECTIONS", connections)
+    monkeypatch.setattr(patch_convolutions, "_MOST_TOEPLITZ_ELEMENTS", connections)
     torch.manual_seed(kernel)
     conv = layer(kernel).double()
     x = torch.randn(BATCH, PATCHES, BREADTH, dtype=torch.float64)

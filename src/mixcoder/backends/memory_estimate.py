@@ -21,7 +21,7 @@ from mixcoder.backends.gradients import eager_gradients
 from mixcoder.backends.parameters import FlatParameters
 from mixcoder.backends.step import create_step
 from mixcoder.models.autoencoder import Autoencoder
-from mixcoder.models.dispatch import Watching, compute
+from mixcoder.models.dispatch import OperationMode, compute
 from mixcoder.training.optimizers import create_optimizers
 from mixcoder.training.recipe import Recipe
 
@@ -95,7 +95,7 @@ def _rehearse(
     return lasting, max(peaks[0] + state, live.take_peak()) - lasting
 
 
-class _LiveBytes(Watching):
+class _LiveBytes(OperationMode):
     """Counts the bytes of all tensors that come to be within it and are still there.
 
     Attributes:

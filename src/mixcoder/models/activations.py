@@ -10,16 +10,16 @@ from mixcoder.registry.registry import Registry
 
 
 class Clamp(nn.Module):
-    """Clips to [0, 1], where images are; in training a tenth of what lies beyond is let through.
+    """A clip to [0, 1], where images are; in training it lets through a tenth of what lies beyond.
 
-    Clipped to nothing, a pixel beyond would have no gradient, and never come back.
+    With none, a pixel beyond would have no gradient, and never come back.
     """
 
-    SLOPE = 0.1
+    LEAK = 0.1
 
     def forward(self, x: Tensor) -> Tensor:
         clipped = x.clamp(0, 1)
-        return clipped + self.SLOPE * (x - clipped) if self.training else clipped
+        return clipped + self.LEAK * (x - clipped) if self.training else clipped
 
 
 ACTIVATIONS: Registry[type[nn.Module]] = Registry("activation", "activation")
@@ -43,7 +43,7 @@ OUTPUT_ACTIVATIONS.register("clamp")(Clamp)
 
 
 def create_activation(name: str) -> nn.Module:
-    """The elementwise activation called `name`; "none" is the identity.
+    """Returns the elementwise activation called `name`; "none" is the identity.
 
     Raises:
         ArgumentError: the name is unknown.

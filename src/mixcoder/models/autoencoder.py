@@ -23,7 +23,7 @@ LARGEST_SIDE = 65_536
 
 
 class Autoencoder(nn.Module, ABC):
-    """Maps images to latents and back; says at its own door what it cannot take.
+    """A model that maps images to latents and back, and raises a clear error for what it cannot take.
 
     A subclass sets `image_shape` and `latent_shape` and implements `_encode` and `_decode`.
 
@@ -41,19 +41,19 @@ class Autoencoder(nn.Module, ABC):
 
     @abstractmethod
     def _encode(self, images: Tensor) -> Tensor:
-        """`encode` behind the door: the shape is right."""
+        """Returns latents (B, *latent_shape) of images whose shape was checked."""
 
     @abstractmethod
     def _decode(self, latents: Tensor) -> Tensor:
-        """`decode` behind the door: the shape is right."""
+        """Returns images (B, C, H, W) of latents whose shape was checked."""
 
     @property
     def compression_ratio(self) -> float:
-        """Numbers of an image for each number of its latent."""
+        """Elements of an image for each element of its latent."""
         return math.prod(self.image_shape) / math.prod(self.latent_shape)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Latents (B, *latent_shape) of images (B, C, H, W), floating point in [0, 1].
+        """Returns latents (B, *latent_shape) of images (B, C, H, W), floating point in [0, 1].
 
         Raises:
             ArgumentError: the images are no tensor, integers, or of a type or shape this model does not take.
@@ -69,7 +69,7 @@ class Autoencoder(nn.Module, ABC):
         return self._encode(images)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, C, H, W) of latents (B, *latent_shape); not clipped to [0, 1].
+        """Returns images (B, C, H, W) of latents (B, *latent_shape); not clipped to [0, 1].
 
         Raises:
             ArgumentError: the latents are no tensor, or of a type or shape this model does not take.
@@ -79,7 +79,7 @@ class Autoencoder(nn.Module, ABC):
         return self._decode(latents)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The reconstruction: `decode(encode(images))`, shape (B, C, H, W)."""
+        """Returns the reconstructions: `decode(encode(images))`, shape (B, C, H, W)."""
         return self.decode(self.encode(images))
 
     def _check_images(self, images: Tensor) -> None:
@@ -98,7 +98,7 @@ def as_autoencoder(model: object) -> Autoencoder:
     inner = model
     while isinstance(inner, nn.Module) and not isinstance(inner, Autoencoder):
         wrapped = (getattr(inner, name, None) for name in ("_orig_mod", "module"))
-        inner = next((it for it in wrapped if isinstance(it, nn.Module)), None)
+        inner = next((module for module in wrapped if isinstance(module, nn.Module)), None)
     if not isinstance(inner, Autoencoder):
         raise ArgumentError(
             "",
@@ -107,15 +107,15 @@ def as_autoencoder(model: object) -> Autoencoder:
         )
     if any(map(is_lazy, inner.parameters())):
         raise ArgumentError("", "the model's layers have no shapes yet; call model(images) once before")
-    if any(it.is_meta for it in chain(inner.parameters(), inner.buffers())):
+    if any(tensor.is_meta for tensor in chain(inner.parameters(), inner.buffers())):
         raise ArgumentError("", "the model is on the meta device and holds no numbers; build it on another")
     return inner
 
 
 def device_and_dtype(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Returns where a model computes, and in which floating-point type: those of its first weights."""
-    numbers = (it for it in chain(model.parameters(), model.buffers()) if it.is_floating_point())
-    first = next(numbers, None)
+    """Returns the device and floating-point type of a model's first weights, in which it computes."""
+    tensors = chain(model.parameters(), model.buffers())
+    first = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
     return (torch.device("cpu"), torch.float32) if first is None else (first.device, first.dtype)
 
 
@@ -135,7 +135,7 @@ def _check_shape(noun: str, batch: Tensor, expected: tuple[int, ...]) -> None:
 
 
 def checked_image_shape(image_shape: object) -> ImageShape:
-    """`image_shape` as three positive whole numbers (C, H, W).
+    """Returns `image_shape` as three positive whole numbers (C, H, W).
 
     Raises:
         ArgumentError: it is anything else.

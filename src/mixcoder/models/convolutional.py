@@ -31,7 +31,7 @@ from mixcoder.models.factory import check_positive, register_model
 
 @register_model("cnn")
 class ConvAutoencoder(Autoencoder):
-    """Unpadded convolutions, a linear layer to the code, and the mirror image.
+    """An auto-encoder of unpadded convolutions, a linear layer to the code, and the mirror image.
 
     Args:
         image_shape: (C, H, W).
@@ -70,23 +70,19 @@ class ConvAutoencoder(Autoencoder):
         self.latent_shape = (latent_dim,)
 
         map_shape = (channels[-1], *_remaining_size(self.image_shape, kernel_size, len(channels)))
-        breadths = [self.image_shape[0], *channels]
-
+        all_channels = [self.image_shape[0], *channels]
         down = _ConvBlock()
-        for breadth, next_breadth in pairwise(breadths):
-            down.layers.append(nn.Conv2d(breadth, next_breadth, kernel_size))
+        for before, after in pairwise(all_channels):
+            down.layers.append(nn.Conv2d(before, after, kernel_size))
             down.layers.append(create_activation(activation))
         self.encoder = nn.Sequential(
             OrderedDict(
-                convolution=down,
-                flatten=nn.Flatten(),
-                linear=nn.Linear(math.prod(map_shape), latent_dim),
+                convolution=down, flatten=nn.Flatten(), linear=nn.Linear(math.prod(map_shape), latent_dim)
             )
         )
-
         up = _ConvBlock()
-        for breadth, next_breadth in pairwise(reversed(breadths)):
-            up.layers.append(nn.ConvTranspose2d(breadth, next_breadth, kernel_size))
+        for before, after in pairwise(reversed(all_channels)):
+            up.layers.append(nn.ConvTranspose2d(before, after, kernel_size))
             up.layers.append(create_activation(activation))
         del up.layers[-1]
         self.decoder = nn.Sequential(
@@ -115,7 +111,7 @@ class _ConvBlock(nn.Module):
 
 
 def _remaining_size(image_shape: tuple[int, int, int], kernel_size: int, layers: int) -> tuple[int, int]:
-    """Height and width that `layers` unpadded convolutions leave."""
+    """Returns height and width after `layers` unpadded convolutions."""
     _, height, width = image_shape
     lost = layers * (kernel_size - 1)
     if min(height, width) <= lost:

@@ -8,16 +8,16 @@ import torch
 from torch.utils.flop_counter import flop_registry
 
 from mixcoder.models.autoencoder import Autoencoder, device_and_dtype
-from mixcoder.models.dispatch import Watching, compute
+from mixcoder.models.dispatch import OperationMode, compute
 from mixcoder.models.modes import evaluation_mode
 
 
 def count_madds(model: Autoencoder) -> int:
-    """Multiply-adds of one image through encoder and decoder: those of matrix products and convolutions.
+    """Returns the multiply-adds of one image through encoder and decoder: those of matmuls and convolutions.
 
     Args:
-        model: on any device; on the meta device nothing is computed but shapes. How it is computed in
-            training, where that is otherwise, does not count.
+        model: on any device; on the meta device only shapes are computed. Counted is its own forward pass,
+            whatever backend trains it.
     """
     device, dtype = device_and_dtype(model)
     counting = _Counting()
@@ -26,8 +26,8 @@ def count_madds(model: Autoencoder) -> int:
     return counting.operations // 2  # a multiply-add is two operations
 
 
-class _Counting(Watching):
-    """Counts operations as torch's own formulas have them.
+class _Counting(OperationMode):
+    """A count of operations, by torch's own formulas.
 
     Attributes:
         operations: floating point ones, so far.

@@ -1,4 +1,4 @@
-"""Watching what torch computes, operation by operation."""
+"""What torch computes, operation by operation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Within it, every operation goes through its `__torch_dispatch__`; for eager computations alone."""
+class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A mode that passes every operation of eager computations to its `__torch_dispatch__`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Leaves out torch's own, which marks the subclass for the compiler and imports that: two seconds."""
@@ -38,7 +38,7 @@ def compute(operation: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def _broadcast(*args: Any) -> tuple[int, ...]:
-    """The shape that all tensors are brought to; numbers among them, as in `images / 255`, have none."""
+    """Returns the shape to which all tensors broadcast; numbers, as in `images / 255`, have none."""
     return np.broadcast_shapes(*(arg.shape for arg in args if isinstance(arg, Tensor)))
 
 

@@ -38,7 +38,7 @@ def create_model(name: str, /, **arguments: Any) -> Autoencoder:
 
 
 def check_positive(argument: str, *numbers: int) -> None:
-    """Refuses numbers below one and beyond a million, and more of them than a small model has layers.
+    """Checks that numbers lie between one and a million, no more of them than a small model has layers.
 
     Raises:
         ArgumentError: names the argument and the number.

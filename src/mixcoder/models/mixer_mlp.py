@@ -2,9 +2,9 @@
 
     images (B, C, H, W)
       │ patchify                          (B, P, C·p·p)
-      │ per-patch layer  act(Linear(x))   (B, P, hidden_channels[0])    + x where the breadth stays
+      │ per-patch layer  act(Linear(x))   (B, P, hidden_channels[0])    + x where the channels stay
       │ mixing layer     x + act(mix(x))  (B, P, hidden_channels[0])    where mixer_at has a 1
-      │ … one pair for each hidden breadth …
+      │ … one pair for each entry of `hidden_channels` …
       │ flatten, Linear                   (B, latent_dim)
     latents
       │ Linear, unflatten, and the same layers mirrored; the last, to pixels, without activation
@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -38,21 +40,20 @@ from mixcoder.models.factory import check_positive, register_model
 from mixcoder.models.mixing import MIXERS, MixerName, MixingLayer, create_mixing_layer
 from mixcoder.models.norms import NormName, create_norm
 from mixcoder.models.patch_convolutions import linear_in_patches
-from mixcoder.models.patches import Patchify, Unpatchify, patch_grid, patch_major
+from mixcoder.models.patches import Grid, Patchify, Unpatchify, patch_grid, patch_major
 
 
 class PatchLinear(nn.Linear):
-    """Linear on every patch: `patch_major` (B, P, in_features) → (B, P, out_features)."""
+    """A Linear on every patch: `patch_major` (B, P, in_features) → (B, P, out_features)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return linear_in_patches(x, self.weight, self.bias)
 
 
 class PatchLayer(nn.Module):
-    """The same small layer for every patch: (B, P, in_channels) → (B, P, out_channels).
+    """A small layer, the same for every patch: (B, P, in_channels) → (B, P, out_channels).
 
-    Computes act(Linear(x)), plus x where the breadth stays; `norm` stands before the Linear of such a
-    residual layer, where it leaves the way of x itself free.
+    Computes act(Linear(norm(x))) + x where the channels stay, and act(Linear(x)) where they change.
     """
 
     def __init__(self, in_channels: int, out_channels: int, activation: str, norm: str) -> None:
@@ -71,7 +72,7 @@ class PatchLayer(nn.Module):
 
 
 class ToLatent(nn.Module):
-    """All patches at once to the code: (B, P, C) → (B, latent_dim)."""
+    """A Linear from all patches to the latent: (B, P, C) → (B, latent_dim)."""
 
     def __init__(self, patches: int, channels: int, latent_dim: int) -> None:
         super().__init__()
@@ -83,7 +84,7 @@ class ToLatent(nn.Module):
 
 
 class FromLatent(nn.Module):
-    """The code to all patches at once: (B, latent_dim) → (B, P, C)."""
+    """A Linear from the latent to all patches: (B, latent_dim) → (B, P, C)."""
 
     def __init__(self, latent_dim: int, patches: int, channels: int) -> None:
         super().__init__()
@@ -98,12 +99,12 @@ class FromLatent(nn.Module):
 
 @register_model("mixer")
 class MixerMLP(Autoencoder):
-    """Patches through one small MLP, mixing layers between them, one linear head to the code.
+    """An auto-encoder of per-patch layers, mixing layers between them, and one linear head to the code.
 
     Args:
         image_shape: (C, H, W).
         patch_size: side p of a square patch in pixels; must divide height and width.
-        hidden_channels: breadths of the per-patch layers, in the encoder's order.
+        hidden_channels: channels after each per-patch layer, in the encoder's order.
         latent_dim: size of the code.
         mixer_at: 1-based positions in `hidden_channels` after which a mixing layer stands.
         mixer: the mixing layer by name, also one of your own.
@@ -113,8 +114,8 @@ class MixerMLP(Autoencoder):
             article's listing. By default it is `activation`.
         norm: the normalisation before every residual layer.
         output_activation: behind the decoder's last layer, on the pixels: an activation, or `clamp`, which
-            clips to [0, 1] and lets a small slope through outside in training. The article's networks with
-            a mixing layer at position 1 have `gelu`.
+            clips to [0, 1] and in training lets a tenth through of what lies outside. The article's networks
+            with a mixing layer at position 1 have `gelu`.
 
     Raises:
         ArgumentError: numbers that clash; the message says which, and which would fit.
@@ -149,37 +150,23 @@ class MixerMLP(Autoencoder):
         check_positive("hidden_channels", *hidden_channels)
         _check_mixer_at(mixer_at, len(hidden_channels))
         self.latent_shape = (latent_dim,)
-        # Names are checked here too: without a mixing layer nothing else would look them up.
-        if encoder_mixer_activation is None:
-            encoder_mixer_activation = activation
-        for name in (activation, encoder_mixer_activation):
-            create_activation(name)
-        _, _, last_activation = MIXERS[mixer], create_norm(norm, 1), OUTPUT_ACTIVATIONS[output_activation]
-
-        grid = patch_grid(self.image_shape, patch_size)
-        patches = math.prod(grid)
-        breadths = [self.image_shape[0] * patch_size**2, *hidden_channels]
-        stages = list(zip(range(1, len(breadths)), breadths, breadths[1:], strict=False))
-
-        def mixing_layer(channels: int, mixer_activation: str) -> MixingLayer:
-            return create_mixing_layer(mixer, grid, channels, kernel_size, mixer_activation, norm)
-
+        layers = _Layers(
+            grid=patch_grid(self.image_shape, patch_size),
+            channels=(self.image_shape[0] * patch_size**2, *hidden_channels),
+            mixer_at=tuple(mixer_at),
+            mixer=mixer,
+            kernel_size=kernel_size,
+            activation=activation,
+            encoder_mixer_activation=(
+                activation if encoder_mixer_activation is None else encoder_mixer_activation
+            ),
+            norm=norm,
+            output_activation=output_activation,
+        )
+        layers.check_names()
         self.patchify = Patchify(patch_size)
-        self.encoder = nn.Sequential()
-        for position, breadth, next_breadth in stages:
-            self.encoder.append(PatchLayer(breadth, next_breadth, activation, norm))
-            if position in mixer_at:
-                self.encoder.append(mixing_layer(next_breadth, encoder_mixer_activation))
-        self.encoder.append(ToLatent(patches, breadths[-1], latent_dim))
-
-        self.decoder = nn.Sequential(FromLatent(latent_dim, patches, breadths[-1]))
-        for position, breadth, next_breadth in reversed(stages):
-            if position in mixer_at:
-                self.decoder.append(mixing_layer(next_breadth, activation))
-            to_pixels = position == 1
-            self.decoder.append(PatchLayer(next_breadth, breadth, "none" if to_pixels else activation, norm))
-        if output_activation != "none":
-            self.decoder.append(last_activation())
+        self.encoder = layers.encoder(latent_dim)
+        self.decoder = layers.decoder(latent_dim)
         self.unpatchify = Unpatchify(self.image_shape, patch_size)
 
     def _encode(self, images: Tensor) -> Tensor:
@@ -191,9 +178,64 @@ class MixerMLP(Autoencoder):
         return images
 
 
+@dataclass(frozen=True)
+class _Layers:
+    """The encoder's and the decoder's layers, in the words of `MixerMLP`.
+
+    Attributes:
+        channels: of a patch's vector, from the pixels to the last per-patch layer.
+    """
+
+    grid: Grid
+    channels: tuple[int, ...]
+    mixer_at: tuple[int, ...]
+    mixer: str
+    kernel_size: int
+    activation: str
+    encoder_mixer_activation: str
+    norm: str
+    output_activation: str
+
+    def check_names(self) -> None:
+        """Looks up every name: without a mixing layer nothing else would.
+
+        Raises:
+            ArgumentError: one is unknown.
+        """
+        for name in (self.activation, self.encoder_mixer_activation):
+            create_activation(name)
+        _ = MIXERS[self.mixer], create_norm(self.norm, 1), OUTPUT_ACTIVATIONS[self.output_activation]
+
+    def encoder(self, latent_dim: int) -> nn.Sequential:
+        """Returns the layers from patches (B, P, C·p·p) to latents (B, latent_dim)."""
+        layers = nn.Sequential()
+        for position, (before, after) in enumerate(pairwise(self.channels), start=1):
+            layers.append(PatchLayer(before, after, self.activation, self.norm))
+            if position in self.mixer_at:
+                layers.append(self._mixing_layer(after, self.encoder_mixer_activation))
+        layers.append(ToLatent(math.prod(self.grid), self.channels[-1], latent_dim))
+        return layers
+
+    def decoder(self, latent_dim: int) -> nn.Sequential:
+        """Returns the mirrored layers, from latents (B, latent_dim) to patches (B, P, C·p·p)."""
+        layers = nn.Sequential(FromLatent(latent_dim, math.prod(self.grid), self.channels[-1]))
+        for position in range(len(self.channels) - 1, 0, -1):
+            before, after = self.channels[position], self.channels[position - 1]
+            if position in self.mixer_at:
+                layers.append(self._mixing_layer(before, self.activation))
+            is_last = position == 1
+            layers.append(PatchLayer(before, after, "none" if is_last else self.activation, self.norm))
+        if self.output_activation != "none":
+            layers.append(OUTPUT_ACTIVATIONS[self.output_activation]())
+        return layers
+
+    def _mixing_layer(self, channels: int, activation: str) -> MixingLayer:
+        return create_mixing_layer(self.mixer, self.grid, channels, self.kernel_size, activation, self.norm)
+
+
 def _check_mixer_at(mixer_at: Sequence[int], layers: int) -> None:
     if not layers:
-        raise ArgumentError("hidden_channels", "needs at least one breadth")
+        raise ArgumentError("hidden_channels", "needs at least one number of channels")
     for position in mixer_at:
         if type(position) is not int or not 1 <= position <= layers:
             raise ArgumentError(

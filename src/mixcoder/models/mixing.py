@@ -4,12 +4,12 @@ Every layer is residual and keeps the shape:
 
     x (B, P, C) ──norm──▶ mix ──▶ activation ──▶ + x ──▶ (B, P, C)
 
-P is the number of patches, C the breadth of a patch's vector. What `mix` does, by name:
+P is the number of patches, C the channels of a patch's vector. What `mix` does, by name:
 
     cnn     Conv1d over the C axis, the patches as channels
-    cnnf    that, then flipped: Conv1d over the P axis, the C breadths as channels
+    cnnf    that, then flipped: Conv1d over the P axis, the C channels as channels
     cnn2d   Conv2d over C seen as a √C x √C picture, the patches as channels
-    cnn2df  that, then flipped: Conv2d over the grid of patches, the C breadths as channels
+    cnn2df  that, then flipped: Conv2d over the grid of patches, the C channels as channels
     mlp     one Linear over all P·C numbers
 
 Source: "MLP-Mixer re-invented for auto-encoding", after arXiv 2105.01601.
@@ -26,20 +26,20 @@ from mixcoder.errors import ArgumentError
 from mixcoder.models.activations import create_activation
 from mixcoder.models.norms import create_norm
 from mixcoder.models.patch_convolutions import (
-    ConvAcrossPatches,
-    ConvAcrossPatches2d,
-    ConvOverPatches,
+    ConvOverPatches1d,
     ConvOverPatches2d,
+    TokenMixingConv1d,
+    TokenMixingConv2d,
 )
 from mixcoder.models.patches import Grid, patch_major
 from mixcoder.registry.registry import Registry
 
 
 class MixingLayer(nn.Module):
-    """Base of the mixing layers. A subclass makes its parameters and implements `mix`.
+    """A base of the mixing layers. A subclass makes its parameters and implements `mix`.
 
     It is built as `Layer(grid, channels, kernel_size)`: `grid` is the (rows, columns) of patches with
-    P = rows·columns, `channels` the breadth C, `kernel_size` the experiment's, to use or to ignore.
+    P = rows·columns, `channels` is C, `kernel_size` the experiment's, to use or to ignore.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ register_mixer = MIXERS.register
 def create_mixing_layer(
     mixer: str, grid: Grid, channels: int, kernel_size: int, activation: str, norm: str
 ) -> MixingLayer:
-    """The mixing layer called `mixer` for patches (B, rows·columns, channels).
+    """Returns the mixing layer called `mixer` for patches (B, rows·columns, channels).
 
     Raises:
         ArgumentError: an unknown name, or numbers that the layer cannot work with.
@@ -79,7 +79,7 @@ def create_mixing_layer(
 
 
 def square_side(channels: int, mixer: str) -> int:
-    """√channels, for mixers that see a patch's vector as a square picture.
+    """Returns √channels, for mixers that see a patch's vector as a square picture.
 
     Raises:
         ArgumentError: `channels` is not a square number; says which would be.
@@ -96,11 +96,11 @@ def square_side(channels: int, mixer: str) -> int:
 
 @register_mixer("cnn")
 class ConvMixing(MixingLayer):
-    """Conv1d over the C axis with the patches as channels: k·P² + P parameters."""
+    """A Conv1d over the C axis with the patches as channels: k·P² + P parameters."""
 
     def __init__(self, grid: Grid, channels: int, kernel_size: int) -> None:
         super().__init__()
-        self.module = ConvAcrossPatches((channels,), math.prod(grid), kernel_size)
+        self.module = TokenMixingConv1d((channels,), math.prod(grid), kernel_size)
 
     def mix(self, x: Tensor) -> Tensor:
         mixed: Tensor = self.module(x)  # (B, P, C)
@@ -109,13 +109,13 @@ class ConvMixing(MixingLayer):
 
 @register_mixer("cnnf")
 class FlippedConvMixing(MixingLayer):
-    """Conv1d as in `cnn`, then one over the P axis with the breadths as channels."""
+    """A Conv1d as in `cnn`, then one over the P axis with the C channels as channels."""
 
     def __init__(self, grid: Grid, channels: int, kernel_size: int) -> None:
         super().__init__()
         patches = math.prod(grid)
-        self.conv1 = ConvAcrossPatches((channels,), patches, kernel_size)
-        self.conv2 = ConvOverPatches((patches,), channels, kernel_size)
+        self.conv1 = TokenMixingConv1d((channels,), patches, kernel_size)
+        self.conv2 = ConvOverPatches1d((patches,), channels, kernel_size)
 
     def mix(self, x: Tensor) -> Tensor:
         mixed: Tensor = self.conv2(self.conv1(x))  # (B, P, C)
@@ -124,12 +124,12 @@ class FlippedConvMixing(MixingLayer):
 
 @register_mixer("cnn2d")
 class Conv2dMixing(MixingLayer):
-    """Conv2d with the patches as channels over each vector seen as a √C x √C picture."""
+    """A Conv2d with the patches as channels over each vector seen as a √C x √C picture."""
 
     def __init__(self, grid: Grid, channels: int, kernel_size: int) -> None:
         super().__init__()
         side = square_side(channels, "cnn2d")
-        self.module = ConvAcrossPatches2d((side, side), math.prod(grid), kernel_size)
+        self.module = TokenMixingConv2d((side, side), math.prod(grid), kernel_size)
 
     def mix(self, x: Tensor) -> Tensor:
         mixed: Tensor = self.module(x)  # (B, P, C)
@@ -138,7 +138,7 @@ class Conv2dMixing(MixingLayer):
 
 @register_mixer("cnn2df")
 class FlippedConv2dMixing(MixingLayer):
-    """Conv2d as in `cnn2d`, then one over the grid of patches with the breadths as channels.
+    """A Conv2d as in `cnn2d`, then one over the grid of patches with the C channels as channels.
 
     The article asks for a square number of patches; any grid of rows x columns works here.
     """
@@ -146,7 +146,7 @@ class FlippedConv2dMixing(MixingLayer):
     def __init__(self, grid: Grid, channels: int, kernel_size: int) -> None:
         super().__init__()
         side = square_side(channels, "cnn2df")
-        self.conv1 = ConvAcrossPatches2d((side, side), math.prod(grid), kernel_size)
+        self.conv1 = TokenMixingConv2d((side, side), math.prod(grid), kernel_size)
         self.conv2 = ConvOverPatches2d(grid, channels, kernel_size)
 
     def mix(self, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ NORMS.register("rms")(nn.RMSNorm)
 
 
 def create_norm(name: str, channels: int) -> nn.Module:
-    """The normalisation over the last axis of (B, P, channels); "none" is the identity.
+    """Returns the normalisation over the last axis of (B, P, channels); "none" is the identity.
 
     Raises:
         ArgumentError: the name is unknown.

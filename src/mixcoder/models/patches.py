@@ -15,7 +15,7 @@ Grid = tuple[int, int]
 
 
 def patch_grid(image_shape: ImageShape, patch_size: int) -> Grid:
-    """Rows and columns of patches in an image; they may differ.
+    """Returns the rows and columns of patches in an image; they may differ.
 
     Raises:
         ArgumentError: the patches do not tile the image; says which sizes would.
@@ -32,16 +32,15 @@ def patch_grid(image_shape: ImageShape, patch_size: int) -> Grid:
 
 
 def patch_major(x: Tensor) -> Tensor:
-    """The same x (B, P, C), laid out in memory with all images of one patch together.
+    """Returns x (B, P, C), laid out in memory with all images of one patch together.
 
-    So a per-patch layer and a product across patches are single matrix products over all images at once,
-    without moving anything.
+    So a per-patch layer and a token-mixing layer are one matmul over all images, without moving x.
     """
     return x.transpose(0, 1).contiguous().transpose(0, 1)
 
 
 class Patchify(nn.Module):
-    """(B, C, H, W) → (B, P, C·p·p): patches row by row, each flattened as channel, row, column.
+    """A layer (B, C, H, W) → (B, P, C·p·p): patches row by row, each flattened as channel, row, column.
 
     The result is `patch_major`.
     """
@@ -64,7 +63,7 @@ class Patchify(nn.Module):
 
 
 class Unpatchify(nn.Module):
-    """(B, P, C·p·p) → (B, C, H, W): the inverse of `Patchify` for images of `image_shape`."""
+    """A layer (B, P, C·p·p) → (B, C, H, W): the inverse of `Patchify` for images of `image_shape`."""
 
     def __init__(self, image_shape: ImageShape, patch_size: int) -> None:
         super().__init__()

@@ -65,7 +65,7 @@ class _Token(NamedTuple):
 
 
 def parse_script(script: str) -> list[Step]:
-    """The steps of a script.
+    """Returns the steps of a script.
 
     Raises:
         ScriptError: with a caret under the character that is wrong, and what was expected there.
@@ -74,7 +74,7 @@ def parse_script(script: str) -> list[Step]:
 
 
 class _Parser:
-    """Recursive descent over the tokens of one script, one method a rule of the grammar."""
+    """A recursive descent over the tokens of one script, one method a rule of the grammar."""
 
     def __init__(self, script: str) -> None:
         self.script = script
@@ -158,7 +158,7 @@ Stage = Convolution | Downscale
 
 
 def plan_script(script: str, image_shape: ImageShape) -> tuple[list[Stage], tuple[int, int, int]]:
-    """The stages of a script for images (C, H, W), and the shape (c, h, w) that they lead to.
+    """Returns the stages of a script for images (C, H, W), and the shape (c, h, w) of the latents.
 
     Raises:
         ScriptError: a step that does not fit, with the numbers that clash and those that would fit.
@@ -214,7 +214,7 @@ def _does_not_divide(factor: int, height: int, width: int) -> str:
 
 
 class ScriptLayer(nn.Module):
-    """Same-size convolutions with a skip around them, then one to `out_channels`: (B, C, H, W).
+    """A stack of same-size convolutions with a skip around them, then one to `out_channels`: (B, C, H, W).
 
     x ──[conv, act] · skip_layers──▶ + x ──conv──▶ act ──▶ + x where the channels stay
     """

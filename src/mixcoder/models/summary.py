@@ -16,12 +16,12 @@ Row = dict[str, Any]
 
 
 def count_parameters(model: Autoencoder) -> int:
-    """Numbers that training changes."""
+    """Returns how many elements training changes."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def layer_rows(model: Autoencoder) -> list[Row]:
-    """One row for each layer that data flows through, in that order, then what else holds parameters.
+    """Returns a row for each layer that data flows through, in that order, then what else holds parameters.
 
     That is a layer whose weights a function takes, such as `F.linear(x, self.layer.weight)`, or parameters
     beside a module's own layers. Parameters are counted where they come first, also those of a layer that is
@@ -42,11 +42,15 @@ def layer_rows(model: Autoencoder) -> list[Row]:
         params = _count_once(module.parameters(), counted)
         rows.append(_row(names[module], _describe(module), _shape(output), params))
 
-    layers = [it for it in model.modules() if not list(it.children()) and not isinstance(it, nn.Identity)]
+    layers = [module for module in model.modules() if _is_layer(module)]
     with _hooked(layers, note), evaluation_mode(model):
         device, dtype = device_and_dtype(model)
         model(torch.zeros(1, *model.image_shape, device=device, dtype=dtype))
     return rows + list(_rows_beside(model, layers, counted))
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return not list(module.children()) and not isinstance(module, nn.Identity)
 
 
 @contextmanager
@@ -60,20 +64,21 @@ def _hooked(layers: list[nn.Module], note: Any) -> Iterator[None]:
 
 
 def _rows_beside(model: Autoencoder, layers: list[nn.Module], counted: set[int]) -> Iterator[Row]:
-    """Rows of the parameters that have not been counted yet, a layer's together."""
+    """Yields rows of the parameters that have not been counted yet, a layer's together."""
     for name, module in model.named_modules():
-        own = [(key, it) for key, it in module.named_parameters(recurse=False) if id(it) not in counted]
+        named = module.named_parameters(recurse=False)
+        own = {key: parameter for key, parameter in named if id(parameter) not in counted}
         if own and module in layers:
-            yield _row(name, _describe(module), None, _count_once((it for _, it in own), counted))
+            yield _row(name, _describe(module), None, _count_once(own.values(), counted))
         elif own:
-            for key, parameter in own:
+            for key, parameter in own.items():
                 sizes = " x ".join(map(str, parameter.shape))
                 full_name = f"{name}.{key}" if name else key
                 yield _row(full_name, f"Parameter({sizes})", None, _count_once([parameter], counted))
 
 
 def _count_once(parameters: Any, counted: set[int]) -> int:
-    """Numbers that training changes, of parameters that are in `counted` from now on."""
+    """Returns how many elements training changes in parameters not in `counted`, and adds them there."""
     new = [parameter for parameter in parameters if id(parameter) not in counted]
     counted.update(map(id, new))
     return sum(parameter.numel() for parameter in new if parameter.requires_grad)
@@ -84,7 +89,7 @@ def _row(layer: str, module: str, output_shape: list[int] | None, params: int) -
 
 
 def _shape(output: Any) -> list[int] | None:
-    """The shape of one image's output; of several outputs, as of a recurrent layer, the first one's."""
+    """Returns the shape of one image's output; of several, as of a recurrent layer, the first one's."""
     first = output[0] if isinstance(output, tuple | list) and output else output
     return list(first.shape[1:]) if isinstance(first, Tensor) else None
 

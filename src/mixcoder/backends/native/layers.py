@@ -35,15 +35,15 @@ from mixcoder.models.mixing import (
     LinearMixing,
 )
 from mixcoder.models.patch_convolutions import (
-    ConvAcrossPatches,
-    ConvAcrossPatches2d,
-    ConvOverPatches,
+    ConvOverPatches1d,
     ConvOverPatches2d,
+    TokenMixingConv1d,
+    TokenMixingConv2d,
 )
 
 Back = Callable[[int], int]
-_ConvAcross = ConvAcrossPatches | ConvAcrossPatches2d
-_ConvOver = ConvOverPatches | ConvOverPatches2d
+_ConvAcross = TokenMixingConv1d | TokenMixingConv2d
+_ConvOver = ConvOverPatches1d | ConvOverPatches2d
 _Conv = _ConvAcross | _ConvOver
 _NO_ACTIVATION = nn.Identity()
 _ACTIVATIONS: list[type[nn.Module]] = [
@@ -360,7 +360,7 @@ def _across_at_once(net: Network, conv: _ConvAcross, x: int) -> tuple[int, Calla
     return z, back
 
 
-def _across_in_lines(net: Network, conv: ConvAcrossPatches, x: int) -> tuple[int, Callable[[int, int], None]]:
+def _across_in_lines(net: Network, conv: TokenMixingConv1d, x: int) -> tuple[int, Callable[[int, int], None]]:
     """Some taps along each vector, added up in registers."""
     tape, weights, patches, row = net.tape, net.weights(conv), net.patches, net.row
     batch, breadth, (taps,) = net.batch, net.breadth, conv.kernel_size
@@ -386,7 +386,7 @@ def _across_in_lines(net: Network, conv: ConvAcrossPatches, x: int) -> tuple[int
 
 
 def _across_in_pictures(
-    net: Network, conv: ConvAcrossPatches2d, x: int
+    net: Network, conv: TokenMixingConv2d, x: int
 ) -> tuple[int, Callable[[int, int], None]]:
     """Taps in two dimensions along each vector, seen as a picture of height x width."""
     tape, patches, batch, breadth, (height, width) = net.tape, net.patches, net.batch, net.breadth, conv.size
