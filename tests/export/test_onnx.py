@@ -13,7 +13,7 @@ import torch
 
 import mixcoder
 from mixcoder.errors import ExportError
-from mixcoder.experiments.runs.model_files import weights_hash
+from mixcoder.experiments.runs.model_files import hash_weights
 from mixcoder.export import onnx as export
 from tests.zoo import KINDS, SHAPE, build, save
 
@@ -45,7 +45,7 @@ def test_the_files_say_what_they_take(tmp_path: Path) -> None:
         assert metadata["image_shape"] == list(SHAPE)
         assert metadata["latent_shape"] == list(model.latent_shape)
         assert metadata["value_range"] == [0, 1]
-        assert metadata["weights_sha256"] == weights_hash(model)
+        assert metadata["weights_sha256"] == hash_weights(model)
         assert str(Path(export.__file__).parents[2]) not in str(found)  # nothing of where it was made
         sizes = [dimension.dim_param for dimension in found.graph.input[0].type.tensor_type.shape.dim]
         assert sizes[0] == "batch"

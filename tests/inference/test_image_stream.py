@@ -16,7 +16,7 @@ from torch import Tensor
 from mixcoder.data import ImageData, load_data
 from mixcoder.data.sources.digits import Digits
 from mixcoder.errors import ArgumentError, DataError
-from mixcoder.inference.image_stream import ImageStream, left_out_note
+from mixcoder.inference.image_stream import ImageStream, describe_left_out
 from mixcoder.inference.resizing import to_shape
 
 GREY = (1, 8, 8)
@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_left_out_and_told(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"no image")
     inputs = ImageStream([tmp_path], GREY)
     assert [batch.names for batch in inputs] == [[str(tmp_path / "a.png")]]
-    note = left_out_note(inputs.left_out)
+    note = describe_left_out(inputs.left_out)
     assert note == f"1 images left out; the first: {tmp_path / 'b.png'}: is not an image of a known format"
     (tmp_path / "a.png").unlink()
     with pytest.raises(DataError, match=r"none of 1 images can be used; .*b\.png: is not an image"):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import mixcoder
 from mixcoder import Autoencoder, Codes, MixcoderError
-from mixcoder.experiments.runs.model_files import weights_hash
+from mixcoder.experiments.runs.model_files import hash_weights
 from mixcoder.inference.decoding import decode_batches
 from mixcoder.inference.encoding import encode_batches
 from mixcoder.inference.image_stream import ImageBatch
@@ -75,7 +75,7 @@ def normed() -> Normed:
 
 def state_of(model: nn.Module) -> list[Any]:
     modes = [module.training for module in model.modules()]
-    return [modes, [(it.device, it.dtype, it.data_ptr()) for it in model.parameters()], weights_hash(model)]  # type: ignore[arg-type]
+    return [modes, [(it.device, it.dtype, it.data_ptr()) for it in model.parameters()], hash_weights(model)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ALL_USES)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mixcoder.io.atomic_file import swapped_in, write_atomically
+from mixcoder.io.atomic_file import replacing, write_atomically
 from mixcoder.io.safetensors_file import write_tensors
 
 
@@ -30,7 +30,7 @@ def mode(path: Path) -> int:
 
 def write_by_another(path: Path) -> None:
     """As libraries do that make a file of their own in the place that they were given."""
-    with swapped_in(path) as part:
+    with replacing(path) as part:
         other = part.with_name("other")
         other.touch(0o600)
         other.replace(part)

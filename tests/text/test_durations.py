@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mixcoder.text.durations import duration
+from mixcoder.text.durations import format_duration
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ from mixcoder.text.durations import duration
     ],
 )
 def test_a_duration(minutes: float, text: str) -> None:
-    assert duration(minutes) == text
+    assert format_duration(minutes) == text

@@ -29,8 +29,8 @@ from mixcoder.text.sanitize import sanitize, sanitize_lines
 MODULES = ("use", "train", "results", "listings")
 """The modules of commands, in the order of `mixcoder --help`.
 
-Each public function of such a module is a command, and its docstring the help: nothing else has to be told
-of a new one. The modules are imported when one of their commands is run.
+Each public function of such a module is a command, and its docstring the help: a new one is entered
+nowhere else. The modules are imported when one of their commands is run.
 """
 GROUPS = {
     "models": "The models and their layers.",

@@ -114,14 +114,14 @@ class _PlainSweep:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.shown: dict[str, tuple[str, str]] = {}
+        self._printed: dict[str, tuple[str, str]] = {}
 
     def __call__(self, states: Sequence[RunState]) -> None:
         for state in states:
             now = (state.state, state.reason)
-            if now == self.shown.get(state.name, ("waiting", "")):
+            if now == self._printed.get(state.name, ("waiting", "")):
                 continue
-            self.shown[state.name] = now
+            self._printed[state.name] = now
             reason = f" ({state.reason})" if state.reason else ""
             _print_line(self.console, f"{state.state}: {state.name}{reason}")
 

@@ -31,7 +31,7 @@ from mixcoder.data import to_float
 from mixcoder.device import resolve_device
 from mixcoder.errors import ArgumentError
 from mixcoder.experiments.results.columns import MEASURE_COLUMNS
-from mixcoder.experiments.runs.model_files import weights_hash
+from mixcoder.experiments.runs.model_files import hash_weights
 from mixcoder.experiments.runs.run_data import allow_all, allow_local, load_run_data
 from mixcoder.experiments.runs.run_directory import load
 from mixcoder.export.onnx import export_onnx
@@ -93,7 +93,7 @@ def encode(
         raise ArgumentError("output", f"'{output}' must end in .safetensors")
     with _open_model_and_images(run, where, images, fit, device) as (model, batches):
         count = write_codes(
-            output, encode_batches(model, _show_progress(batches, "encoding")), weights_hash(model)
+            output, encode_batches(model, _show_progress(batches, "encoding")), hash_weights(model)
         )
     print_text(f"{output}: {count:,} codes of shape {model.latent_shape}")
 

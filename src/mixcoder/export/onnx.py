@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from mixcoder import __version__
 from mixcoder.errors import ExportError, MixcoderError, first_line
-from mixcoder.experiments.runs.model_files import weights_hash
+from mixcoder.experiments.runs.model_files import hash_weights
 from mixcoder.experiments.runs.run_directory import find_run
 from mixcoder.inference.trained import open_model
-from mixcoder.io.atomic_file import swapped_in
+from mixcoder.io.atomic_file import replacing
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import evaluation_mode
 from mixcoder.registry.signatures import check_path
@@ -90,7 +90,7 @@ def export_onnx(run: str | Path | nn.Module, folder: str | Path) -> list[Path]:
     _check_size(model)
     metadata = _metadata(run, given)
     encoder, decoder = folder / "encoder.onnx", folder / "decoder.onnx"
-    with evaluation_mode(model), swapped_in(encoder) as first, swapped_in(decoder) as second:
+    with evaluation_mode(model), replacing(encoder) as first, replacing(decoder) as second:
         images = _example_images(model)
         halves = {"encoder": (_Encoder(model), images), "decoder": (_Decoder(model), model.encode(images))}
         for part, (name, (half, values)) in zip((first, second), halves.items(), strict=True):
@@ -146,7 +146,7 @@ def _metadata(run: str | Path | nn.Module, model: Autoencoder) -> dict[str, str]
         "image_shape": model.image_shape,
         "value_range": [0, 1],
         "latent_shape": model.latent_shape,
-        "weights_sha256": weights_hash(model),
+        "weights_sha256": hash_weights(model),
         "mixcoder_version": __version__,
     }
     if not isinstance(run, nn.Module):

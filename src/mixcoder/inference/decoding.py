@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError, DataError, describe_type
-from mixcoder.experiments.runs.model_files import weights_hash
+from mixcoder.experiments.runs.model_files import hash_weights
 from mixcoder.images.pictures import save_picture, to_picture
 from mixcoder.inference.latents_file import Codes
 from mixcoder.inference.trained import open_model
@@ -91,7 +91,7 @@ def _check_codes(model: Autoencoder, codes: Codes) -> None:
     shape = tuple(codes.latents.shape[1:])
     if shape != model.latent_shape:
         raise DataError(f"the codes are of shape {shape}, the model's are {model.latent_shape}")
-    if codes.model and codes.model != weights_hash(model):
+    if codes.model and codes.model != hash_weights(model):
         raise DataError("the codes were made by a model with other weights; decode them with that one")
 
 

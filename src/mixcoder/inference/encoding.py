@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from mixcoder.experiments.runs.model_files import weights_hash
+from mixcoder.experiments.runs.model_files import hash_weights
 from mixcoder.inference.image_stream import ImageBatch, Place
 from mixcoder.inference.latents_file import Codes
 from mixcoder.inference.trained import as_model_input, open_images, open_model
@@ -39,7 +39,7 @@ def encode(run: str | Path | nn.Module, *images: Place | Iterable[Place], fit: b
     batches = list(encode_batches(model, stream))
     stream.warn()
     names = [name for names_of_batch, _ in batches for name in names_of_batch]
-    return Codes(names, joined(latents for _, latents in batches), weights_hash(model))
+    return Codes(names, joined(latents for _, latents in batches), hash_weights(model))
 
 
 def encode_batches(model: Autoencoder, batches: Iterable[ImageBatch]) -> Iterator[tuple[list[str], Tensor]]:

@@ -149,7 +149,7 @@ class ImageStream:
 
     def note(self) -> str:
         """Returns a sentence on what could not be read so far and what was passed over, or an empty one."""
-        notes = (left_out_note(self.left_out), describe_passed_over(self.passed_over))
+        notes = (describe_left_out(self.left_out), describe_passed_over(self.passed_over))
         return "; ".join(filter(None, notes))
 
     def warn(self) -> None:
@@ -204,7 +204,7 @@ class ImageStream:
             raise DataError(f"{sanitize(image.name, 200)}: {error}") from None
 
 
-def left_out_note(left_out: Mapping[str, str]) -> str:
+def describe_left_out(left_out: Mapping[str, str]) -> str:
     """Returns a sentence on what could not be read; an empty one where everything could."""
     if not left_out:
         return ""

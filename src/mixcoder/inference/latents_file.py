@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mixcoder.errors import ArgumentError, DataError, describe_type, first_line
-from mixcoder.io.atomic_file import swapped_in
+from mixcoder.io.atomic_file import replacing
 from mixcoder.io.json_file import check_plain_file
 from mixcoder.io.safetensors_header import Entry, safetensors_header
 from mixcoder.registry.signatures import check_path
@@ -114,7 +114,7 @@ def write_codes(path: Path, batches: Iterable[tuple[list[str], Tensor]], model: 
     """
     names: list[str] = []
     shape: tuple[int, ...] = ()
-    with swapped_in(path) as part, part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         file.seek(_HEADER_BYTES)
         for names_of_batch, latents in batches:
             names += names_of_batch

@@ -24,7 +24,7 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 @contextmanager
-def swapped_in(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Context that yields a new, empty file to fill, which replaces `path` at the end of the `with` block.
 
     At any moment the old file or the new one is there; after the block it is the new one, even after a power
@@ -49,12 +49,12 @@ def swapped_in(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, *contents: bytes | memoryview) -> None:
-    """Writes `contents`, one after the other, to a file that replaces `path`, as `swapped_in` does.
+    """Writes `contents`, one after the other, to a file that replaces `path`, as `replacing` does.
 
     Raises:
         WriteError: the file could not be written, or not for certain.
     """
-    with swapped_in(path) as part:
+    with replacing(path) as part:
         _write(part, contents)
 
 

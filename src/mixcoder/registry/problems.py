@@ -41,7 +41,7 @@ _BOUNDS = {
 }
 
 
-def kind_of(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """Returns what a value is, in the words of an experiment file."""
     if value is None:
         return "nothing"
@@ -63,7 +63,7 @@ def _is_readable(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str | date | Mapping)
 
 
-def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem]:
+def list_problems(error: ValidationError, schema: type[BaseModel]) -> list[Problem]:
     """Returns each finding of `error` once, with the path to its key; unknown keys come first.
 
     A misspelt key is found twice, as unknown and as missing; the first of the two helps.
@@ -83,7 +83,7 @@ def first_problem(error: ValidationError, schema: type[BaseModel], *above: str) 
 
     A key that is no text at all has no place in the data: the sentence says what it is.
     """
-    path, message = problems_of(error, schema)[0]
+    path, message = list_problems(error, schema)[0]
     place = ".".join(map(str, (*above, *path)))
     return f"{sanitize(place)}: {message}" if path else f"{sanitize(place)}{place and ': '}a key {message}"
 
@@ -97,22 +97,22 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
     if kind in ("missing", "missing_argument"):
         return "is missing"
     if kind in _EXPECTED:
-        return f"must be {_EXPECTED[kind]}, not {kind_of(value)}"
+        return f"must be {_EXPECTED[kind]}, not {describe_value(value)}"
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
-        return f"must be {words} {format_number(context[bound])}, not {kind_of(value)}"
+        return f"must be {words} {format_number(context[bound])}, not {describe_value(value)}"
     if kind == "literal_error":
         names = re.findall(r"'([^']*)'", context["expected"])
         if not isinstance(value, str):
-            return f"must be one of {', '.join(names)}, not {kind_of(value)}"
+            return f"must be one of {', '.join(names)}, not {describe_value(value)}"
         return f"unknown name '{sanitize(value)}'{did_you_mean(value, names)}"
     if kind == "string_pattern_mismatch":
-        return f"must be made of letters, digits, '.', '_' and '-', not {kind_of(value)}"
+        return f"must be made of letters, digits, '.', '_' and '-', not {describe_value(value)}"
     if kind == "json_invalid":
         return f"is not JSON ({context['error']})"
     if kind == "value_error":
         return str(context["error"])
-    return f"{finding['msg'][:1].lower()}{finding['msg'][1:]}, not {kind_of(value)}"
+    return f"{finding['msg'][:1].lower()}{finding['msg'][1:]}, not {describe_value(value)}"
 
 
 def _is_union_branch(part: str | int) -> bool:

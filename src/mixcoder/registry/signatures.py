@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from mixcoder.errors import ArgumentError, describe_type
 from mixcoder.registry.docstrings import argument_descriptions
-from mixcoder.registry.problems import Problem, problems_of
+from mixcoder.registry.problems import Problem, list_problems
 
 
 @cache
@@ -42,7 +42,7 @@ def argument_problems(function: Callable[..., Any], arguments: Mapping[str, Any]
     try:
         schema.model_validate(dict(arguments))
     except ValidationError as error:
-        return problems_of(error, schema)
+        return list_problems(error, schema)
     return []
 
 

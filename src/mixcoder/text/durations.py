@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def duration(minutes: float) -> str:
+def format_duration(minutes: float) -> str:
     """Returns minutes as 20 s, 12 min, 3 h 05 min or 2 d 4 h: to about a hundredth, no finer than that."""
     seconds = round(minutes * 60)
     if seconds < 1:

@@ -29,7 +29,7 @@ from mixcoder.data.split import ImageData, TrainingBatches
 from mixcoder.errors import ArgumentError, TrainingError, describe_type
 from mixcoder.models.autoencoder import Autoencoder, as_autoencoder
 from mixcoder.models.modes import keeping_modes, make_trainable
-from mixcoder.registry.problems import problems_of
+from mixcoder.registry.problems import list_problems
 from mixcoder.training.checkpoint import (
     CheckpointState,
     check_data,
@@ -97,7 +97,7 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
     try:
         recipe = Recipe(**settings)
     except ValidationError as error:
-        for path, message in problems_of(error, Recipe):
+        for path, message in list_problems(error, Recipe):
             raise ArgumentError(".".join(map(str, path)), message) from None
         raise
     if recipe.log:

@@ -24,7 +24,7 @@ from mixcoder.experiments.file.yaml_file import Document
 from mixcoder.images.shape import ImageShape
 from mixcoder.models import MODELS, create_model
 from mixcoder.registry.problems import Path as KeyPath
-from mixcoder.registry.problems import Problem, kind_of, problems_of
+from mixcoder.registry.problems import Problem, describe_value, list_problems
 from mixcoder.registry.registry import Registry
 from mixcoder.registry.signatures import argument_problems, signature_schema
 from mixcoder.training.recipe import Recipe
@@ -116,7 +116,7 @@ class RunCheck:
         try:
             TopLevel.model_validate(self.document.data)
         except ValidationError as error:
-            self._note_all((), problems_of(error, TopLevel))
+            self._note_all((), list_problems(error, TopLevel))
 
     def _choice(self, section: ChoiceSection) -> Choice | None:
         """Returns name and arguments, defaults filled in, of what a section chooses; None of a wrong one."""
@@ -136,7 +136,7 @@ class RunCheck:
             return None
         name = stated[section.selector]
         if not isinstance(name, str):
-            self._note((section.key, section.selector), f"must be a text, not {kind_of(name)}")
+            self._note((section.key, section.selector), f"must be a text, not {describe_value(name)}")
             return None
         try:
             section.registry[name]
@@ -152,7 +152,7 @@ class RunCheck:
         try:
             return Recipe.model_validate(stated)
         except ValidationError as error:
-            self._note_all(("training",), problems_of(error, Recipe))
+            self._note_all(("training",), list_problems(error, Recipe))
             return None
 
     def _image_shape(self, data: Choice) -> ImageShape | None:

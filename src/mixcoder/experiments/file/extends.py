@@ -10,7 +10,7 @@ from typing import Any
 
 from mixcoder.errors import ExperimentError
 from mixcoder.experiments.file.yaml_file import Document, parse_assignment, read_document
-from mixcoder.registry.problems import kind_of
+from mixcoder.registry.problems import describe_value
 from mixcoder.text.sanitize import sanitize
 from mixcoder.training.recipe import DURATIONS
 
@@ -30,7 +30,7 @@ def read_extended(path: Path, below: tuple[Path, ...] = ()) -> Document:
         return document
     base_name = document.data.pop("extends")
     if not isinstance(base_name, str):
-        message = f"must be the name of a file, not {kind_of(base_name)}"
+        message = f"must be the name of a file, not {describe_value(base_name)}"
         raise ExperimentError([document.problem(("extends",), message)])
     base_path = path.parent / base_name
     if not _is_file(base_path):

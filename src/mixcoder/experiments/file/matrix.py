@@ -18,7 +18,7 @@ from typing import Any
 from mixcoder.errors import ExperimentError, did_you_mean
 from mixcoder.experiments.file.yaml_file import Document
 from mixcoder.registry.problems import Path as KeyPath
-from mixcoder.registry.problems import kind_of
+from mixcoder.registry.problems import describe_value
 from mixcoder.text.sanitize import sanitize
 from mixcoder.text.values import format_value
 
@@ -151,7 +151,7 @@ def slug(values: Values) -> str:
 def _shape_problems(matrix: Any) -> Iterator[tuple[KeyPath, str]]:
     """Yields what is wrong with the matrix before any combination is made."""
     if not isinstance(matrix, dict):
-        yield (), f"must be a map of names and lists of values, not {kind_of(matrix)}"
+        yield (), f"must be a map of names and lists of values, not {describe_value(matrix)}"
         return
     axes = [axis for axis in matrix if axis not in ("include", "exclude")]
     if not axes:
@@ -166,7 +166,7 @@ def _shape_problems(matrix: Any) -> Iterator[tuple[KeyPath, str]]:
         if axis in RESERVED_AXES:
             yield (axis,), "is a word that tables use; take another name"
         if not isinstance(matrix[axis], list) or not matrix[axis]:
-            yield (axis,), f"must be a list of at least one value, not {kind_of(matrix[axis])}"
+            yield (axis,), f"must be a list of at least one value, not {describe_value(matrix[axis])}"
         else:
             count *= len(matrix[axis])
     if count > LARGEST_MATRIX:
@@ -182,11 +182,11 @@ def _shape_problems(matrix: Any) -> Iterator[tuple[KeyPath, str]]:
 
 def _entry_problems(kind: str, entries: Any, axes: list[str]) -> Iterator[tuple[KeyPath, str]]:
     if not isinstance(entries, list):
-        yield (kind,), f"must be a list of maps, not {kind_of(entries)}"
+        yield (kind,), f"must be a list of maps, not {describe_value(entries)}"
         return
     for i, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            yield (kind, i), f"must be a map of axes and values, not {kind_of(entry)}"
+            yield (kind, i), f"must be a map of axes and values, not {describe_value(entry)}"
             continue
         if not entry:
             yield (kind, i), "must name at least one axis"

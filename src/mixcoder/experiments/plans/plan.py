@@ -25,13 +25,13 @@ from mixcoder.experiments.runs.memory_check import check_memory
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.models.cost import count_madds
 from mixcoder.models.summary import count_parameters
-from mixcoder.text.durations import duration
+from mixcoder.text.durations import format_duration
 from mixcoder.text.table import Column
 
 PLAN_COLUMNS = (
     *(MEASURE_COLUMNS[key] for key in ("latent_shape", "compression_ratio", "params", "madds")),
     Column("memory_bytes", "memory (MB)", lambda size: f"{size / 1e6:,.1f}", is_number=True),
-    Column("minutes", "time", duration, is_number=True),
+    Column("minutes", "time", format_duration, is_number=True),
     Column("minutes_from", "time from"),
     Column("done", "done", lambda done: "yes" if done else ""),
 )
@@ -77,7 +77,11 @@ def plan_summary(rows: Sequence[dict[str, Any]]) -> str:
     done = sum(row["done"] for row in rows)
     left = [row["minutes"] for row in rows if not row["done"]]
     known = [minutes for minutes in left if minutes is not None]
-    rest = f"about {duration(sum(known))} one after the other for the rest" if known else "no time is known"
+    rest = (
+        f"about {format_duration(sum(known))} one after the other for the rest"
+        if known
+        else "no time is known"
+    )
     unknown = f", without {len(left) - len(known)} of unknown time" if 0 < len(known) < len(left) else ""
     return f"{len(rows):,} runs, {done:,} done" + (f", {rest}{unknown}" if left else "")
 

@@ -48,7 +48,7 @@ def save_model(folder: Path, model: Autoencoder, name: str, arguments: dict[str,
     write_atomically(folder / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
 
 
-def weights_hash(model: Autoencoder) -> str:
+def hash_weights(model: Autoencoder) -> str:
     """Returns the SHA-256 (hex) of a model's weights, which identifies the model."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():

@@ -163,7 +163,7 @@ class RunDirectory:
             lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return []
-        return [row for row in map(metrics_row, lines) if row is not None]
+        return [row for row in map(parse_metrics, lines) if row is not None]
 
     def write_model(self, model: Autoencoder, name: str, arguments: dict[str, Any]) -> None:
         """Writes the trained model."""
@@ -305,7 +305,7 @@ class _MetricsRow(BaseModel):
     validation_loss: float | None = None
 
 
-def metrics_row(line: str) -> dict[str, Any] | None:
+def parse_metrics(line: str) -> dict[str, Any] | None:
     """Returns a line of the metrics as a row, or None for a line that is torn or no metrics."""
     try:
         return _MetricsRow.model_validate_json(line).model_dump(exclude_none=True)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from mixcoder.errors import RunLockedError
-from mixcoder.experiments.runs.run_directory import metrics_row
+from mixcoder.experiments.runs.run_directory import parse_metrics
 from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE
 from mixcoder.experiments.sweeps.run_state import RunState
 
@@ -147,7 +147,7 @@ def _last_line(path: Path) -> str:
 
 
 def _last_metrics(path: Path) -> dict[str, Any] | None:
-    rows = map(metrics_row, reversed(_tail(path / "metrics.jsonl").splitlines()))
+    rows = map(parse_metrics, reversed(_tail(path / "metrics.jsonl").splitlines()))
     return next((row for row in rows if row is not None), None)
 
 
