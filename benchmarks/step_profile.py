@@ -3,13 +3,13 @@
     python -m benchmarks.step_profile [--models "cnn k1,cnnf k3"] [--steps 50]
 
     forward and backward of 64 images, as a sweep's worker computes them
-      ├─ products       matrix products of the library
+      ├─ gemms          matrix products of the library
       ├─ convolutions   of the library, or of our own kernels, forward and backward
-      ├─ passes         all between them: activations, sums, moving numbers
+      ├─ passes         all between them: activations, sums, transposes
       └─ other          memory, calls
 
-To note when each begins takes a little itself; a step without these notes is timed beside it. A native step
-is a list of operations: each is timed by itself.
+Profiling takes a little time itself; a step without it is timed beside it. A native step is a list of
+operations: each is timed by itself.
 """
 
 from __future__ import annotations
@@ -28,74 +28,62 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.throughput import BATCH, MODELS, create_network
-from mixcoder.backends.backend import choose_execution
-from mixcoder.backends.gradients import Gradients, compiled_gradients
-from mixcoder.backends.native.layers import UnsupportedError
+from mixcoder.backends.backend import choose_backend
+from mixcoder.backends.inductor.inductor_backend import compiled_gradients
 from mixcoder.backends.native.native_step import NativeStep
 from mixcoder.backends.parameters import FlatParameters
+from mixcoder.backends.step import Gradients, StepSpec, UnsupportedError
+from mixcoder.models.cost import count_madds
 from mixcoder.training.recipe import Recipe
 
 WARMUP_STEPS = 10
 KINDS: dict[str, tuple[str, ...]] = {
-    "products": ("mm_out", "aten::mm", "aten::addmm", "aten::bmm"),
+    "gemms": ("mm_out", "aten::mm", "aten::addmm", "aten::bmm"),
     "convolutions": ("convolution",),
     "passes": ("graph_",),
 }
-"""Parts of the names by which the profiler knows what belongs to a kind."""
+"""Substrings by which the profiler's names belong to a kind."""
 NATIVE_KINDS = {
-    **dict.fromkeys(("product", "product_rounded"), "products"),
+    **dict.fromkeys(("gemm", "gemm_bf16"), "gemms"),
     **dict.fromkeys(("convolve", "correlate"), "convolutions"),
 }
-"""Of the operations that are more than a pass."""
+"""Of the native operations that are more than a pass."""
 
 
-def native_step(model: str) -> tuple[NativeStep, str] | None:
-    """The step by operations of our own, for a model whose layers have them, and its precision."""
+def step_spec(model: str) -> StepSpec:
+    """Returns the step of a batch, in the precision that a run would choose."""
     network = create_network(model).train()
-    chosen = choose_execution(network, Recipe(inputs=1, batch_size=BATCH), 1, torch.device("cpu"))
-    try:
-        step = NativeStep(network, FlatParameters(network), "mse", chosen.precision, BATCH)
-    except UnsupportedError:
-        return None
-    return step, str(chosen.precision).removeprefix("torch.")
+    recipe = Recipe(inputs=1, batch_size=BATCH)
+    choice = choose_backend(recipe.workload(network, count_madds(network), 1, torch.device("cpu")))
+    return StepSpec(network, FlatParameters(network), "mse", batch(), precision=choice.precision)
 
 
 def native_shares(step: NativeStep, images: Tensor, steps: int) -> dict[str, float]:
-    """Seconds of a native step by kind."""
+    """Returns the seconds of a native step by kind."""
     found = dict.fromkeys((*KINDS, "other"), 0.0)
     for _ in range(steps):
-        for name, taken in step.timed(images):
+        for name, taken in step.time_operations(images):
             found[NATIVE_KINDS.get(name, "passes")] += taken / steps
     return found
 
 
-def noted_gradients(model: str) -> tuple[Gradients, Gradients, str]:
-    """Gradients whose parts the profiler sees, the same without that, and their precision."""
-    network = create_network(model).train()
-    parameters = FlatParameters(network)
-    device = torch.device("cpu")
-    precision = choose_execution(network, Recipe(inputs=1, batch_size=BATCH), 1, device).precision
-
-    def compiled() -> Gradients:
-        return compiled_gradients(network, parameters, "mse", precision, batch())
-
-    plain = compiled()
+def profiled_gradients(spec: StepSpec) -> Gradients:
+    """Returns compiled gradients whose kernels the profiler sees."""
     with (
         torch._inductor.config.patch({"cpp.enable_kernel_profile": True}),
         tempfile.TemporaryDirectory() as own,
         mock.patch.dict(os.environ, XDG_CACHE_HOME=own),  # the cache does not know these two apart
     ):
-        noted = compiled()
-    return noted, plain, str(precision).removeprefix("torch.")
+        return compiled_gradients(spec)
 
 
 def batch() -> Tensor:
-    """Images (B, 1, 28, 28) uint8 of noise."""
+    """Returns images (B, 1, 28, 28) uint8 of noise."""
     return torch.randint(0, 256, (BATCH, 1, 28, 28), dtype=torch.uint8)
 
 
 def seconds(step: Callable[[], object], steps: int) -> float:
-    """The mean time of a step."""
+    """Returns the mean seconds of a step."""
     for _ in range(WARMUP_STEPS):
         step()
     start = time.perf_counter()
@@ -105,7 +93,7 @@ def seconds(step: Callable[[], object], steps: int) -> float:
 
 
 def shares(step: Callable[[], object], steps: int) -> dict[str, float]:
-    """Seconds of a step by kind."""
+    """Returns the seconds of a step by kind."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in range(steps):
             step()
@@ -122,20 +110,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("| model | steps | step (ms) | products | convolutions | passes | other |")
+    print("| model | steps | step (ms) | gemms | convolutions | passes | other |")
     print("|---|---|---:|---:|---:|---:|---:|")
     images = batch()
     for model in options.models.split(","):
-        if native := native_step(model):
-            step, precision = native
-            way, whole = f"native, {precision}", seconds(partial(step, images), options.steps)
-            found = native_shares(step, images, options.steps)
+        spec = step_spec(model)
+        try:
+            step = NativeStep(spec)
+        except UnsupportedError:
+            plain = compiled_gradients(spec)
+            backend, whole = "compiled", seconds(partial(plain, images), options.steps)
+            found = shares(partial(profiled_gradients(spec), images), options.steps)
         else:
-            noted, plain, precision = noted_gradients(model)
-            way, whole = f"compiled, {precision}", seconds(partial(plain, images), options.steps)
-            found = shares(partial(noted, images), options.steps)
-        parts = " | ".join(f"{found[kind] / sum(found.values()):.0%}" for kind in (*KINDS, "other"))
-        print(f"| {model} | {way} | {whole * 1e3:.2f} | {parts} |", flush=True)
+            backend, whole = "native", seconds(partial(step, images), options.steps)
+            found = native_shares(step, images, options.steps)
+        percentages = " | ".join(f"{found[kind] / sum(found.values()):.0%}" for kind in (*KINDS, "other"))
+        precision = str(spec.precision).removeprefix("torch.")
+        print(f"| {model} | {backend}, {precision} | {whole * 1e3:.2f} | {percentages} |", flush=True)
 
 
 if __name__ == "__main__":

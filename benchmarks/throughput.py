@@ -1,4 +1,4 @@
-"""Training images a second: what one writes without Mixcoder, against Mixcoder, on the same machine.
+"""Training images a second: Mixcoder against code written without it, on the same machine.
 
     python -m benchmarks.throughput [--models "cnn k1,mlp"] [--contestants run,sweep] [--seconds 6]
 
@@ -12,7 +12,7 @@ process that has both cores unless said otherwise:
     run        Mixcoder, as `mixcoder run` trains
     sweep      Mixcoder, as `mixcoder run -j 2` trains: two runs side by side, one core each, added up
 
-Compiling and the first steps are left out, and told apart as start-up. `floor` is the images/s that the
+Compiling and the first steps are left out, and reported apart as start-up. `floor` is the images/s that
 matrix products alone would allow: multiply-adds of an image x 3 for forward and backward, over the speed
 of a float32 product of 1024 x 1024 matrices measured in the same run.
 """
@@ -54,13 +54,13 @@ WARMUP_STEPS = 20
 
 
 def mixer_arguments(model: str) -> dict[str, Any]:
-    """Arguments of Mixcoder's Mixer for one of the Mixers of `MODELS`."""
+    """Returns the arguments of Mixcoder's Mixer for one of the Mixers of `MODELS`."""
     hidden = {"patch_size": 7, "hidden_channels": [64, 64, 64, 16], "latent_dim": 16, "mixer_at": [2, 3, 4]}
     return {**hidden, **MODELS[model]}
 
 
 def create_network(model: str) -> Any:
-    """Mixcoder's model for one of `MODELS`."""
+    """Returns Mixcoder's model for one of `MODELS`."""
     from mixcoder.models import create_model
 
     if "mixer" in MODELS[model]:
@@ -70,7 +70,7 @@ def create_network(model: str) -> Any:
 
 
 def plain_steps(model: str, *, compiled: bool) -> Iterator[Any]:
-    """The steps of the plain loop."""
+    """Returns the steps of the plain loop."""
     from benchmarks import plain
 
     arguments = MODELS[model]
@@ -82,7 +82,7 @@ def plain_steps(model: str, *, compiled: bool) -> Iterator[Any]:
 
 
 def mixcoder_steps(model: str) -> Iterator[Any]:
-    """The steps of Mixcoder's trainer, as a run of a million inputs chooses them."""
+    """Takes the steps of Mixcoder's trainer, as a run of a million inputs chooses them."""
     import torch
 
     from mixcoder.data.split import ImageData, ImageSplit, TrainingBatches
@@ -95,20 +95,20 @@ def mixcoder_steps(model: str) -> Iterator[Any]:
     trainer = Trainer(create_network(model), data, recipe)
     step = trainer.create_step()
     batches = TrainingBatches(split, BATCH, seed=0)
-    with trainer.execution.threads():
+    with trainer.backend.threads():
         for i in count():
             yield step(batches[i])
 
 
 def mnist_like() -> Any:
-    """60,000 images (N, 1, 28, 28) uint8 of noise: their content does not change the speed."""
+    """Returns 60,000 images (N, 1, 28, 28) uint8 of noise: their content does not change the speed."""
     import torch
 
     return torch.randint(0, 256, (60_000, 1, 28, 28), dtype=torch.uint8)
 
 
 def contestant_steps(contestant: str, model: str) -> tuple[Iterator[Any], int]:
-    """The steps of a contestant, and how many images each trains on."""
+    """Returns the steps of a contestant, and the number of images in each."""
     if contestant.startswith("jax"):
         from benchmarks import jax_mixer
 
@@ -119,7 +119,7 @@ def contestant_steps(contestant: str, model: str) -> tuple[Iterator[Any], int]:
 
 
 def work(contestant: str, model: str, seconds: float) -> None:
-    """What a contestant's process does: prints start-up seconds and images/s as JSON."""
+    """Runs a contestant in its own process: prints start-up seconds and images/s as JSON."""
     start = time.perf_counter()
     steps, images = contestant_steps(contestant, model)
     next(steps)
@@ -136,7 +136,7 @@ def work(contestant: str, model: str, seconds: float) -> None:
 
 
 def measure(contestant: str, model: str, seconds: float) -> dict[str, float]:
-    """A contestant's start-up seconds and images/s, of one or of two processes."""
+    """Returns a contestant's start-up seconds and images/s, of one or of two processes."""
     workers = 2 if contestant.endswith("sweep") else 1
     threads = max(1, (os.cpu_count() or 1) // workers)
     flags = "--xla_cpu_multi_thread_eigen=false" if workers == 2 else ""
@@ -158,12 +158,12 @@ def measure(contestant: str, model: str, seconds: float) -> dict[str, float]:
 
 
 def pinned(command: list[str], slot: int, workers: int) -> list[str]:
-    """The command on a core of its own where there are several workers: JAX takes all it sees."""
+    """Returns the command on a core of its own where there are several workers: JAX takes all it sees."""
     return command if workers == 1 else ["taskset", "-c", str(slot), *command]
 
 
 def product_speed(seconds: float = 1.0) -> float:
-    """Multiply-adds a second of a float32 product of 1024 x 1024 matrices."""
+    """Returns the multiply-adds a second of a float32 product of 1024 x 1024 matrices."""
     import torch
 
     matrix = torch.randn(1024, 1024)
@@ -180,7 +180,7 @@ def product_speed(seconds: float = 1.0) -> float:
 
 
 def madds(model: str) -> int:
-    """Multiply-adds of an image through the model."""
+    """Returns the multiply-adds of an image through the model."""
     from mixcoder.models.cost import count_madds
 
     return count_madds(create_network(model))

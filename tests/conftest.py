@@ -23,6 +23,7 @@ from mixcoder.data.split import ImageData, ImageSplit
 from mixcoder.loggers import LOGGERS
 from mixcoder.models import MIXERS, MODELS
 from mixcoder.registry.registry import Registry
+from mixcoder.training.optimizers import OPTIMIZERS
 
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a suite that was started in the background
@@ -53,7 +54,7 @@ def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _own_registries() -> Iterator[None]:
     """What a test registers is gone after it."""
-    registries: tuple[Registry[Any], ...] = (LOGGERS, MIXERS, MODELS, SOURCES)
+    registries: tuple[Registry[Any], ...] = (LOGGERS, MIXERS, MODELS, OPTIMIZERS, SOURCES)
     kept = [dict(registry._entries) for registry in registries]
     yield
     for registry, entries in zip(registries, kept, strict=True):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mixcoder.inference.reconstruction import reconstruction_grid
     from mixcoder.loggers import Logger, register_logger
     from mixcoder.models import Autoencoder, MixingLayer, create_model, register_mixer, register_model
+    from mixcoder.training.optimizers import register_optimizer
     from mixcoder.training.trainer import train
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ _HOMES = {
     "register_logger": "mixcoder.loggers",
     "register_mixer": "mixcoder.models",
     "register_model": "mixcoder.models",
+    "register_optimizer": "mixcoder.training.optimizers",
     "register_source": "mixcoder.data",
     "score": "mixcoder.inference",
     "train": "mixcoder.training.trainer",
@@ -71,6 +73,7 @@ __all__ = [
     "register_logger",
     "register_mixer",
     "register_model",
+    "register_optimizer",
     "register_source",
     "score",
     "train",

@@ -1,4 +1,4 @@
-"""Steps computed in different ways: equal but for rounding, chosen by cost, and never in the way."""
+"""Steps of all backends: equal but for rounding, chosen by cost, eager where nothing else can be built."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mixcoder.backends.backend import Execution, choose_execution, create_gradients
-from mixcoder.backends.gradients import CompileError, eager_gradients, split_gradients
-from mixcoder.backends.native import native_step as native_step
+from mixcoder.backends.backend import Backend, BackendChoice, build_step, choose_backend
+from mixcoder.backends.eager import EAGER, eager_gradients
+from mixcoder.backends.inductor.inductor_backend import INDUCTOR, SHARDED_INDUCTOR, sharded_gradients
+from mixcoder.backends.native import native_step
 from mixcoder.backends.native.build import load_kernels
+from mixcoder.backends.native.native_backend import NATIVE
 from mixcoder.backends.parameters import FlatParameters
+from mixcoder.backends.step import Gradients, StepSpec, UnsupportedError
 from mixcoder.data import ImageData
 from mixcoder.models import Autoencoder, create_model
+from mixcoder.models.cost import count_madds
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Trainer
 from tests.conftest import needs_compiler
 from tests.documents import assert_shown, faq_sentences
 
 CPU = torch.device("cpu")
-COMPILED = Execution(is_compiled=True, precision=torch.float32)
-
-NATIVE = replace(COMPILED, is_native=True)
+COMPILED = BackendChoice(INDUCTOR, torch.float32)
+SHARDED = BackendChoice(SHARDED_INDUCTOR, torch.float32, 3, fallbacks=[(INDUCTOR, 1), (EAGER, 1)])
 
 compiling = pytest.mark.xdist_group("compiling")
 """One worker takes all of these: in two, one would wait for what the other compiles."""
@@ -58,6 +61,44 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder / "mixcoder" / "compiled"
 
 
+def spec(model: Autoencoder, batch: Tensor, loss: str = "mse", **settings: Any) -> StepSpec:
+    return StepSpec(model, FlatParameters(model), loss, batch, **settings)
+
+
+def exact(spec: StepSpec, batch: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients and loss of eager steps in float32."""
+    return eager_gradients(replace(spec, precision=torch.float32))(batch)
+
+
+def gradients_by(choice: BackendChoice, of: StepSpec) -> tuple[Gradients, BackendChoice]:
+    """The gradients that steps of a choice compute, seen by an optimizer that takes them as they are."""
+    seen = Seeing(of.parameters.vector)
+    step, built = build_step(replace(of, optimizers=[seen]), choice)
+
+    def gradients_of(images: Tensor) -> tuple[Tensor, Tensor]:
+        loss = step(images)
+        return seen.gradients, loss
+
+    return gradients_of, built
+
+
+class Seeing(torch.optim.SGD):
+    """Keeps the gradients, and uses them for nothing."""
+
+    def __init__(self, vector: nn.Parameter) -> None:
+        super().__init__([vector])
+        self.vector = vector
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        assert self.vector.grad is not None
+        self.gradients = self.vector.grad.clone()
+
+
+def chosen(model: Autoencoder, inputs: int = 1, **settings: Any) -> BackendChoice:
+    recipe = Recipe(steps=1, **settings)
+    return choose_backend(recipe.workload(model, count_madds(model), inputs, CPU))
+
+
 def packages(cache: Path) -> dict[Path, int]:
     """What was compiled, and when."""
     return {path: path.stat().st_mtime_ns for path in cache.glob("*.pt2")}
@@ -66,14 +107,14 @@ def packages(cache: Path) -> dict[Path, int]:
 @pytest.mark.parametrize("loss", ["mse", "l1", "huber"])
 def test_eager_gradients_are_those_of_backward(loss: str) -> None:
     model, batch = mixer(mixer="cnn2df", kernel_size=3), images()
-    flat = FlatParameters(model)
-    gradients, value = eager_gradients(model, flat, loss, torch.float32)(batch)
+    of = spec(model, batch, loss)
+    gradients, value = exact(of, batch)
     inputs = batch.float() / 255
     function = {"mse": nn.MSELoss(), "l1": nn.L1Loss(), "huber": nn.HuberLoss()}[loss]
     expected = function(model(inputs), inputs)
     expected.backward()
     torch.testing.assert_close(value, expected.detach())
-    for gradient, parameter in zip(flat.split(gradients), model.parameters(), strict=True):
+    for gradient, parameter in zip(of.parameters.split(gradients), model.parameters(), strict=True):
         torch.testing.assert_close(gradient, parameter.grad)
 
 
@@ -81,25 +122,18 @@ def test_eager_gradients_are_those_of_backward(loss: str) -> None:
 @needs_compiler
 def test_compiled_gradients_are_the_eager_ones_and_compiled_once(cache: Path) -> None:
     model, batch = normed(), images()
-    flat = FlatParameters(model)
-    state = torch.get_rng_state()
-    gradients_of, execution = create_gradients(COMPILED, model, flat, "mse", batch)
-    assert execution == COMPILED
+    of, state = spec(model, batch), torch.get_rng_state()
+    gradients_of, built = gradients_by(COMPILED, of)
+    assert built == COMPILED
     assert torch.equal(torch.get_rng_state(), state)
     for batch in (images(), images()):
-        expected, expected_loss = eager_gradients(model, flat, "mse", torch.float32)(batch)
-        gradients, loss = gradients_of(batch)
-        torch.testing.assert_close(gradients, expected)
-        torch.testing.assert_close(loss, expected_loss)
+        torch.testing.assert_close(gradients_of(batch), exact(of, batch))
     with torch.no_grad():  # the compiled graph reads the weights anew at every step
-        flat.vector.mul_(0.5)
-    torch.testing.assert_close(
-        gradients_of(batch)[1], eager_gradients(model, flat, "mse", torch.float32)(batch)[1]
-    )
+        of.parameters.vector.mul_(0.5)
+    torch.testing.assert_close(gradients_of(batch), exact(of, batch))
     made = packages(cache)
     assert made
-    other = normed()
-    create_gradients(COMPILED, other, FlatParameters(other), "mse", batch)
+    build_step(spec(normed(), batch), COMPILED)
     assert packages(cache).items() >= made.items()
 
 
@@ -107,17 +141,14 @@ def test_compiled_gradients_are_the_eager_ones_and_compiled_once(cache: Path) ->
 @needs_compiler
 def test_what_was_compiled_before_needs_neither_tracer_nor_compiler(cache: Path) -> None:
     """They take two seconds to import: most of what a run takes to start."""
-    model, batch = normed(), images()
-    create_gradients(COMPILED, model, FlatParameters(model), "mse", batch)
+    build_step(spec(normed(), images()), COMPILED)
     code = """
 import sys, torch
 torch.set_num_threads(1)
-from mixcoder.backends.parameters import FlatParameters
-from mixcoder.backends.backend import create_gradients
-from tests.backends.test_backend import COMPILED, images, normed
-model = normed()
-_, execution = create_gradients(COMPILED, model, FlatParameters(model), "mse", images())
-print(execution == COMPILED, sorted({"torch._dynamo", "torch._inductor", "sympy"} & {*sys.modules}))
+from mixcoder.backends.backend import build_step
+from tests.backends.test_backend import COMPILED, images, normed, spec
+_, built = build_step(spec(normed(), images()), COMPILED)
+print(built == COMPILED, sorted({"torch._dynamo", "torch._inductor", "sympy"} & {*sys.modules}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True []\n"
@@ -125,35 +156,30 @@ print(execution == COMPILED, sorted({"torch._dynamo", "torch._inductor", "sympy"
 
 @compiling
 @needs_compiler
-def test_parts_of_a_batch_side_by_side_give_the_gradients_of_the_whole(cache: Path) -> None:
-    model, batch = normed(), images(24)
-    flat = FlatParameters(model)
-    split = Execution(is_compiled=True, precision=torch.float32, parts=3)
-    gradients_of, execution = create_gradients(split, model, flat, "mse", batch)
-    assert execution == split
+def test_shards_of_a_batch_give_the_gradients_of_the_whole(cache: Path) -> None:
+    of = spec(normed(), images(24))
+    gradients_of, built = gradients_by(SHARDED, of)
+    assert built == SHARDED
     threads = torch.get_num_threads()
     for batch in (images(24), images(24)):
-        with execution.threads():
-            gradients, loss = gradients_of(batch)
-        expected, expected_loss = eager_gradients(model, flat, "mse", torch.float32)(batch)
-        torch.testing.assert_close(gradients, expected)
-        torch.testing.assert_close(loss, expected_loss)
+        with built.threads():
+            found = gradients_of(batch)
+        torch.testing.assert_close(found, exact(of, batch))
     assert torch.get_num_threads() == threads
 
 
 @compiling
 @needs_compiler
-def test_parts_compute_products_in_bfloat16_where_asked(cache: Path) -> None:
-    model, batch = mixer(mixer_at=[]), images(24)
-    flat = FlatParameters(model)
-    split = Execution(is_compiled=True, precision=torch.bfloat16, parts=3)
-    gradients_of, execution = create_gradients(split, model, flat, "mse", batch)
-    assert execution == split
-    with execution.threads():
+def test_shards_compute_gemms_in_bfloat16_where_asked(cache: Path) -> None:
+    batch = images(24)
+    of = spec(mixer(mixer_at=[]), batch)
+    gradients_of, built = gradients_by(replace(SHARDED, precision=torch.bfloat16), of)
+    assert (built.backend, built.shards, built.precision) == (SHARDED_INDUCTOR, 3, torch.bfloat16)
+    with built.threads():
         rough, _ = gradients_of(batch)
-    exact, _ = eager_gradients(model, flat, "mse", torch.float32)(batch)
-    assert not torch.allclose(rough, exact, rtol=1e-5)
-    assert torch.cosine_similarity(rough, exact, dim=0) > 0.99
+    right, _ = exact(of, batch)
+    assert not torch.allclose(rough, right, rtol=1e-5)
+    assert torch.cosine_similarity(rough, right, dim=0) > 0.99
 
 
 class Contrast(Autoencoder):
@@ -176,31 +202,27 @@ class Contrast(Autoencoder):
 
 
 def test_a_batch_whose_images_depend_on_each_other_stays_whole() -> None:
-    split = Execution(is_compiled=True, precision=torch.float32, parts=2)
     model = Contrast()
-    with pytest.raises(CompileError, match="the images of a batch depend on each other"):
-        split_gradients(model, FlatParameters(model), "mse", torch.float32, images(), 2)
+    with pytest.raises(UnsupportedError, match="the images of a batch depend on each other"):
+        sharded_gradients(spec(model, images(), shards=2))
     model.register_buffer("count", torch.zeros(()))  # so that it is not compiled whole either
-    gradients_of, execution = create_gradients(split, model, FlatParameters(model), "mse", images())
-    assert (execution.is_compiled, execution.parts) == (False, 1)
+    gradients_of, built = gradients_by(SHARDED, spec(model, images()))
+    assert (built.backend, built.shards) == (EAGER, 1)
     assert gradients_of(images())[1].isfinite()
 
 
 @pytest.mark.parametrize(
-    ("threads", "batch_size", "parts"),
+    ("threads", "batch_size", "shards"),
     [(1, 64, 1), (2, 64, 2), (3, 64, 2), (16, 64, 4), (4, 20, 1), (2, 33, 1)],
 )
-def test_parts_are_equal_and_not_too_small(
-    threads: int, batch_size: int, parts: int, monkeypatch: pytest.MonkeyPatch
+def test_shards_are_equal_and_not_too_small(
+    threads: int, batch_size: int, shards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-
-    def chosen(**settings: Any) -> Execution:
-        return choose_execution(mixer(), Recipe(steps=1, batch_size=batch_size, **settings), 1, CPU)
-
-    assert chosen(compile="on").parts == parts
-    assert chosen(compile="on", precision="bfloat16").parts == parts
-    assert chosen(compile="off").parts == 1
+    model = mixer()
+    assert chosen(model, compile="on", batch_size=batch_size).shards == shards
+    assert chosen(model, compile="on", batch_size=batch_size, precision="bfloat16").shards == shards
+    assert chosen(model, compile="off", batch_size=batch_size).shards == 1
 
 
 @compiling
@@ -215,7 +237,7 @@ def test_runs_repeat_and_go_on_to_the_bit(
 
     whole = trainer()
     list(whole.run())
-    assert (whole.execution.is_compiled, whole.execution.is_native) == (True, is_native)
+    assert whole.backend.backend is (NATIVE if is_native else INDUCTOR)
     first = trainer()
     for row in first.run():
         if row.step == 20:
@@ -252,81 +274,82 @@ def test_without_a_compiler_steps_are_eager_and_say_why(tmp_path: Path) -> None:
 def test_a_model_with_buffers_is_not_compiled() -> None:
     model = mixer(mixer="cnn2df", kernel_size=3)
     model.register_buffer("count", torch.zeros(()))
-    _, execution = create_gradients(COMPILED, model, FlatParameters(model), "mse", images())
-    assert str(execution).endswith("(they could not be compiled: the model has buffers)")
+    _, built = build_step(spec(model, images()), COMPILED)
+    assert str(built).endswith("(they could not be compiled: the model has buffers)")
 
 
-def test_bfloat16_products_are_close() -> None:
-    model, batch = mixer(), images(64)
-    flat = FlatParameters(model)
-    exact, _ = eager_gradients(model, flat, "mse", torch.float32)(batch)
-    rough, _ = eager_gradients(model, flat, "mse", torch.bfloat16)(batch)
+def test_bfloat16_gemms_are_close() -> None:
+    batch = images(64)
+    of = spec(mixer(), batch)
+    right, _ = exact(of, batch)
+    rough, _ = eager_gradients(replace(of, precision=torch.bfloat16))(batch)
     assert rough.dtype == torch.float32
-    assert not torch.equal(rough, exact)
-    assert torch.cosine_similarity(rough, exact, dim=0) > 0.99
+    assert not torch.equal(rough, right)
+    assert torch.cosine_similarity(rough, right, dim=0) > 0.99
 
 
 def test_the_choice_follows_cost_and_recipe() -> None:
     model = mixer(norm="rms")
-
-    def chosen(inputs: int, **settings: Any) -> Execution:
-        return choose_execution(model, Recipe(steps=1, **settings), inputs, CPU)
-
-    assert chosen(1_000) == Execution(is_compiled=False, precision=torch.float32)
-    assert chosen(10**12).is_compiled
-    assert not chosen(10**12, compile="off").is_compiled
-    assert chosen(1, compile="on").is_compiled
-    assert chosen(1, precision="bfloat16").precision == torch.bfloat16
-    assert str(chosen(1, compile="on")) == "compiled steps, products in float32"
-    halves = Execution(is_compiled=True, precision=torch.float32, parts=2)
-    assert str(halves) == "compiled steps, products in float32, batches in 2 parts side by side"
-    assert str(NATIVE) == "native steps, products in float32"
+    assert chosen(model, 1_000) == BackendChoice(EAGER, torch.float32)
+    assert chosen(model, 10**12).backend is INDUCTOR
+    assert chosen(model, 10**12, compile="off").backend is EAGER
+    assert chosen(model, compile="on").backend is INDUCTOR
+    assert chosen(model, precision="bfloat16").precision == torch.bfloat16
 
 
-def test_our_own_operations_pay_sooner() -> None:
+@pytest.mark.parametrize(
+    ("backend", "shards", "note", "text"),
+    [
+        (INDUCTOR, 1, "", "compiled steps, products in float32"),
+        (SHARDED_INDUCTOR, 2, "", "compiled steps, products in float32, batches in 2 parts side by side"),
+        (NATIVE, 1, "", "native steps, products in float32"),
+        (EAGER, 1, "why", "eager steps, products in float32 (why)"),
+    ],
+)
+def test_results_hold_the_choice_as_this_text(backend: Backend, shards: int, note: str, text: str) -> None:
+    """Plans compare runs by it: it stays to the byte."""
+    assert str(BackendChoice(backend, torch.float32, shards, note)) == text
+
+
+def test_native_steps_pay_sooner() -> None:
     model = mixer()
     pays_from = 10**8
-
-    def chosen(inputs: int, **settings: Any) -> Execution:
-        return choose_execution(model, Recipe(steps=1, **settings), inputs, CPU)
-
-    assert not chosen(pays_from // 100).is_native
-    assert chosen(pays_from) == Execution(is_compiled=False, precision=torch.float32, is_native=True)
-    assert chosen(1, compile="on") == NATIVE
-    assert not chosen(pays_from, compile="off").is_native
-    large = mixer(hidden_channels=[4_000, 4_000])
-    assert not choose_execution(large, Recipe(steps=1, compile="on"), 1, CPU).is_native
+    assert chosen(model, pays_from // 100).backend is EAGER
+    assert chosen(model, pays_from) == BackendChoice(NATIVE, torch.float32)
+    assert list(chosen(model, pays_from).fallbacks) == [(EAGER, 1)]
+    assert chosen(model, compile="on") == BackendChoice(NATIVE, torch.float32)
+    assert list(chosen(model, compile="on").fallbacks) == [(INDUCTOR, 1), (EAGER, 1)]
+    assert chosen(model, pays_from, compile="off").backend is EAGER
+    assert chosen(mixer(hidden_channels=[4_000, 4_000]), compile="on").backend is INDUCTOR
 
 
 @pytest.mark.parametrize("has_tiles", [True, False])
-def test_our_own_products_are_in_bfloat16_where_the_library_s_are(
+def test_native_gemms_are_in_bfloat16_where_the_library_s_are(
     has_tiles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_tiles})
-    large = mixer(hidden_channels=[300], mixer="mlp")
-    small = mixer()
+    large, small = mixer(hidden_channels=[300], mixer="mlp"), mixer()
 
-    def chosen(model: Autoencoder, **settings: Any) -> tuple[bool, torch.dtype]:
-        execution = choose_execution(model, Recipe(steps=1, compile="on", **settings), 1, CPU)
-        return execution.is_native, execution.precision
+    def choice(model: Autoencoder, **settings: Any) -> tuple[bool, torch.dtype]:
+        found = chosen(model, compile="on", **settings)
+        return found.backend is NATIVE, found.precision
 
-    assert chosen(large) == (True, torch.bfloat16 if has_tiles else torch.float32)
-    assert chosen(small) == (True, torch.float32)
-    assert chosen(small, precision="bfloat16") == (has_tiles, torch.bfloat16)
-    assert chosen(large, precision="float32") == (True, torch.float32)
+    assert choice(large) == (True, torch.bfloat16 if has_tiles else torch.float32)
+    assert choice(small) == (True, torch.float32)
+    assert choice(small, precision="bfloat16") == (has_tiles, torch.bfloat16)
+    assert choice(large, precision="float32") == (True, torch.float32)
 
 
-def test_where_our_own_operations_cannot_be_compiled_steps_are_eager(
+def test_where_kernels_cannot_be_compiled_steps_are_eager(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CXX", "/nowhere/c++")
     monkeypatch.setattr(native_step, "load_kernels", load_kernels.__wrapped__)  # not those loaded already
-    wanted = Execution(is_compiled=False, precision=torch.float32, parts=2, is_native=True)
-    model, batch = mixer(), images(32)
-    gradients_of, execution = create_gradients(wanted, model, FlatParameters(model), "mse", batch)
-    assert (execution.is_native, execution.is_compiled, execution.parts) == (False, False, 1)
-    assert str(execution) == (
+    batch = images(32)
+    gradients_of, built = gradients_by(BackendChoice(NATIVE, torch.float32, 2), spec(mixer(), batch))
+    assert (built.backend, built.shards) == (EAGER, 1)
+    assert str(built) == (
         "eager steps, products in float32 (our own operations could not be compiled: "
         "[Errno 2] No such file or directory: '/nowhere/c++')"
     )
@@ -334,22 +357,19 @@ def test_where_our_own_operations_cannot_be_compiled_steps_are_eager(
 
 
 @needs_compiler
-@pytest.mark.parametrize("parts", [1, 3])
-def test_layers_with_operations_of_our_own_use_them(cache: Path, parts: int) -> None:
-    model, batch = mixer(mixer="cnnf", kernel_size=3), images(24)
-    flat = FlatParameters(model)
+@pytest.mark.parametrize("shards", [1, 3])
+def test_native_steps_compute_the_same(cache: Path, shards: int) -> None:
+    of = spec(mixer(mixer="cnnf", kernel_size=3), images(24), "l1")
+    choice = BackendChoice(NATIVE, torch.float32, shards)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    gradients_of, execution = create_gradients(replace(NATIVE, parts=parts), model, flat, "l1", batch)
-    assert execution == replace(NATIVE, parts=parts)
+    gradients_of, built = gradients_by(choice, of)
+    assert built == choice
     assert torch.equal(torch.get_rng_state(), state)
     for batch in (images(24), images(24)):
-        with execution.threads():
-            gradients, loss = gradients_of(batch)
-        expected, expected_loss = eager_gradients(model, flat, "l1", torch.float32)(batch)
-        torch.testing.assert_close(gradients, expected)
-        torch.testing.assert_close(loss, expected_loss)
+        with built.threads():
+            found = gradients_of(batch)
+        torch.testing.assert_close(found, exact(of, batch))
     with torch.no_grad():  # they read the weights anew at every step
-        flat.vector.mul_(0.5)
-    expected_loss = eager_gradients(model, flat, "l1", torch.float32)(batch)[1]
-    torch.testing.assert_close(gradients_of(batch)[1], expected_loss)
+        of.parameters.vector.mul_(0.5)
+    torch.testing.assert_close(gradients_of(batch)[1], exact(of, batch)[1])
     assert torch.get_num_threads() == threads

@@ -1,14 +1,19 @@
-"""Fingerprints differ where computations do, and are not given where they cannot tell."""
+"""Fingerprints differ where computations do; models of other code have none."""
 
 from __future__ import annotations
 
+import ast
 import copy
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mixcoder.backends.fingerprint import code_version, fingerprint
+import mixcoder
+from mixcoder.backends.fingerprint import code_files, code_version, fingerprint
 from mixcoder.models import Autoencoder, create_model
 from tests import zoo
 
@@ -69,3 +74,27 @@ def test_none_is_given_of_what_cannot_be_told() -> None:
 
 def test_the_version_of_the_code_is_a_digest() -> None:
     assert len(code_version()) == 64
+
+
+def test_the_version_is_of_all_code_that_a_step_follows_from_and_of_no_other() -> None:
+    """An edit of a report leaves the build cache as it is."""
+    root = Path(mixcoder.__file__).parent
+    hashed = {path.relative_to(root).as_posix() for path in code_files(root)}
+    assert {
+        name for name in hashed if name.startswith(("report/", "cli/", "experiments/", "training/"))
+    } == set()
+    computes_nothing = re.compile(r"(registry|text|io|images)/|(__init__|errors)\.py")
+    for name in sorted(hashed):
+        for imported in imported_modules(root, root / name):
+            assert imported in hashed or computes_nothing.match(imported), f"{name} imports {imported}"
+
+
+def imported_modules(root: Path, path: Path) -> Iterator[str]:
+    """The modules of the package that a file imports, as paths in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mixcoder"):
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                file = Path(*name.split(".")[1:])
+                for candidate in (file.with_suffix(".py"), file / "__init__.py"):
+                    if file.name and (root / candidate).is_file():
+                        yield candidate.as_posix()

@@ -1,4 +1,4 @@
-"""How fast this machine takes steps is measured once for each way, and grows with what a step has to do."""
+"""The speed of steps is measured once for each backend, and a step's seconds grow with its work."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from mixcoder.backends import speed
-from mixcoder.backends.backend import Execution
+from mixcoder.backends.backend import Backend, BackendChoice
+from mixcoder.backends.eager import EAGER
+from mixcoder.backends.inductor.inductor_backend import INDUCTOR
+from mixcoder.backends.native.native_backend import NATIVE
 from mixcoder.backends.speed import Speed, Work, measured_speed, step_seconds
 from mixcoder.models import create_model
 from mixcoder.models.summary import count_parameters
 
-EAGER = Execution(is_compiled=False, precision=torch.float32)
+STEPS = BackendChoice(EAGER, torch.float32)
 
 
 def test_a_step_takes_what_its_images_and_parameters_take() -> None:
@@ -25,12 +28,12 @@ def test_a_step_takes_what_its_images_and_parameters_take() -> None:
 
 @pytest.mark.usefixtures("empty_cache")
 def test_it_is_measured_once_and_kept(tmp_path: Path) -> None:
-    first = measured_speed(EAGER)
+    first = measured_speed(STEPS)
     [kept] = tmp_path.rglob("*.json")
     before = kept.stat().st_mtime_ns
-    assert measured_speed(EAGER) == first
+    assert measured_speed(STEPS) == first
     assert kept.stat().st_mtime_ns == before
-    other = measured_speed(Execution(is_compiled=True, precision=torch.float32))
+    other = measured_speed(BackendChoice(INDUCTOR, torch.float32))
     assert other != first
     assert len(list(tmp_path.rglob("*.json"))) == 2
 
@@ -41,17 +44,16 @@ def test_measuring_changes_nothing_around_it() -> None:
     expected = torch.rand(2)
     torch.manual_seed(3)
     threads = torch.get_num_threads()
-    assert step_seconds(EAGER, Work(madds=1, parameters=1, batch_size=1)) > 0
+    assert step_seconds(STEPS, Work(madds=1, parameters=1, batch_size=1)) > 0
     assert torch.equal(torch.rand(2), expected)
     assert torch.get_num_threads() == threads
 
 
-def test_every_way_has_a_speed() -> None:
-    for is_native, is_compiled in ((False, False), (False, True), (True, False)):
-        execution = Execution(is_compiled=is_compiled, precision=torch.float32, is_native=is_native)
-        found = measured_speed(execution)
-        assert found.madd_seconds > 0
-        assert found.step_seconds >= 0
+@pytest.mark.parametrize("backend", [EAGER, INDUCTOR, NATIVE])
+def test_every_backend_has_a_speed(backend: Backend) -> None:
+    found = measured_speed(BackendChoice(backend, torch.float32))
+    assert found.madd_seconds > 0
+    assert found.step_seconds >= 0
 
 
 def test_the_number_of_parameters_is_that_of_the_model() -> None:

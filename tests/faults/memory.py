@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 
-from mixcoder.backends.memory_estimate import training_bytes
 from mixcoder.cli import train
 from mixcoder.cli.app import main as mixcoder
 from mixcoder.data import load_data
 from mixcoder.experiments.file.spec import Run, read_experiment
 from mixcoder.experiments.runs.training_run import train_run
+from mixcoder.training.memory_estimate import training_bytes
 
 LOADED = (train,)
 """What a run imports on its way, here before the limits are set."""

@@ -39,7 +39,7 @@ def test_total_steps(duration: dict[str, int], steps: int) -> None:
         ({"inputs": 5, "batch_size": 6.4}, "batch_size: must be a whole number, not 6.4"),
         (
             {"inputs": 5, "optimizer": "adam"},
-            "optimizer: unknown name 'adam'; did you mean 'adamw'?",
+            "optimizer: unknown optimizer 'adam'; did you mean 'adamw'?",
         ),
         ({"inputs": 5, "warmup": 3}, "warmup: unknown key 'warmup'; did you mean 'warmup_steps'?"),
         (

@@ -17,19 +17,18 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from mixcoder import ImageData, ImageSplit, MixcoderError, create_model, train
-from mixcoder.backends.backend import Execution, create_gradients
-from mixcoder.backends.gradients import eager_gradients
-from mixcoder.backends.parameters import FlatParameters
+from mixcoder.backends.backend import BackendChoice, build_step
+from mixcoder.backends.inductor.inductor_backend import INDUCTOR
 from mixcoder.errors import ArgumentError, TrainingError
 from mixcoder.models import Autoencoder
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Trainer
-from tests.backends.test_backend import cache, compiling
+from tests.backends.test_backend import cache, compiling, exact, gradients_by, spec
 from tests.training.test_trainer import tiny_mixer, weights
 
 __all__ = ["cache"]
 
-COMPILED = Execution(is_compiled=True, precision=torch.float32)
+COMPILED = BackendChoice(INDUCTOR, torch.float32)
 
 
 class Plain(Autoencoder):
@@ -345,9 +344,8 @@ def test_hooks_are_called_in_every_step_however_steps_are_computed(
 def test_a_model_that_changes_itself_is_not_frozen_at_its_first_step(tiny_data: ImageData) -> None:
     """To trace it is one call more, and that is seen by nobody but the model."""
     model = Plain(Scheduled())
-    flat, batch = FlatParameters(model), torch.zeros(8, 1, 4, 6, dtype=torch.uint8)
-    _, execution = create_gradients(COMPILED, model, flat, "mse", batch)
-    assert str(execution).endswith("(they could not be compiled: the model changes itself as it computes)")
+    _, built = build_step(spec(model, torch.zeros(8, 1, 4, 6, dtype=torch.uint8)), COMPILED)
+    assert str(built).endswith("(they could not be compiled: the model changes itself as it computes)")
 
 
 @compiling
@@ -362,13 +360,10 @@ def test_frozen_weights_are_not_those_of_the_model_that_was_compiled_first(cache
 
     batch = torch.randint(0, 256, (8, 1, 4, 6), dtype=torch.uint8)
     for model in (frozen(0), frozen(1)):
-        flat = FlatParameters(model)
-        gradients_of, execution = create_gradients(COMPILED, model, flat, "mse", batch)
-        assert execution == COMPILED
-        expected, expected_loss = eager_gradients(model, flat, "mse", torch.float32)(batch)
-        gradients, loss = gradients_of(batch)
-        torch.testing.assert_close(gradients, expected)
-        torch.testing.assert_close(loss, expected_loss)
+        of = spec(model, batch)
+        gradients_of, built = gradients_by(COMPILED, of)
+        assert built == COMPILED
+        torch.testing.assert_close(gradients_of(batch), exact(of, batch))
 
 
 def test_the_seed_is_that_of_the_order_not_of_the_weights(tiny_data: ImageData) -> None:

@@ -1,10 +1,10 @@
-"""Compiled code, kept for later runs in the user's cache: <user's cache>/compiled.
+"""The build cache: compiled code, kept for later runs in <user's cache>/compiled.
 
-    what the code follows from ─▶ key ─▶ <key>-<digest of the content>.<kind> ─▶ checked ─▶ path
-                                           └─ not there, or damaged: built now ─▶ fsync ─▶ renamed
+    facts that the code follows from ─▶ key ─▶ <key>-<digest of the content>.<kind> ─▶ checked ─▶ path
+                                                 └─ not there, or damaged: built now ─▶ fsync ─▶ renamed
 
-What is loaded from here runs in this process. The folder is therefore the user's own, and nobody else can
-write to it; where it is not, a note says so and a temporary folder of this process takes its place.
+Files from here are loaded into this process. The folder is therefore the user's own, and nobody else can
+write to it; where it is not, a warning says so and a temporary folder of this process takes its place.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DIGITS = 20
 """Hexadecimal digits of a key and of a digest."""
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _PROCESSOR_LINES = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU", "Features")
-"""How the lines of /proc/cpuinfo begin that say which instructions a processor has, x86-64 and ARM."""
+"""Beginnings of the lines of /proc/cpuinfo on a processor's instructions, of x86-64 and ARM."""
 
 
 def cache_key(*facts: object) -> str:
@@ -54,17 +54,17 @@ def compiler_command() -> list[str]:
 
 
 def find_built(key: str, kind: str) -> Path | None:
-    """Returns the file of that key and kind, such as ".so"; None where there is none that is whole."""
+    """Returns the file of a key and kind, such as ".so"; None where there is no undamaged one."""
     return _find(_folder(), key, kind)
 
 
 def build_once(key: str, kind: str, build: Callable[[Path], None]) -> Path:
-    """Returns the file of that key and kind, built now where there is none that is whole.
+    """Returns the file of a key and kind, built now where there is no undamaged one.
 
     Args:
         key: as `cache_key` makes it.
         kind: suffix of the file.
-        build: writes the file to the path that it is given, in a folder that holds nothing else.
+        build: writes the file to a path, whose folder holds nothing else.
 
     Raises:
         Exception: whatever `build` raises.
@@ -74,7 +74,7 @@ def build_once(key: str, kind: str, build: Callable[[Path], None]) -> Path:
         return found
     folder = _writable_folder()
     _remove_abandoned(folder)
-    with file_lock(folder / f"{key}.lock"):  # processes that need the same wait for the first of them
+    with file_lock(folder / f"{key}.lock"):  # processes that need the same file wait for the first
         return _find(folder, key, kind) or _build(folder, key, kind, build)
 
 
@@ -109,7 +109,7 @@ def _digest(content: bytes) -> str:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Clears away what processes that were killed while they built have left."""
+    """Removes the unfinished files of processes that were killed while they built."""
     for part in folder.glob(".*.part"):
         key = part.name[1:].partition("-")[0]
         with suppress(Timeout), file_lock(folder / f"{key}.lock", timeout=0):
@@ -120,7 +120,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _folder() -> Path:
-    """Returns the folder of compiled code, made now where it is not there."""
+    """Returns the folder of the build cache, created now where it is missing."""
     try:
         folder = cache_folder() / "compiled"
     except CacheError as error:
@@ -140,7 +140,7 @@ def _writable_folder() -> Path:
 
 
 def _objection(folder: Path) -> str:
-    """Returns why the code in a folder is not to be trusted; empty where it is."""
+    """Returns why the code in a folder cannot be trusted; empty where it can."""
     if not hasattr(os, "geteuid"):  # Windows, where a user's folders are the user's own
         return ""
     status = folder.stat()
@@ -153,14 +153,14 @@ def _objection(folder: Path) -> str:
 
 @cache
 def _temporary_folder_because(reason: str) -> Path:
-    """Returns the temporary folder, and says once why it is used."""
+    """Returns the temporary folder, and warns once why it is used."""
     warnings.warn(f"compiled code is kept for this process alone: {reason}", MixcoderWarning, stacklevel=2)
     return _temporary_folder()
 
 
 @cache
 def _temporary_folder() -> Path:
-    """Returns a folder of this process alone, gone with it."""
+    """Returns a folder of this process alone, removed at its end."""
     folder = tempfile.mkdtemp(prefix="mixcoder-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
@@ -168,19 +168,19 @@ def _temporary_folder() -> Path:
 
 @cache
 def _compiler(command: tuple[str, ...]) -> str:
-    """Returns which compiler a command calls, and its version; empty where there is none."""
+    """Returns the compiler that a command calls, and its version; empty where there is none."""
     path = shutil.which(command[0]) if command else None
     if path is None:
         return ""
-    told = subprocess.run(  # noqa: S603 - the user's own compiler
+    ended = subprocess.run(  # noqa: S603 - the user's own compiler
         [*command, "--version"], capture_output=True, stdin=subprocess.DEVNULL, check=False
     )
-    return f"{Path(path).resolve()} {command[1:]} {told.stdout!r} {told.stderr!r}"
+    return f"{Path(path).resolve()} {command[1:]} {ended.stdout!r} {ended.stderr!r}"
 
 
 @cache
 def _processor() -> str:
-    """Returns which processor this is, and which instructions it has, as far as torch may use them."""
+    """Returns the processor and its instructions, as far as torch may use them."""
     capability = torch.backends.cpu.get_cpu_capability()
     known = platform.machine(), platform.processor(), capability, torch.cpu.get_capabilities()
     try:

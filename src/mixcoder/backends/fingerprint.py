@@ -1,73 +1,74 @@
-"""What a model computes, told without running it: equal fingerprints, equal computations.
+"""A text for what a model computes, found without running it: equal fingerprints, equal computations.
 
 model ─▶ classes, plain attributes, parameters ─▶ text
-           └─ anything else: no fingerprint, and whoever asked must run the model to know
+           └─ anything else: no fingerprint; the model must be traced
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torch.nn.modules import module as all_modules
 
 import mixcoder
+from mixcoder.torch_private import gradient_has_hooks, has_buffers, module_has_hooks
 
 _OURS = ("mixcoder.", "torch.nn.modules.")
-"""Whose classes compute what their attributes and their version say."""
-_GLOBAL_HOOKS = ("forward_pre", "forward", "backward_pre", "backward")
+"""Where the classes come from whose computations follow from their attributes and their version."""
 _KEPT_APART = {*vars(nn.Module()), "training"}
-"""Of every module: parameters and modules, told by themselves, and hooks, of which there must be none."""
+"""Attributes of every module: parameters and modules, listed apart, and hooks, of which there are none."""
+_CODE = ("backends", "models", "data/split.py", "device.py", "torch_private.py")
+"""Modules and rooms that a step's computation follows from."""
 
 
 def fingerprint(model: nn.Module) -> str | None:
-    """A text that says all that the computation of `model` follows from, but the values of its parameters.
+    """Returns a text of all that the computation of `model` follows from but the values of its parameters.
 
-    None for a model with layers of others, with hooks, or with attributes that are more than plain values.
+    None for a model with foreign layers, with hooks, or with attributes that are more than plain values.
     """
     modules = dict(model.named_modules())
     if not all(_is_plain(module) for module in modules.values()):
         return None
     seen: dict[int, int] = {}
     parameters = [
-        (name, tuple(it.shape), str(it.dtype), it.requires_grad, seen.setdefault(id(it), len(seen)))
-        for name, it in model.named_parameters(remove_duplicate=False)
+        (name, tuple(p.shape), str(p.dtype), p.requires_grad, seen.setdefault(id(p), len(seen)))
+        for name, p in model.named_parameters(remove_duplicate=False)
     ]
     structure = [
-        (name, type(it).__module__, type(it).__qualname__, it.training, sorted(_attributes(it).items()))
-        for name, it in modules.items()
+        (name, type(m).__module__, type(m).__qualname__, m.training, sorted(_attributes(m).items()))
+        for name, m in modules.items()
     ]
     return repr((structure, parameters))
 
 
 @cache
 def code_version() -> str:
-    """A digest of this package's own code."""
+    """Returns a digest of this package's code, as far as a step's computation follows from it."""
     root = Path(mixcoder.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(code_files(root)):
         digest.update(f"{path.relative_to(root)} {path.stat().st_size} ".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def has_hooks(it: nn.Module | nn.Parameter) -> bool:
-    """Whether something is called before or after a module, or with a gradient, that may change results."""
-    if isinstance(it, nn.Parameter):
-        return bool(it._backward_hooks)
-    names = (name for name in vars(it) if name.endswith("_hooks") and "state_dict" not in name)
-    return any(getattr(it, name) for name in names)
+def code_files(root: Path) -> Iterator[Path]:
+    """Yields the files of the package at `root` that a step's computation follows from."""
+    for name in _CODE:
+        path = root / name
+        yield from path.rglob("*.py") if path.is_dir() else [path]
 
 
-def has_global_hooks() -> bool:
-    """Whether something is called before or after every module of this process."""
-    return any(getattr(all_modules, f"_global_{name}_hooks") for name in _GLOBAL_HOOKS)
+def has_hooks(module: nn.Module | nn.Parameter) -> bool:
+    """Returns whether hooks that may change results are called with a module, or with a gradient."""
+    return gradient_has_hooks(module) if isinstance(module, nn.Parameter) else module_has_hooks(module)
 
 
 def python_state(model: nn.Module) -> list[object]:
-    """What the modules of a model keep beside parameters and buffers; equal as long as nothing changes it."""
+    """Returns what a model keeps beside parameters and buffers; equal lists where nothing changed it."""
     return [
         (module_name, name, repr(value) if _is_value(value) else id(value))
         for module_name, module in model.named_modules()
@@ -76,17 +77,17 @@ def python_state(model: nn.Module) -> list[object]:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    ours = type(module).__module__.startswith(_OURS)
-    return ours and not has_hooks(module) and not module._buffers and _is_value(_attributes(module))
+    is_ours = type(module).__module__.startswith(_OURS)
+    return is_ours and not has_hooks(module) and not has_buffers(module) and _is_value(_attributes(module))
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(module).items() if name not in _KEPT_APART}
 
 
-def _is_value(it: Any) -> bool:
-    if isinstance(it, dict):
-        return all(isinstance(key, str) and _is_value(value) for key, value in it.items())
-    if isinstance(it, list | tuple):
-        return all(map(_is_value, it))
-    return it is None or isinstance(it, bool | int | float | str)
+def _is_value(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_value(entry) for key, entry in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_value, value))
+    return value is None or isinstance(value, bool | int | float | str)

@@ -3,8 +3,8 @@
     vector    ├ weight 0 ┤0├ bias 0 ┤0├ weight 1 ┤ …     (N,), every tensor at the start of a cache line
     gradient  ├    …     ┤0├   …    ┤0├    …     ┤ …     (N,)
 
-The model's parameters become views of the vector: an optimizer that treats all numbers alike takes one
-step over one tensor, and a compiled training step gives its gradients in one piece.
+The model's parameters become views of the vector: an elementwise optimizer takes one step over one tensor,
+and a compiled training step returns its gradients in one piece.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from mixcoder.errors import ArgumentError
+from mixcoder.torch_private import has_hooks_after_gradient, storage_id
 
 _ALIGNMENT = 16
-"""Numbers of a cache line."""
+"""Elements of a cache line."""
 
 
 class FlatParameters:
-    """The parameters of `model`, which from now on live in `vector`.
+    """The trained parameters of `model`, which from now on live in `vector`.
 
     Attributes:
         names: of the parameters, as `model.named_parameters` has them.
@@ -47,32 +48,25 @@ class FlatParameters:
             parameter.data = value
 
     def set_gradients(self, gradients: Tensor) -> None:
-        """Makes a vector (N,) the gradients of `vector`, and its parts those of `parameters`."""
+        """Makes a vector (N,) the gradient of `vector`, and its slices those of `parameters`."""
         self.vector.grad = gradients
         for parameter, gradient in zip(self.parameters, self.split(gradients), strict=True):
             parameter.grad = gradient
 
     def drop_gradients(self) -> None:
-        """Gives the memory of the gradients back."""
+        """Frees the memory of the gradients."""
         for parameter in (self.vector, *self.parameters):
             parameter.grad = None
 
     def split(self, vector: Tensor) -> list[Tensor]:
-        """Views of a vector (N,), one for each parameter, in its shape."""
-        parts = torch.split(vector, self.lengths)
-        return [part[: shape.numel()].view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        """Returns views of a vector (N,), one for each parameter, in its shape."""
+        slices = torch.split(vector, self.lengths)
+        return [s[: shape.numel()].view(shape) for s, shape in zip(slices, self.shapes, strict=True)]
 
     def join(self, tensors: Sequence[Tensor]) -> Tensor:
-        """The vector (N,) of one tensor for each parameter: `split` the other way."""
-        flat = (tensor.reshape(-1) for tensor in tensors)
-        return torch.cat(
-            [
-                part
-                if len(part) == length
-                else pad(part, (0, length - len(part)))  # a pad of none copies too
-                for part, length in zip(flat, self.lengths, strict=True)
-            ]
-        )
+        """Returns the vector (N,) of one tensor for each parameter: the inverse of `split`."""
+        flat = [tensor.reshape(-1) for tensor in tensors]
+        return torch.cat([_padded(t, length) for t, length in zip(flat, self.lengths, strict=True)])
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -82,12 +76,12 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
         ArgumentError: one is not float32, shares memory with another, or has a hook that only
             `backward` would call.
     """
-    named = {name: it for name, it in model.named_parameters() if it.requires_grad}
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     for name, parameter in named.items():
         if parameter.dtype != torch.float32:
             wanted = "training takes torch.float32, such as of model.float()"
             raise ArgumentError("", f"parameter {name} is {parameter.dtype}; {wanted}")
-        if parameter._post_accumulate_grad_hooks:
+        if has_hooks_after_gradient(parameter):
             raise ArgumentError(
                 "", f"parameter {name} has a hook after its gradient, which training here skips"
             )
@@ -98,7 +92,7 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def give_own_memory(model: nn.Module) -> None:
     """Moves trained parameters out of the vector, so that a part of the model can be stored without the rest.
 
-    What names share one parameter share it still.
+    A parameter of several names stays one.
     """
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.untyped_storage().nbytes() != parameter.nbytes:
@@ -106,12 +100,12 @@ def give_own_memory(model: nn.Module) -> None:
 
 
 def _check_apart(named: Mapping[str, nn.Parameter]) -> None:
-    """Refuses parameters that share elements: in the vector, each would go its own way.
+    """Checks that no parameters share elements: in the vector, each would have its own.
 
     Raises:
         ArgumentError: names them and says how to tie parameters.
     """
-    places = sorted((*_place(it), name) for name, it in named.items() if it.numel())
+    places = sorted((*_place(parameter), name) for name, parameter in named.items() if parameter.numel())
     for (storage, _, end, name), (next_storage, start, _, other) in pairwise(places):
         if storage == next_storage and start < end:
             raise ArgumentError(
@@ -122,8 +116,12 @@ def _check_apart(named: Mapping[str, nn.Parameter]) -> None:
 
 
 def _place(parameter: Tensor) -> tuple[int, int, int]:
-    """A parameter's storage, and where in it the parameter begins and ends."""
+    """Returns a parameter's storage, and the places in it where the parameter begins and ends."""
     start = parameter.storage_offset()
     steps = zip(parameter.shape, parameter.stride(), strict=True)
     end = start + 1 + sum((size - 1) * step for size, step in steps)
-    return parameter.untyped_storage()._cdata, int(start), int(end)
+    return storage_id(parameter.untyped_storage()), int(start), int(end)
+
+
+def _padded(vector: Tensor, length: int) -> Tensor:
+    return vector if len(vector) == length else pad(vector, (0, length - len(vector)))  # pad of 0 copies too

@@ -1,4 +1,4 @@
-"""One optimizer step.
+"""One optimizer step: what a backend builds, and of what.
 
 images (B, C, H, W) uint8 ─▶ gradients (N,), loss () ─▶ optimizers ─▶ parameters (N,)
 """
@@ -6,30 +6,57 @@ images (B, C, H, W) uint8 ─▶ gradients (N,), loss () ─▶ optimizers ─�
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mixcoder.backends.gradients import Gradients
-from mixcoder.backends.native.native_step import NativeStep
 from mixcoder.backends.parameters import FlatParameters
-from mixcoder.device import factory_defaults
-from mixcoder.training.optimizers import VectorAdamW
+from mixcoder.models.autoencoder import Autoencoder
 
 TrainingStep = Callable[[Tensor], Tensor]
 """Takes images (B, C, H, W) uint8, updates the model, returns the loss () before the update."""
+Gradients = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Takes images (B, C, H, W) uint8; returns gradients (N,) and loss ()."""
 
 
-def create_step(
-    gradients_of: Gradients, parameters: FlatParameters, optimizers: Sequence[torch.optim.Optimizer]
-) -> TrainingStep:
-    """The training step that gives `parameters` the gradients of a batch and lets the optimizers use them."""
-    match optimizers:
-        case [VectorAdamW() as optimizer] if isinstance(gradients_of, NativeStep):
-            with factory_defaults():
-                return gradients_of.with_optimizer(optimizer)
-    trained = [it for optimizer in optimizers for group in optimizer.param_groups for it in group["params"]]
-    is_whole = all(it is parameters.vector for it in trained)
+class UnsupportedError(Exception):
+    """A backend cannot compute a step; says why."""
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """What a backend must know to build a training step.
+
+    Attributes:
+        model: in training mode.
+        parameters: of the model.
+        loss: "mse", "l1" or "huber".
+        images: an example batch (B, C, H, W) uint8, on the device of the model.
+        optimizers: that together train all parameters.
+        precision: of matrix products and convolutions: torch.float32 or torch.bfloat16.
+        shards: equal ones of a batch that are computed side by side; they divide B.
+    """
+
+    model: Autoencoder
+    parameters: FlatParameters
+    loss: str
+    images: Tensor
+    optimizers: Sequence[torch.optim.Optimizer] = ()
+    precision: torch.dtype = torch.float32
+    shards: int = 1
+
+    @property
+    def batch_size(self) -> int:
+        """B, images of a batch."""
+        return len(self.images)
+
+
+def apply_optimizers(gradients_of: Gradients, spec: StepSpec) -> TrainingStep:
+    """Returns the training step that computes gradients and lets the optimizers use them."""
+    parameters, optimizers = spec.parameters, spec.optimizers
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    is_whole = all(p is parameters.vector for group in groups for p in group["params"])
 
     def step(images: Tensor) -> Tensor:
         gradients, loss = gradients_of(images)

@@ -68,7 +68,7 @@ def _print_backend_first(
     def observe(trainer: Trainer, progress: Progress) -> None:
         nonlocal is_printed
         if not is_printed:
-            _print_line(console, str(trainer.execution))
+            _print_line(console, str(trainer.backend))
             is_printed = True
         observer(trainer, progress)
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from mixcoder.torch_private import OpOverload, TorchDispatchMode, tree_leaves
 
 
 class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -17,7 +17,8 @@ class PluginError(MixcoderError):
 def load_plugin(plugin: str) -> None:
     """Imports a Python file (`my_mixer.py`) or a module (`my_package.mixers`), also of the current folder.
 
-    Its decorators (`register_mixer`, `register_model`, `register_source`, `register_logger`) do the rest.
+    Its decorators (`register_mixer`, `register_model`, `register_source`, `register_optimizer`,
+    `register_logger`) do the rest.
 
     Raises:
         PluginError: there is no such file or module, or it fails.

@@ -3,8 +3,8 @@
     {model.<name>: weights, optimizer.<k>.<i>.<name>: its state, random.<device>: random state}
     + metadata {state: JSON with the step, the clock and the hash of the images}
 
-One may come from a stranger, or be damaged: first its state is checked, then its header against what this run
-would save at that step, and only then a tensor is read.
+A checkpoint may come from a stranger, or be damaged: first its state is checked, then its header against
+what this run would save at that step; only then a tensor is read.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from mixcoder.io.safetensors_file import read_metadata, read_tensors, write_tens
 from mixcoder.registry.problems import first_problem
 from mixcoder.text.sanitize import sanitize
 from mixcoder.training.clock import TrainingClock
+from mixcoder.training.optimizers import init_optimizer_state
 
 _UNREADABLE = "is not a readable checkpoint"
 _OF_ANOTHER_RUN = "is not a checkpoint of this run"
 _LAST_STEP_COUNTED = 1 << 24
-"""Steps that an optimizer counts in float32, in which one more is then none."""
+"""Steps, from which on a count in float32 no longer grows."""
 _OF_A_GPU = {"random.cuda"}
-"""What a checkpoint holds only where there is a GPU; a run may go on without one, or with one."""
+"""Tensors that a checkpoint holds only where there is a GPU; a run may go on without one, or with one."""
 
 
 class CheckpointState(BaseModel):
@@ -51,7 +52,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Checkpoint
 
 
 def read_state(path: Path, total_steps: int) -> CheckpointState:
-    """The state of a checkpoint of a run of so many steps.
+    """Returns the state of a checkpoint of a run of `total_steps` steps.
 
     Raises:
         RunDirectoryError: the file is missing, damaged, or beyond the run's end.
@@ -71,10 +72,10 @@ def read_state(path: Path, total_steps: int) -> CheckpointState:
 
 
 def check_data(path: Path, state: CheckpointState, data_hash: str) -> None:
-    """Refuses a checkpoint of a run on other images.
+    """Checks that a checkpoint is of a run on these images.
 
     Raises:
-        RunDirectoryError: says what to do.
+        RunDirectoryError: it is of others; says what to do.
     """
     if state.data_hash not in (None, data_hash):
         raise RunDirectoryError(
@@ -84,15 +85,15 @@ def check_data(path: Path, state: CheckpointState, data_hash: str) -> None:
 
 
 def short_hash(data_hash: str | None) -> str:
-    """A hash as it stands in a message."""
+    """Returns a hash as it stands in a message."""
     return sanitize(data_hash or "", 12)
 
 
 def check_step_counts(path: Path, tensors: Mapping[str, Tensor], step: int) -> None:
-    """Refuses a checkpoint whose optimizers have counted other steps than the run.
+    """Checks that a checkpoint's optimizers have counted the steps of the run.
 
     Raises:
-        RunDirectoryError: names the first.
+        RunDirectoryError: one has not; names the first.
     """
     for name, value in tensors.items():
         if name.startswith("optimizer.") and name.endswith(".step"):
@@ -102,7 +103,7 @@ def check_step_counts(path: Path, tensors: Mapping[str, Tensor], step: int) -> N
 
 
 def load_checkpoint(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, on the CPU.
+    """Returns the tensors of a checkpoint, on the CPU.
 
     Args:
         path: the file.
@@ -115,7 +116,7 @@ def load_checkpoint(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Ten
 
 
 def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """The state of the optimizers as flat tensors, the very ones that they use."""
+    """Returns the state of the optimizers by name: the very tensors that they use."""
     return {
         f"optimizer.{k}.{i}.{name}": value
         for k, optimizer in enumerate(optimizers)
@@ -125,20 +126,17 @@ def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, 
     }
 
 
-def give_state(optimizers: Sequence[torch.optim.Optimizer], step: int) -> None:
-    """Gives the optimizers the tensors that they have after so many steps, whatever their numbers.
-
-    They make them in their first step; here in one of no length, which leaves the parameters as they are.
-    """
+def reset_optimizer_state(optimizers: Sequence[torch.optim.Optimizer], step: int) -> None:
+    """Gives the optimizers the tensors that they have after `step` steps, of any values."""
     for optimizer in optimizers:
         optimizer.state.clear()
-        if step:
-            _take_empty_step(optimizer)
+    if step:
+        init_optimizer_state(optimizers)
 
 
 @contextmanager
 def keeping_state(optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[None]:
-    """When the `with` block fails, the optimizers are as before."""
+    """Context that restores the optimizers when it fails."""
     before = [
         (optimizer, dict(optimizer.state), [group["lr"] for group in optimizer.param_groups])
         for optimizer in optimizers
@@ -154,23 +152,14 @@ def keeping_state(optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[None]
         raise
 
 
-def _take_empty_step(optimizer: torch.optim.Optimizer) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0  # the trainer sets it before each step
-        for parameter in group["params"]:
-            parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad()
-
-
 def restore_optimizers(optimizers: Sequence[torch.optim.Optimizer], tensors: Mapping[str, Tensor]) -> None:
-    """Puts back what `optimizer_tensors` took out, once they have their state."""
+    """Restores the tensors of `optimizer_tensors` to optimizers that have their state."""
     for name, value in optimizer_tensors(optimizers).items():
         value.copy_(tensors[name])
 
 
 def random_tensors() -> dict[str, Tensor]:
-    """The random state of the CPU, and that of the GPU where there is one."""
+    """Returns the random state of the CPU, and that of the GPU where there is one."""
     states = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["random.cuda"] = torch.cuda.get_rng_state()
@@ -178,7 +167,7 @@ def random_tensors() -> dict[str, Tensor]:
 
 
 def restore_random(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Puts back what `random_tensors` took out of the checkpoint at `path`.
+    """Restores the tensors of `random_tensors` from the checkpoint at `path`.
 
     Raises:
         RunDirectoryError: it is not a random state.

@@ -1,4 +1,4 @@
-"""One clock for the training itself."""
+"""A clock of the training alone."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Seconds = Annotated[float, Field(ge=0, le=1e12)]
 class TrainingClock:
     """Counts the images of training steps and the seconds they take, and nothing else.
 
-    It runs only inside `measure`, so that validation, checkpoints and reports are left out; the first
-    steps of a process, in which kernels are chosen and code is compiled, go to a warm-up account of their
-    own. Its state travels in the checkpoint, so that a resumed run goes on counting; the bounds are for
-    one that was not written here.
+    It runs only inside `measure`, so that validation, checkpoints and reports are left out; the first steps
+    of a process, in which kernels are chosen and code is compiled, go to a warm-up account of their own. Its
+    state is part of the checkpoint, so that a resumed run goes on counting; its fields are bounded as a
+    checkpoint may come from elsewhere.
     """
 
     inputs: Count = 0
@@ -31,7 +31,7 @@ class TrainingClock:
 
     @contextmanager
     def measure(self, inputs: int, *, warmup: bool) -> Iterator[None]:
-        """Books the time of the `with` block, which must train on `inputs` images."""
+        """Context whose time is added to the account; it must train on `inputs` images."""
         start = time.perf_counter()
         yield
         elapsed = time.perf_counter() - start
@@ -44,7 +44,7 @@ class TrainingClock:
 
     @property
     def throughput(self) -> float:
-        """Training images per second. Warm-up is left out, unless a run is so short that it is all of it."""
+        """Returns the training images per second, without the warm-up, unless a run has nothing else."""
         if self.seconds:
             return self.inputs / self.seconds
         return self.warmup_inputs / self.warmup_seconds if self.warmup_seconds else 0.0

@@ -9,21 +9,22 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor
 
+from mixcoder.backends.losses import LOSSES
 from mixcoder.data.split import ImageSplit, to_float
 from mixcoder.images.shape import ImageShape
 from mixcoder.measures import MEASURES
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import evaluation_mode
-from mixcoder.training.losses import LOSSES
 
 _LARGEST_BATCH = 500
-_BATCH_NUMBERS = 2**21
+_BATCH_ELEMENTS = 2**21
+"""Of a batch's images: 8 MiB in float32."""
 
 
 def validation_loss(
     model: Autoencoder, split: ImageSplit, loss: str, between_batches: Callable[[], None] = lambda: None
 ) -> float:
-    """The loss averaged over all pixels of all images, whatever the batches.
+    """Returns the loss averaged over all pixels of all images, whatever the batches.
 
     Per-batch sums are added in double precision.
 
@@ -70,23 +71,23 @@ def measure_reconstructions(
 
 @contextmanager
 def evaluating(model: Autoencoder, device: torch.device) -> Iterator[None]:
-    """Evaluation mode without gradients; training modes and torch's random state are afterwards as before."""
+    """Context for evaluation without gradients; restores training modes and torch's random state."""
     with keeping_random_state(device), evaluation_mode(model):
         yield
 
 
 def keeping_random_state(device: torch.device) -> AbstractContextManager[None]:
-    """Torch's random state, on the CPU and on `device`, is afterwards as before."""
+    """Context that restores torch's random state, on the CPU and on `device`."""
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def validation_batches(split: ImageSplit) -> Iterator[Tensor]:
-    """All images in order, (B, C, H, W) uint8, as many at a time as memory is sure to bear."""
+    """Yields all images in order, (B, C, H, W) uint8, in batches that are sure to fit into memory."""
     size = safe_batch_size(split.image_shape)
     for start in range(0, len(split), size):
         yield split.images[start : start + size]
 
 
 def safe_batch_size(image_shape: ImageShape) -> int:
-    """As many images (C, H, W) as memory is sure to bear in one pass without gradients."""
-    return max(1, min(_LARGEST_BATCH, _BATCH_NUMBERS // math.prod(image_shape)))
+    """Returns how many images (C, H, W) are sure to fit into memory in one pass without gradients."""
+    return max(1, min(_LARGEST_BATCH, _BATCH_ELEMENTS // math.prod(image_shape)))

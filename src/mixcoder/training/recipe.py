@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mixcoder.backends.workload import Workload
 from mixcoder.errors import ArgumentError
 from mixcoder.loggers import LOGGERS
+from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.registry.registry import Registry
+from mixcoder.training.optimizers import OPTIMIZERS, OptimizerName
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Duration = Annotated[int, Field(gt=0, le=10**12)]
@@ -15,7 +20,7 @@ DURATIONS = ("inputs", "steps", "epochs")
 
 
 def _state_one_duration(schema: dict[str, Any]) -> None:
-    """Says in a JSON Schema what `Recipe` checks: one duration is given, the others are null or left out."""
+    """Adds to a JSON Schema what `Recipe` checks: one duration is given, the others are null or left out."""
     nothing = {"type": "null"}
     schema["anyOf"] = [
         {
@@ -44,7 +49,7 @@ class Recipe(BaseModel):
     learning_rate: float = Field(
         default=0.001, gt=0, le=1e30, description="at its highest, after the warm-up"
     )
-    optimizer: Literal["adamw", "sgd", "muon"] = Field(
+    optimizer: OptimizerName = Field(
         default="adamw",
         description="`sgd` has Nesterov momentum 0.9; `muon` is for matrices, with adamw for the rest",
     )
@@ -80,14 +85,17 @@ class Recipe(BaseModel):
         default=[], description="loggers beside `metrics.jsonl`, such as `tensorboard`; changes no result"
     )
 
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, name: str) -> str:
+        _check_known(OPTIMIZERS, name)
+        return name
+
     @field_validator("log")
     @classmethod
     def _known_loggers(cls, names: list[str]) -> list[str]:
         for name in names:
-            try:
-                _ = LOGGERS[name]
-            except ArgumentError as error:
-                raise ValueError(error.message) from None
+            _check_known(LOGGERS, name)
             if names.count(name) > 1:
                 raise ValueError(f"names '{name}' twice")
         return names
@@ -100,9 +108,33 @@ class Recipe(BaseModel):
             raise ValueError(f"needs exactly one of inputs, steps and epochs, {found}")
         return self
 
+    def workload(self, model: Autoencoder, madds: int, total_inputs: int, device: torch.device) -> Workload:
+        """Returns what the choice of a backend follows from.
+
+        Args:
+            model: to be trained.
+            madds: multiply-adds of one image, forward.
+            total_inputs: images of the whole run.
+            device: to train on.
+        """
+        batch_size = self.batch_size
+        return Workload(model, madds, batch_size, total_inputs, device, self.compile, self.precision)
+
     def total_steps(self, training_images: int) -> int:
-        """Optimizer steps of the whole run; a last part of a batch counts as a step."""
+        """Returns the optimizer steps of the whole run; the inputs are rounded up to whole batches."""
         if self.steps is not None:
             return self.steps
         inputs = self.inputs if self.inputs is not None else (self.epochs or 0) * training_images
         return -(-inputs // self.batch_size)
+
+
+def _check_known(registry: Registry[Any], name: str) -> None:
+    """Checks that a name is registered.
+
+    Raises:
+        ValueError: it is not; pydantic makes it the problem of a key.
+    """
+    try:
+        _ = registry[name]
+    except ArgumentError as error:
+        raise ValueError(error.message) from None

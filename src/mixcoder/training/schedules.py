@@ -8,9 +8,9 @@ from mixcoder.training.recipe import Recipe
 
 
 def learning_rate_at(step: int, total_steps: int, recipe: Recipe) -> float:
-    """The learning rate of step `step`, counted from 0 to `total_steps - 1`.
+    """Returns the learning rate of step `step`, counted from 0 to `total_steps - 1`.
 
-    It rises linearly over `warmup_steps` to `recipe.learning_rate`, then stays (`constant`) or falls on
+    The rate rises linearly over `warmup_steps` to `recipe.learning_rate`, then stays (`constant`) or falls on
     half a cosine that reaches zero just after the last step (arXiv 1608.03983, one cycle).
     """
     warmup = recipe.warmup_steps

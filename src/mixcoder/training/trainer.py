@@ -4,8 +4,8 @@
                                                                       ├─ training loss (mean since the last)
                                                                       └─ validation loss, at its times
 
-The trainer writes nothing and shows nothing: it yields `Progress`, and whoever drives it decides what to
-log, when to save a checkpoint and when to stop.
+The trainer writes nothing and shows nothing: it yields `Progress`, and its caller decides what to log, when
+to save a checkpoint and when to stop.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from mixcoder.backends.backend import choose_execution, create_gradients
+from mixcoder.backends.backend import build_step, choose_backend
 from mixcoder.backends.parameters import FlatParameters, give_own_memory, trained_parameters
-from mixcoder.backends.step import TrainingStep, create_step
+from mixcoder.backends.step import StepSpec, TrainingStep
 from mixcoder.data.split import ImageData, TrainingBatches
 from mixcoder.errors import ArgumentError, TrainingError, describe_type
 from mixcoder.models.autoencoder import Autoencoder, as_autoencoder
+from mixcoder.models.cost import count_madds
 from mixcoder.models.modes import keeping_modes, make_trainable
 from mixcoder.registry.problems import list_problems
 from mixcoder.training.checkpoint import (
     CheckpointState,
     check_data,
     check_step_counts,
-    give_state,
     keeping_state,
     load_checkpoint,
     optimizer_tensors,
     random_tensors,
     read_state,
+    reset_optimizer_state,
     restore_optimizers,
     restore_random,
     save_checkpoint,
@@ -51,21 +52,22 @@ from mixcoder.training.recipe import Recipe
 from mixcoder.training.schedules import learning_rate_at
 
 _LARGEST_CHUNK = 25
+"""Steps between two looks at the losses; more would delay a Ctrl-C."""
 _CHUNKS_A_RUN = 400
 
 
 def train(model: nn.Module, data: ImageData, **settings: Any) -> Progress:
-    """Trains `model` in place on `data` and says where it ended.
+    """Trains `model` in place on `data`; returns its last progress.
 
-    Gradients are computed whatever the program around us switched off; the model's training modes are
-    afterwards as before.
+    Gradients are computed also where the caller has switched them off; the model's training modes are
+    restored.
 
     Args:
         model: takes images of the data's shape; float32, on the device of the data.
         data: uint8 images, such as `load_data` gives.
         settings: of `Recipe`, such as `learning_rate=0.003, inputs=100_000`. Here `seed` is that of the order
-            of images and of their crops; weights are the model's own: `torch.manual_seed` before
-            `create_model` makes them again.
+            of images and of their crops. Weights are the model's own: call `torch.manual_seed` before
+            `create_model` to repeat them.
 
     Raises:
         ArgumentError: an unknown or impossible setting, or model and data do not fit each other.
@@ -89,7 +91,7 @@ def train(model: nn.Module, data: ImageData, **settings: Any) -> Progress:
 
 
 def _recipe(settings: dict[str, Any]) -> Recipe:
-    """The recipe of a Python caller's settings.
+    """Returns the recipe of a Python caller's settings.
 
     Raises:
         ArgumentError: one is unknown, impossible, or for experiment files alone.
@@ -114,7 +116,7 @@ class Progress:
         inputs: images seen.
         training_loss: mean over the steps since the last Progress.
         learning_rate: of the last step.
-        validation_loss: over the whole validation set, where it was its time, else None.
+        validation_loss: over the whole validation set, after steps at which it is computed, else None.
         throughput: training images per second so far.
     """
 
@@ -136,7 +138,7 @@ class Trainer:
 
     Attributes:
         between_validation_batches: called while it validates; what it raises ends the run.
-        execution: how steps are computed; certain from the first Progress on.
+        backend: how steps are computed; certain from the first Progress on.
 
     Raises:
         ArgumentError: model, data and recipe do not fit each other.
@@ -160,29 +162,32 @@ class Trainer:
         self.step = 0
         self.clock = TrainingClock()
         self.between_validation_batches: Callable[[], None] = lambda: None
-        self.execution = choose_execution(model, recipe, self.total_inputs, data.validation.device)
+        workload = recipe.workload(model, count_madds(model), self.total_inputs, data.validation.device)
+        self.backend = choose_backend(workload)
         self._parameters = FlatParameters(model)
-        self.optimizers = create_optimizers(self._parameters, recipe)
+        self.optimizers = create_optimizers(
+            self._parameters, recipe.optimizer, recipe.learning_rate, recipe.weight_decay
+        )
         self._batches = TrainingBatches(data.train, recipe.batch_size, recipe.seed)
         self._chunk_size = min(_LARGEST_CHUNK, -(-self.total_steps // _CHUNKS_A_RUN))
         self._is_cold = True
 
     def run(self) -> Iterator[Progress]:
-        """Trains from where the trainer stands to the end, and says how it goes.
+        """Trains from the present step to the last; yields its progress.
 
         Raises:
             TrainingError: the loss is no longer finite; says at which step and what to try.
         """
         if self.step >= self.total_steps:  # nothing to compile for
             return
-        if not self.model.training:  # else parts that are in evaluation mode are meant to be
+        if not self.model.training:  # submodules in evaluation mode stay so, as a frozen norm
             self.model.train()
         with self.clock.measure(0, warmup=True):
             train_step = self.create_step()
         while self.step < self.total_steps:
             first_step, last_step = self.step, self._chunk_end()
             losses = self._train_chunk(train_step, last_step)
-            self._refuse_bad_losses(losses, first_step)
+            self._check_losses(losses, first_step)
             yield Progress(
                 step=self.step,
                 inputs=self.inputs,
@@ -194,7 +199,7 @@ class Trainer:
 
     @cached_property
     def data_hash(self) -> str:
-        """Which images these are: `ImageData.content_hash`."""
+        """Identifies the images: `ImageData.content_hash`."""
         return self.data.content_hash()
 
     @property
@@ -208,7 +213,7 @@ class Trainer:
         return self.total_steps * self.recipe.batch_size
 
     def save(self, path: Path) -> None:
-        """Writes all that `restore` needs to go on to the last bit.
+        """Writes a checkpoint, from which `restore` goes on to the last bit.
 
         Raises:
             WriteError: the file cannot be written.
@@ -217,39 +222,40 @@ class Trainer:
         save_checkpoint(path, self._tensors(), state)
 
     def restore(self, path: Path) -> None:
-        """Goes back to where `save` was called.
+        """Restores the state of when `save` was called.
 
         Raises:
-            RunDirectoryError: it is damaged, of another run or of other images; all is as before then.
+            RunDirectoryError: the checkpoint is damaged, of another run or of other images; the trainer is
+                then as before.
         """
         state = read_state(path, self.total_steps)
         check_data(path, state, self.data_hash)
         with keeping_state(self.optimizers):
-            give_state(self.optimizers, state.step)
+            reset_optimizer_state(self.optimizers, state.step)
             tensors = load_checkpoint(path, self._tensors())
             check_step_counts(path, tensors, state.step)
-            restore_random(path, tensors)  # may still refuse; the rest cannot
+            restore_random(path, tensors)  # the last that may fail
         self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
         restore_optimizers(self.optimizers, tensors)
         self.step, self.clock = state.step, state.clock
 
     def create_step(self) -> TrainingStep:
-        """The step that `run` takes, compiled now where it is to be; takes images (B, C, H, W) uint8."""
-        gradients_of, self.execution = create_gradients(
-            self.execution, self.model, self._parameters, self.recipe.loss, self._batches[self.step]
-        )
-        return create_step(gradients_of, self._parameters, self.optimizers)
+        """Returns the step that `run` takes, compiled now where it is to be."""
+        images = self._batches[self.step]
+        spec = StepSpec(self.model, self._parameters, self.recipe.loss, images, self.optimizers)
+        step, self.backend = build_step(spec, self.backend)
+        return step
 
     def _tensors(self) -> dict[str, Tensor]:
-        """All that a checkpoint holds but step and clock."""
+        """Returns the tensors of a checkpoint, by name."""
         weights = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         return {**weights, **optimizer_tensors(self.optimizers), **random_tensors()}
 
     def _train_chunk(self, train_step: TrainingStep, last_step: int) -> Tensor:
-        """Trains up to `last_step`; the losses (steps,) of the steps on the way, read once at the end."""
+        """Trains up to `last_step`; returns the losses (steps,) of these steps, read from the device once."""
         losses = []
         images = (last_step - self.step) * self.recipe.batch_size
-        with self.clock.measure(images, warmup=self._is_cold), self.execution.threads():
+        with self.clock.measure(images, warmup=self._is_cold), self.backend.threads():
             for step in range(self.step, last_step):
                 set_learning_rate(self.optimizers, learning_rate_at(step, self.total_steps, self.recipe))
                 losses.append(train_step(self._batches[step]))
@@ -259,21 +265,21 @@ class Trainer:
         return stacked
 
     def _chunk_end(self) -> int:
-        """The next step at which to look up: the end of a chunk or a validation. Not moved by a resume."""
+        """Returns the step of the next progress: the end of a chunk, or a validation. A resume moves none."""
         end = min((self.step // self._chunk_size + 1) * self._chunk_size, self.total_steps)
         validations = (step for step in range(self.step + 1, end) if self._is_validation_step(step))
         return next(validations, end)
 
     def _is_validation_step(self, step: int) -> bool:
-        """Whether the k-th of the evenly spread validations falls on this step; the last step is one."""
+        """Returns whether one of the evenly spread validations falls on this step; the last step is one."""
         count = self.recipe.validations
         return step * count // self.total_steps > (step - 1) * count // self.total_steps
 
     def validate(self) -> float:
-        """The validation loss of now.
+        """Returns the validation loss of the present weights.
 
         Raises:
-            TrainingError: it is not finite.
+            TrainingError: the loss is not finite.
         """
         loss = validation_loss(
             self.model, self.data.validation, self.recipe.loss, self.between_validation_batches
@@ -282,7 +288,7 @@ class Trainer:
             raise TrainingError(self._divergence("validation loss", loss, self.step))
         return loss
 
-    def _refuse_bad_losses(self, losses: Tensor, first_step: int) -> None:
+    def _check_losses(self, losses: Tensor, first_step: int) -> None:
         bad = torch.nonzero(~torch.isfinite(losses))
         if len(bad):
             index = int(bad[0])
@@ -297,10 +303,10 @@ class Trainer:
 
 
 def _check_model(model: Autoencoder, device: torch.device) -> None:
-    """Refuses a model that cannot be trained on images of a device.
+    """Checks that a model can be trained on images of a device.
 
     Raises:
-        ArgumentError: says what is in the way and what to do.
+        ArgumentError: it cannot; says why and what to do.
     """
     if not trained_parameters(model):
         raise ArgumentError(

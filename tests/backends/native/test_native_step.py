@@ -1,10 +1,11 @@
-"""Our own operations give the loss and gradients that torch gives in double precision, or refuse a model."""
+"""Native steps give the loss and gradients that torch gives in double precision, or refuse a model."""
 
 from __future__ import annotations
 
 import copy
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,37 +15,48 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from mixcoder.backends.gradients import eager_gradients
-from mixcoder.backends.native.layers import UnsupportedError
-from mixcoder.backends.native.native_step import NativeStep, has_operations
+from mixcoder.backends.eager import eager_gradients
+from mixcoder.backends.losses import LOSSES
+from mixcoder.backends.native.native_step import NativeStep, missing_operation
 from mixcoder.backends.parameters import FlatParameters
+from mixcoder.backends.step import StepSpec, UnsupportedError
+from mixcoder.backends.vector_adamw import VectorAdamW
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.models.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
-from mixcoder.training.losses import LOSSES
-from mixcoder.training.optimizers import VectorAdamW, set_learning_rate
+from mixcoder.training.optimizers import set_learning_rate
 from tests.conftest import needs_compiler
 
 pytestmark = needs_compiler
 
 
 def mixer(**arguments: Any) -> Autoencoder:
-    """Residual layers and others, patches and breadths that no vector of 16 numbers fits."""
+    """Residual layers and others, numbers of patches and channels that are no multiple of 16."""
     given = {"patch_size": 4, "hidden_channels": [9, 9, 25], "latent_dim": 5, "mixer_at": [1, 3], **arguments}
     return create_model("mixer", **{"image_shape": (3, 12, 8), **given})
 
 
+def random_images(model: Autoencoder, count: int) -> Tensor:
+    return torch.randint(0, 256, (count, *model.image_shape), dtype=torch.uint8)
+
+
+def spec(model: Autoencoder, count: int = 4, **settings: Any) -> StepSpec:
+    return StepSpec(
+        model, FlatParameters(model), settings.pop("loss", "mse"), random_images(model, count), **settings
+    )
+
+
 def assert_exact(
-    model: Autoencoder, loss: str = "mse", batch_size: int = 7, rounding: float = 1e-5, parts: int = 1
+    model: Autoencoder, loss: str = "mse", batch_size: int = 7, rounding: float = 1e-5, shards: int = 1
 ) -> None:
-    """Loss and all gradients are those in double precision but for rounding, told in the largest of them."""
-    images = torch.randint(0, 256, (batch_size, *model.image_shape), dtype=torch.uint8)
+    """Loss and all gradients are those in double precision but for rounding, relative to the largest."""
     exact = copy.deepcopy(model).double()
+    of = spec(model, batch_size, loss=loss, shards=shards)
+    images = of.images
     inputs = images.double() / 255
     value = LOSSES[loss](exact(inputs), inputs)
     expected = torch.autograd.grad(value, list(exact.parameters()))
-    assert has_operations(model)
-    flat = FlatParameters(model)
-    step = NativeStep(model, flat, loss, torch.float32, batch_size, parts)
+    assert missing_operation(model) is None
+    step, flat = NativeStep(of), of.parameters
     step(images.flip(0))  # what one call leaves behind must not show in the next
     gradients, total = step(images)
     torch.testing.assert_close(total.double(), value.detach(), rtol=2e-6, atol=1e-8)
@@ -86,36 +98,35 @@ def test_every_output_activation(activation: str, hidden: list[int]) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2)
-    assert_exact(model, parts=7)
+    assert_exact(model, shards=7)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))
-def test_what_is_no_number_stays_so(activation: str, precision: torch.dtype) -> None:
-    """No activation hides a weight that has diverged: the loss tells it, as that of eager steps does."""
+def test_nan_stays_nan(activation: str, precision: torch.dtype) -> None:
+    """No activation hides a weight that has diverged: the loss shows it, as that of eager steps does."""
     torch.manual_seed(0)
-    images = torch.randint(0, 256, (4, 3, 12, 8), dtype=torch.uint8)
     for name in ("encoder.0.module.bias", "encoder.1.module.weight", "decoder.3.module.weight"):
         model = mixer(activation=activation, hidden_channels=[9, 25], mixer_at=[1])
         with torch.no_grad():
             model.get_parameter(name).view(-1)[0].fill_(float("nan"))
-        flat = FlatParameters(model)
-        assert eager_gradients(model, flat, "mse", precision)(images)[1].isnan()
-        assert NativeStep(model, flat, "mse", precision, 4)(images)[1].isnan(), name
+        of = spec(model, precision=precision)
+        assert eager_gradients(of)(of.images)[1].isnan()
+        assert NativeStep(of)(of.images)[1].isnan(), name
 
 
 @pytest.mark.parametrize("bits", [0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0xFF800001])
-def test_every_form_of_no_number_stays_so_in_bfloat16(bits: int) -> None:
+def test_every_form_of_nan_stays_nan_in_bfloat16(bits: int) -> None:
     model = mixer(mixer_at=[])
     with torch.no_grad():
         bias = model.encoder[0].module.weight.view(-1)  # type: ignore[index, union-attr]
         bias.view(torch.int32)[0] = bits - 2**32 if bits >= 2**31 else bits
     images = torch.full((4, 3, 12, 8), 255, dtype=torch.uint8)
-    assert NativeStep(model, FlatParameters(model), "mse", torch.bfloat16, 4)(images)[1].isnan()
+    assert NativeStep(spec(model, precision=torch.bfloat16))(images)[1].isnan()
 
 
 def test_gelu_far_out() -> None:
-    """Where its slope and value are almost 0, almost 1, or almost z."""
+    """Where its derivative and value are almost 0, almost 1, or almost z."""
     torch.manual_seed(0)
     model = mixer(hidden_channels=[16], mixer_at=[])
     with torch.no_grad():
@@ -144,8 +155,8 @@ def test_any_sizes(data: st.DataObject) -> None:
         mixer=mixer_name,
         kernel_size=data.draw(st.sampled_from([1, 3, 5])),
     )
-    parts = draw(1, 3)
-    assert_exact(model, batch_size=parts * draw(1, 4), rounding=1e-3, parts=parts)  # few numbers cancel out
+    shards = draw(1, 3)
+    assert_exact(model, batch_size=shards * draw(1, 4), rounding=1e-3, shards=shards)
 
 
 def test_a_residual_layer_without_activation_is_last() -> None:
@@ -162,58 +173,52 @@ def test_the_article_s_model() -> None:
 
 
 @pytest.mark.parametrize("mixer_name", ["cnn", "cnnf", "cnn2df", "mlp"])
-@pytest.mark.parametrize("parts", [1, 2])
-def test_products_in_bfloat16(mixer_name: str, parts: int) -> None:
+@pytest.mark.parametrize("shards", [1, 2])
+def test_gemms_in_bfloat16(mixer_name: str, shards: int) -> None:
     """They err by as much as torch's own, and by no more than some times their rounding."""
     torch.manual_seed(0)
     model = mixer(mixer=mixer_name, kernel_size=3, hidden_channels=[64, 64, 64])
-    flat = FlatParameters(model)
-    images = torch.randint(0, 256, (16, *model.image_shape), dtype=torch.uint8)
-    exact, exact_loss = eager_gradients(model, flat, "mse", torch.float32)(images)
-    rounded, _ = eager_gradients(model, flat, "mse", torch.bfloat16)(images)
-    gradients, loss = NativeStep(model, flat, "mse", torch.bfloat16, len(images), parts)(images)
+    of = spec(model, 16, precision=torch.bfloat16, shards=shards)
+    exact, exact_loss = eager_gradients(replace(of, precision=torch.float32))(of.images)
+    rounded, _ = eager_gradients(of)(of.images)
+    gradients, loss = NativeStep(of)(of.images)
     assert 0 < (gradients - exact).norm() < 2 * (rounded - exact).norm()
     torch.testing.assert_close(loss, exact_loss, rtol=1e-3, atol=0)
 
 
 def test_large_weights_are_shared_by_threads() -> None:
-    """A thread's share begins within a row of a weight; rounding is shared too, and each step's anew.
+    """A thread's slice begins within a row of a weight; conversion is shared too, and repeated at each step.
 
-    How a library adds up a product's numbers may follow from its size: bfloat16 makes more of that.
+    How a library adds up the elements of a gemm may depend on its size: bfloat16 makes more of that.
     """
     torch.manual_seed(0)
     model = mixer(mixer="mlp", hidden_channels=[9, 50, 50], mixer_at=[2, 3])
     assert max(parameter.numel() for parameter in model.parameters()) > 2**16
-    assert_exact(model, batch_size=6, parts=3)
-    flat = FlatParameters(model)
-    images = torch.randint(0, 256, (6, *model.image_shape), dtype=torch.uint8)
-    together = NativeStep(model, flat, "mse", torch.bfloat16, 6, parts=3)
-    alone = NativeStep(model, flat, "mse", torch.bfloat16, 6)
+    assert_exact(model, batch_size=6, shards=3)
+    of = spec(model, 6, precision=torch.bfloat16)
+    together, alone = NativeStep(replace(of, shards=3)), NativeStep(of)
     for _ in range(3):
-        expected, expected_loss = alone(images)
-        gradients, loss = together(images)
+        expected, expected_loss = alone(of.images)
+        gradients, loss = together(of.images)
         assert (gradients - expected).norm() < 0.01 * expected.norm()
         torch.testing.assert_close(loss, expected_loss, rtol=1e-3, atol=0)
         with torch.no_grad():
-            flat.vector.mul_(1.5)
+            of.parameters.vector.mul_(1.5)
 
 
-@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("decay", [{}, {"weight_decay": 0.5}])
-def test_the_step_with_its_optimizer_does_what_torch_s_does(parts: int, decay: dict[str, float]) -> None:
-    """Also where the learning rate changes, and for weights whose gradients are never kept."""
+def test_the_step_with_its_optimizer_does_what_torch_s_does(shards: int, decay: dict[str, float]) -> None:
+    """Also where the learning rate changes, and for weights whose gradients are never stored."""
     torch.manual_seed(0)
     models = [mixer(mixer="mlp", hidden_channels=[9, 50, 50], mixer_at=[2, 3])]
     models.append(copy.deepcopy(models[0]))
-    ours, theirs = (FlatParameters(model) for model in models)
-    our_optimizer, optimizer = (VectorAdamW(it.vector, 0.01, decay) for it in (ours, theirs))
-    both = (
-        NativeStep(model, flat, "mse", torch.float32, 6, parts)
-        for model, flat in zip(models, (ours, theirs), strict=True)
-    )
-    step, gradients_of = next(both).with_optimizer(our_optimizer), next(both)
+    own, other = (spec(model, 6, shards=shards) for model in models)
+    ours, theirs = own.parameters, other.parameters
+    our_optimizer, optimizer = (VectorAdamW(flat.vector, 0.01, **decay) for flat in (ours, theirs))
+    step, gradients_of = NativeStep(own, our_optimizer).update, NativeStep(other)
     for count in range(1, 30):
-        images = torch.randint(0, 256, (6, *models[0].image_shape), dtype=torch.uint8)
+        images = random_images(models[0], 6)
         set_learning_rate([our_optimizer, optimizer], 0.01 / count)
         theirs.vector.grad, loss = gradients_of(images)
         optimizer.step()
@@ -225,26 +230,34 @@ def test_the_step_with_its_optimizer_does_what_torch_s_does(parts: int, decay: d
         torch.testing.assert_close(state[name], expected[name], rtol=1e-3, atol=1e-8)
 
 
-def test_a_part_that_never_starts_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C may come when the other threads have begun."""
-    model = mixer()
-    step = NativeStep(model, FlatParameters(model), "mse", torch.float32, 4, parts=2)
-    images = torch.zeros(4, *model.image_shape, dtype=torch.uint8)
-    run_list, ended = NativeStep._run_list, threading.Event()
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_an_interrupted_step_updates_nothing_and_the_next_is_whole(
+    precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C may come when the other threads have begun: they return, and all wait for each other again."""
+    own = spec(mixer(), shards=2, precision=precision)
+    other = replace(own, parameters=FlatParameters(copied := copy.deepcopy(own.model)), model=copied)
+    optimizers = [VectorAdamW(it.parameters.vector, 0.01) for it in (own, other)]
+    step, undisturbed = (NativeStep(it, o) for it, o in zip((own, other), optimizers, strict=True))
+    step.update(own.images)
+    run, ended = NativeStep._run, threading.Event()
 
-    def interrupted(self: NativeStep, operations: Any, part: Tensor) -> None:
+    def interrupted(self: NativeStep, operations: Any, shard: Tensor) -> None:
         if threading.current_thread() is threading.main_thread():
             raise KeyboardInterrupt
-        run_list(self, operations, part)
+        run(self, operations, shard)
         ended.set()
 
-    monkeypatch.setattr(NativeStep, "_run_list", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        step(images)
-    assert ended.wait(60)
-    monkeypatch.undo()
-    with pytest.raises(RuntimeError, match="interrupted on its way"):  # its threads would not wait any more
-        step(images)
+    with monkeypatch.context() as patched:
+        patched.setattr(NativeStep, "_run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            step.update(own.images)
+        assert ended.is_set()
+    step.update(own.images)
+    for _ in range(2):
+        undisturbed.update(own.images)
+    assert torch.equal(own.parameters.vector, other.parameters.vector)
+    assert optimizers[0].state[own.parameters.vector]["step"] == 2
 
 
 class Doubled(nn.Identity):
@@ -280,23 +293,22 @@ def other_models() -> dict[str, Autoencoder]:
 @pytest.mark.parametrize("name", list(other_models()))
 def test_the_rest_is_refused(name: str) -> None:
     model = other_models()[name]
-    assert not has_operations(model)
+    assert missing_operation(model)
     with pytest.raises(UnsupportedError):
-        NativeStep(model, FlatParameters(model), "mse", torch.float32, 4)
+        NativeStep(spec(model))
 
 
 def test_saturated_activations_take_no_longer() -> None:
-    """Their slopes are numbers so small that a processor computes with them a hundred times as slowly."""
+    """Their derivatives are denormals, with which a processor computes a hundred times as slowly."""
 
     def seconds(bias: float) -> float:
         torch.manual_seed(0)
         model = mixer(hidden_channels=[64, 64, 64], mixer_at=[])
-        flat = FlatParameters(model)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name.endswith("bias"):
                     parameter.fill_(bias)
-        step = NativeStep(model, flat, "mse", torch.float32, 64)
+        step = NativeStep(spec(model, 64))
         images = torch.zeros(64, *model.image_shape, dtype=torch.uint8)
         times = []
         for _ in range(20):

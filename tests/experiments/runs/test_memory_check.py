@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mixcoder.backends.memory_estimate import training_bytes
 from mixcoder.errors import ArgumentError, TrainingError
 from mixcoder.experiments.file.spec import Run, read_experiment
 from mixcoder.experiments.runs.memory_check import check_memory, reraise_oom
+from mixcoder.training.memory_estimate import training_bytes
 from tests.conftest import Cli
 
 WIDE = "model.hidden_channels=[50_000]"

@@ -1,1 +1,1 @@
-"""Training steps as graphs that torch's compiler turns into machine code."""
+"""Training steps as graphs that Inductor, torch's compiler, turns into machine code."""

@@ -1,9 +1,9 @@
 """Graphs of tensor operations as machine code, compiled once for all runs on this machine.
 
-    what is computed, as a text ─▶ key ─▶ <key>.traced in the build cache, which holds a key ─┐
-                  └─ not there: traced now                                                      ▼
-    graph ─▶ its text, its constants ─▶ key ───────────────────────────────▶ <key>.pt2 in the build cache
-                                                                               └─ not there: compiled now
+    source, a text that the graph follows from ─▶ key ─▶ <key>.traced in the build cache, which holds a key ─┐
+                  └─ not there: traced now                                                                   ▼
+    graph ─▶ its text, its constants ─▶ key ────────────────────────────────────▶ <key>.pt2 in the build cache
+                                                                                    └─ not there: compiled now
 
 A process that finds both loads neither tracer nor compiler and starts at once, as do the runs of a sweep that
 share a model.
@@ -25,51 +25,52 @@ import torch
 from torch import Tensor
 
 from mixcoder.backends.build_cache import build_once, cache_key, find_built
+from mixcoder.torch_private import clear_compiler_caches, load_package, write_package
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
 CompiledGraph = Callable[..., Sequence[Tensor]]
-"""Takes the tensors that the graph takes, of the very shapes that it was compiled for."""
+"""Takes tensors of the shapes that the graph was compiled for."""
 _INDUCTOR_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 
 
-def compiled_once(told: str | None, trace: Callable[[], GraphModule], examples: Sequence[Tensor]) -> Path:
-    """The package with the machine code of a graph, traced and compiled now where the cache has none.
+def compile_once(source: str | None, trace: Callable[[], GraphModule], examples: Sequence[Tensor]) -> Path:
+    """Returns the package of a graph's machine code, traced and compiled now where the cache has none.
 
     Args:
-        told: all that the graph follows from, beside the examples; None where only the graph itself tells.
+        source: all that the graph follows from, beside the examples; None where only the graph itself tells.
         trace: makes the graph, of torch's own operations alone.
         examples: tensors such as it takes.
 
     Raises:
         Exception: whatever tracer, export and compiler raise.
     """
-    if told is None:
+    if source is None:
         graph = trace()
         return _compiled(graph, _graph_key(graph, examples), examples)
-    told_key = cache_key("traced", told, _forms(examples))
-    link = find_built(told_key, ".traced")
+    source_key = cache_key("traced", source, _forms(examples))
+    link = find_built(source_key, ".traced")
     package = find_built(link.read_text("ascii"), ".pt2") if link else None
     if package:
         return package
     graph = trace()
     key = _graph_key(graph, examples)
     package = _compiled(graph, key, examples)
-    build_once(told_key, ".traced", lambda path: _write_text(path, key))
+    build_once(source_key, ".traced", partial(_write_text, key))
     return package
 
 
 def load_graph(package: Path) -> CompiledGraph:
-    """The graph of a package, ready to run.
+    """Returns the graph of a package, ready to run.
 
     Raises:
         Exception: whatever the loader raises.
     """
-    loader = torch._C._aoti.AOTIModelPackageLoader(str(package), "model", False, 1, -1)
+    graph = load_package(package)
 
     def run(*tensors: Tensor) -> Sequence[Tensor]:
-        return loader.run(list(tensors))
+        return graph(list(tensors))
 
     return run
 
@@ -80,33 +81,31 @@ def _compiled(graph: GraphModule, key: str, examples: Sequence[Tensor]) -> Path:
 
 
 def _compile(graph: GraphModule, examples: Sequence[Tensor], path: Path) -> None:
-    """Writes the package."""
+    """Writes the package to `path`."""
     settings = {
-        "cpp.vec_isa_ok": True,  # the processor was asked already; seven trial compilations were more
+        "cpp.vec_isa_ok": True,  # torch's own test is seven trial compilations
         "aot_inductor.precompile_headers": False,  # takes longer than it saves before the third graph
         "cpp.threads": torch.get_num_threads(),
     }
-    with warnings.catch_warnings(action="ignore"), _private_inductor():  # of torch's own
-        exported = torch.export.export(graph, tuple(examples))
-        torch._inductor.aoti_compile_and_package(exported, package_path=str(path), inductor_configs=settings)
+    with warnings.catch_warnings(action="ignore"), _private_inductor():  # torch's own warnings
+        write_package(graph, examples, path, settings)
 
 
 @contextmanager
 def _private_inductor() -> Iterator[None]:
-    """Lets Inductor work in a new folder of its own, not in one of a fixed name that others may have made.
+    """Context in which Inductor works in a new folder, not in one of a fixed name that others may have made.
 
-    It lies among the temporary files: Inductor's commands break at a space in its path, as in a user's name.
+    The folder lies among the temporary files: Inductor's commands break at a space in its path, as in a
+    user's name.
     """
-    from torch._inductor.utils import clear_inductor_caches
-
     before = os.environ.get(_INDUCTOR_FOLDER)
-    clear_inductor_caches()  # which remember files of the folder before
+    clear_compiler_caches()  # of files of the folder before
     try:
         with TemporaryDirectory(prefix="mixcoder-", ignore_cleanup_errors=True) as folder:
             os.environ[_INDUCTOR_FOLDER] = folder
             yield
     finally:
-        clear_inductor_caches()
+        clear_compiler_caches()
         if before is None:
             os.environ.pop(_INDUCTOR_FOLDER, None)
         else:
@@ -114,7 +113,7 @@ def _private_inductor() -> Iterator[None]:
 
 
 def _graph_key(graph: GraphModule, examples: Sequence[Tensor]) -> str:
-    """Returns the key of a graph: of all that it computes, for such tensors."""
+    """Returns the key of a graph, its constants and the forms of its tensors."""
     constants = hashlib.sha256()
     for name, constant in sorted(graph.state_dict().items()):
         constants.update(f"{name} {constant.dtype} {tuple(constant.shape)}".encode())
@@ -123,11 +122,11 @@ def _graph_key(graph: GraphModule, examples: Sequence[Tensor]) -> str:
 
 
 def _forms(examples: Sequence[Tensor]) -> list[object]:
-    """Returns what compiled code takes for granted of its tensors, its threads and its GPU."""
-    forms = [(str(it.dtype), str(it.device), tuple(it.shape), it.stride()) for it in examples]
-    gpus = [str(torch.cuda.get_device_properties(it.device)) for it in examples if it.device.type == "cuda"]
+    """Returns what compiled code is specialized for: forms of tensors, threads and the GPU."""
+    forms = [(str(t.dtype), str(t.device), tuple(t.shape), t.stride()) for t in examples]
+    gpus = [str(torch.cuda.get_device_properties(t.device)) for t in examples if t.device.type == "cuda"]
     return [torch.get_num_threads(), *gpus, *forms]
 
 
-def _write_text(path: Path, text: str) -> None:
+def _write_text(text: str, path: Path) -> None:
     path.write_text(text, "ascii")

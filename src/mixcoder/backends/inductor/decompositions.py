@@ -1,4 +1,4 @@
-"""What a tracer is told of operations that the compiler is better given in parts."""
+"""Decompositions for operations that Inductor compiles poorly."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from torch import Tensor
-from torch._ops import OpOverload
+
+from mixcoder.torch_private import OpOverload
 
 Decompositions = Mapping[OpOverload, Callable[..., Tensor]]
-"""For each operation its equal in other operations; for `make_fx(..., decomposition_table=)`."""
+"""For each operation a function that computes the same by other operations."""
 
 AS_TORCH_DOES = cast(Tensor, NotImplemented)
-"""What a decomposition returns to leave an operation whole."""
+"""A decomposition returns this to keep the operation as it is."""

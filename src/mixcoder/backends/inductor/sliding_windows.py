@@ -1,10 +1,10 @@
-"""Sliding windows of a tensor, and the way back from them, in the terms that a compiler does well.
+"""Sliding windows of a tensor and their vjp, by operations that Inductor compiles well.
 
     x (…, N, …) ─▶ unfold ─▶ (…, N - size + 1, …, size)     a view of x, which is in memory once
-    gradients   ◀─ the sum over the `size` places in a window, each shifted to where it came from
+    gradients   ◀─ the sum over the `size` places in a window, each shifted back to its origin
 
-Left alone, a compiler makes each number anew for every window that it is in, and adds up gradients number by
-number.
+By itself, Inductor copies an element for every window that holds it, and adds up gradients element by
+element.
 """
 
 from __future__ import annotations

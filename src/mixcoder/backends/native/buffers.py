@@ -1,8 +1,8 @@
-"""Where the buffers of a list of operations lie: in as little memory as their lives allow.
+"""Places the buffers of a list of operations in as little memory as their lifetimes allow.
 
     operations, virtual addresses ─▶ first and last use of each buffer ─▶ one block of memory, real addresses
 
-A buffer takes the place of the one of its size that was given up last: it is still in the processor's cache.
+A buffer takes the place of the one of its size that was freed last: it is still in the processor's cache.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import torch
 from torch import Tensor
 
 _FIRST = 1 << 56
-"""The least virtual address; no real one is as large."""
+"""The first virtual address, above all real ones."""
 _ALIGNMENT = 64
 """Bytes of a cache line."""
 
 
 class Buffers:
-    """Buffers that hold what operations write, from the first that names one to the last."""
+    """Buffers that live from the first operation that names them to the last."""
 
     def __init__(self) -> None:
         self._starts = [_FIRST]
 
     def new(self, size: int) -> int:
-        """The virtual address of so many bytes, of which nothing is known before they are written."""
+        """Returns the virtual address of `size` bytes, which hold anything before they are written."""
         start = self._starts[-1]
         self._starts.append(start + -(-size // _ALIGNMENT) * _ALIGNMENT)
         return start
 
     def place(self, addresses: np.ndarray) -> Tensor:
-        """Makes virtual addresses (operations, …) uint64 real ones, in place; the memory that they are in."""
+        """Makes virtual addresses (operations, …) uint64 real ones, in place; returns their memory."""
         starts = np.array(self._starts, dtype=np.uint64)
         is_virtual = addresses >= _FIRST
         buffers = np.searchsorted(starts, addresses, side="right") - 1
@@ -45,7 +45,7 @@ class Buffers:
 
 
 def _offsets(used: list[set[int]], sizes: list[int]) -> tuple[list[int], int]:
-    """Where each buffer begins, and where the last ends, for the buffers that each operation uses."""
+    """Returns the offset of each buffer and the size of all, from the buffers that each operation uses."""
     last = {buffer: i for i, buffers in enumerate(used) for buffer in buffers}
     free: defaultdict[int, list[int]] = defaultdict(list)
     offsets, placed, end = [0] * len(sizes), set[int](), 0

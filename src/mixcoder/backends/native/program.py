@@ -1,4 +1,4 @@
-"""A list of operations for `kernels.cpp`, as it is written."""
+"""A list of operations for `kernels.cpp`, as it is emitted."""
 
 from __future__ import annotations
 
@@ -9,120 +9,122 @@ import torch
 from torch import Tensor
 
 from mixcoder.backends.native.buffers import Buffers
+from mixcoder.backends.native.codes import ADDRESSES, OPERATION, OPERATIONS, SIZES
 
-_NUMBERS, _ADDRESSES = 12, 5
-OPERATION = np.dtype(
-    [("code", "i4"), ("n", "i4", _NUMBERS), ("scale", "f4"), ("p", "u8", _ADDRESSES)], align=True
-)
-"""As `Operation` there."""
-CODES = [
-    "input", "product", "product_rounded", "round", "activate", "activate_back", "loss", "swap",
-    "turn", "widen", "narrow", "pad", "reverse", "convolve", "correlate",
-    "add", "meet", "adamw",
-]  # fmt: skip
-"""In the order of `Code` there; what each does with its numbers and addresses is said there too."""
-NUMBER = 4
-"""Bytes."""
-_ROOM = 128
-"""Numbers that a convolution may read beyond the end of its input."""
+FLOAT_BYTES = 4
+_READ_BEYOND = 128
+"""Elements that a convolution may read beyond the end of its input."""
+
+GemmSizes = tuple[int, int, int]
+"""(m, n, k) of c (m, n) = a (m, k) · b (k, n)."""
 
 
-class Tape:
-    """Operations on float32 numbers at addresses, and the memory that they work in.
+class Program:
+    """Operations on float32 elements at addresses, and the memory that they work in.
 
     Args:
-        precision: torch.float32 or torch.bfloat16, of the numbers that products multiply.
+        precision: torch.float32 or torch.bfloat16, of the operands of gemms.
 
     Attributes:
-        operand_bytes: of such a number.
+        operand_bytes: of an element of an operand.
     """
 
     def __init__(self, precision: torch.dtype) -> None:
         self.operand_bytes = precision.itemsize
-        self._is_rounding = precision != torch.float32
+        self._is_bf16 = precision != torch.float32
         self._operations: list[tuple[int, list[int], float, list[int]]] = []
         self._buffers = Buffers()
         self._zeros: dict[Hashable, int] = {}
         self._memory: list[Tensor] = []
 
     def operations(self) -> np.ndarray:
-        """All that was written, as an array of `OPERATION`."""
+        """Returns all emitted operations as an array of `OPERATION`."""
         operations = np.array(self._operations, dtype=OPERATION)
         self.keep(self._buffers.place(operations["p"]))
         return operations
 
-    def buffer(self, numbers: int, number_bytes: int = NUMBER) -> int:
-        """The address of so many numbers, till the last operation that names it."""
-        return self._buffers.new((numbers + _ROOM) * number_bytes)
+    def buffer(self, elements: int, element_bytes: int = FLOAT_BYTES) -> int:
+        """Returns the address of a new buffer, which lives until the last operation that names it."""
+        return self._buffers.new((elements + _READ_BEYOND) * element_bytes)
 
-    def zeros(self, name: Hashable, numbers: int, number_bytes: int = NUMBER) -> int:
-        """The address of so many zeros, of all operations that ask for it by this name."""
+    def zeros(self, name: Hashable, elements: int, element_bytes: int = FLOAT_BYTES) -> int:
+        """Returns the address of zeroed memory, the same for all operations that ask for this name."""
         if name not in self._zeros:
-            self._zeros[name] = self.keep(torch.zeros((numbers + _ROOM) * number_bytes, dtype=torch.uint8))
+            size = (elements + _READ_BEYOND) * element_bytes
+            self._zeros[name] = self.keep(torch.zeros(size, dtype=torch.uint8))
         return self._zeros[name]
 
     def keep(self, tensor: Tensor) -> int:
-        """The address of a tensor, which now lives as long as this."""
+        """Returns the address of a tensor, which from now on lives as long as the program."""
         self._memory.append(tensor)
         return tensor.data_ptr()
 
-    def do(self, name: str, numbers: Sequence[int], addresses: Sequence[int], scale: float = 0.0) -> None:
-        """Writes an operation by its name."""
-        filled = [*map(int, numbers), *[0] * (_NUMBERS - len(numbers))]
-        places = [*addresses, *[0] * (_ADDRESSES - len(addresses))]
-        self._operations.append((CODES.index(name), filled, scale, places))
+    def emit(self, name: str, sizes: Sequence[int], addresses: Sequence[int], scale: float = 0.0) -> None:
+        """Appends an operation by its name."""
+        filled = [*map(int, sizes), *[0] * (SIZES - len(sizes))]
+        places = [*addresses, *[0] * (ADDRESSES - len(addresses))]
+        self._operations.append((OPERATIONS.index(name), filled, scale, places))
 
-    def operand(self, x: int, numbers: int) -> int:
-        """The address of the numbers at x as products take them, which may be x."""
-        if not self._is_rounding:
+    def operand(self, x: int, elements: int) -> int:
+        """Returns the address of x in the precision of gemms, which may be x itself."""
+        if not self._is_bf16:
             return x
-        out = self.buffer(numbers, self.operand_bytes)
-        self.copy_operand(x, numbers, out)
+        out = self.buffer(elements, self.operand_bytes)
+        self.copy_operand(x, elements, out)
         return out
 
-    def copy_operand(self, x: int, numbers: int, out: int) -> None:
-        """Writes the numbers at x, as products take them, to another place."""
-        if self._is_rounding:
-            self.do("round", [numbers], [x, out])
+    def copy_operand(self, x: int, elements: int, out: int) -> None:
+        """Emits a copy of x in the precision of gemms."""
+        if self._is_bf16:
+            self.emit("to_bf16", [elements], [x, out])
         else:
-            self.copy(x, numbers, out)
+            self.copy(x, elements, out)
 
-    def swapped(self, x: int, blocks: int, outer: int, inner: int, columns: int) -> int:
-        """The address of x (blocks, outer, inner, columns) as (blocks, inner, outer, columns)."""
+    def transpose(self, x: int, shape: tuple[int, int, int, int]) -> int:
+        """Returns the address of x (blocks, outer, inner, columns) as (blocks, inner, outer, columns)."""
+        blocks, outer, inner, columns = shape
         out = self.buffer(blocks * outer * inner * columns)
-        self.do("swap", [blocks, outer, inner, columns], [x, out])
+        self.emit("transpose", shape, [x, out])
         return out
 
-    def copy(self, x: int, numbers: int, out: int) -> None:
-        """Writes the numbers at x to another place."""
-        self.do("swap", [1, 1, 1, numbers], [x, out])
+    def copy(self, x: int, elements: int, out: int) -> None:
+        """Emits a copy of x."""
+        self.emit("transpose", [1, 1, 1, elements], [x, out])
 
-    def product(
+    def gemm(
         self,
-        a: int,
-        b: int,
+        operands: tuple[int, int],
         c: int,
-        sizes: tuple[int, int, int],
-        *,
+        sizes: GemmSizes,
         transposed: str = "",
-        added: bool = False,
-        rows: slice = slice(None),
+        *,
+        is_added: bool = False,
     ) -> None:
-        """Writes c (m, n) = a (m, k) · b (k, n), for sizes (m, n, k).
+        """Emits c (m, n) = a (m, k) · b (k, n).
 
         Args:
-            a: address of an operand.
-            b: of another.
-            c: where the product goes, or the rows of it that are written.
+            operands: addresses of a and b.
+            c: address of the result.
             sizes: m, n and k.
-            transposed: which of the two lies in memory the other way: "a" as (k, m), or "b" as (n, k).
-            added: to what is at c, not in its place.
-            rows: which alone are to be written.
+            transposed: "a" where a lies in memory as (k, m), "b" where b lies there as (n, k).
+            is_added: to what is at c, in place of overwriting it.
         """
-        m, n, k = sizes
+        self.gemm_rows(operands, c, sizes, transposed, slice(0, sizes[0]), is_added=is_added)
+
+    def gemm_rows(
+        self,
+        operands: tuple[int, int],
+        c: int,
+        sizes: GemmSizes,
+        transposed: str,
+        rows: slice,
+        *,
+        is_added: bool = False,
+    ) -> None:
+        """Emits `gemm` for some rows of its result alone, which lie at c."""
+        (a, b), (m, n, k) = operands, sizes
         strides = [m if transposed == "a" else k, k if transposed == "b" else n, n]
-        first, end, _ = rows.indices(m)
-        a += self.operand_bytes * first * (1 if transposed == "a" else k)
-        name = "product_rounded" if self._is_rounding else "product"
-        numbers = [transposed == "a", transposed == "b", end - first, n, k, *strides]
-        self.do(name, numbers, [a, b, c], float(added))
+        a += self.operand_bytes * rows.start * (1 if transposed == "a" else k)
+        name = "gemm_bf16" if self._is_bf16 else "gemm"
+        numbers = [transposed == "a", transposed == "b", rows.stop - rows.start, n, k, *strides]
+        self.emit(name, numbers, [a, b, c], float(is_added))

@@ -19,8 +19,10 @@ from typing import Any
 
 import torch
 
-from mixcoder.backends.backend import Execution
+from mixcoder.backends.backend import BackendChoice
+from mixcoder.backends.eager import EAGER
 from mixcoder.backends.speed import Work, step_seconds
+from mixcoder.backends.step import UnsupportedError
 from mixcoder.errors import MixcoderError
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.run_folders import find_run_folders
@@ -53,26 +55,25 @@ def finished_runs(runs: Path) -> list[FinishedRun]:
 
 
 def estimate_step_seconds(
-    model: str, execution: Execution, work: Work, finished: Sequence[FinishedRun]
+    model: str, backend: BackendChoice, work: Work, finished: Sequence[FinishedRun]
 ) -> tuple[float, str]:
     """Returns the seconds that a training step will take, and from what they are estimated.
 
     Args:
         model: its type.
-        execution: how its steps will be computed.
+        backend: how its steps will be computed.
         work: of a step.
         finished: runs to compare with.
     """
-    kind = model, str(replace(execution, note=""))
+    kind = model, str(replace(backend, note=""))
     like = [run for run in finished if run.kind == kind]
     if like:
         nearest = min(like, key=lambda run: abs(math.log(run.madds / max(1, work.madds))))
         return work.madds * work.batch_size / nearest.madds_per_second, FROM_RUNS
     try:
-        return step_seconds(execution, work), FROM_SPEED
-    except (RuntimeError, OSError):  # no compiler, or no library to call: such a run goes on in eager steps
-        eager = replace(execution, is_native=False, is_compiled=False, parts=1)
-        return step_seconds(eager, work), FROM_SPEED
+        return step_seconds(backend, work), FROM_SPEED
+    except (UnsupportedError, OSError):  # no compiler, or no library to call: such a run takes eager steps
+        return step_seconds(replace(backend, backend=EAGER, shards=1), work), FROM_SPEED
 
 
 def _finished_runs(runs: Path) -> Iterator[FinishedRun]:

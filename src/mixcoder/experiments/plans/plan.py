@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from mixcoder.backends.backend import choose_counted_execution
-from mixcoder.backends.memory_estimate import training_bytes
+from mixcoder.backends.backend import choose_backend
 from mixcoder.backends.speed import Work
 from mixcoder.errors import MixcoderError, RunDirectoryError
 from mixcoder.experiments.file.matrix import Values
@@ -27,6 +26,7 @@ from mixcoder.models.cost import count_madds
 from mixcoder.models.summary import count_parameters
 from mixcoder.text.durations import format_duration
 from mixcoder.text.table import Column
+from mixcoder.training.memory_estimate import training_bytes
 
 PLAN_COLUMNS = (
     *(MEASURE_COLUMNS[key] for key in ("latent_shape", "compression_ratio", "params", "madds")),
@@ -110,10 +110,8 @@ def _plan_row(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
         steps = run.total_steps
     except MixcoderError:  # without the images, their number in an epoch is unknown
         return {**row, "minutes": None, "minutes_from": UNKNOWN}
-    execution = choose_counted_execution(
-        model, work.madds, run.recipe, steps * work.batch_size, torch.device("cpu")
-    )
-    seconds, source = estimate_step_seconds(run.model[0], execution, work, finished)
+    workload = run.recipe.workload(model, work.madds, steps * work.batch_size, torch.device("cpu"))
+    seconds, source = estimate_step_seconds(run.model[0], choose_backend(workload), work, finished)
     return {**row, "minutes": steps * seconds / 60, "minutes_from": source}
 
 

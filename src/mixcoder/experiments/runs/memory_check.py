@@ -13,14 +13,15 @@ from contextlib import contextmanager
 
 import torch
 
-from mixcoder.backends.backend import choose_execution
-from mixcoder.backends.memory_estimate import most_training_bytes, training_bytes
+from mixcoder.backends.backend import choose_backend
 from mixcoder.errors import ArgumentError, TrainingError, is_out_of_memory
 from mixcoder.experiments.file.matrix import label
 from mixcoder.experiments.file.spec import Run
 from mixcoder.io.memory_limits import available_memory
+from mixcoder.models.cost import count_madds
 from mixcoder.models.summary import count_parameters
 from mixcoder.text.sanitize import sanitize
+from mixcoder.training.memory_estimate import most_training_bytes, training_bytes
 
 _SMALL = 20_000_000
 """Parameters up to which a model is built to estimate its memory: 0.3 GB with gradients and optimizer."""
@@ -81,7 +82,8 @@ def _check_in_own_precision(run: Run, device: torch.device) -> None:
         ArgumentError: training does not fit.
     """
     with torch.device("meta"):
-        precision = choose_execution(run.create_model(), run.recipe, 0, device).precision
+        model = run.create_model()
+        precision = choose_backend(run.recipe.workload(model, count_madds(model), 0, device)).precision
     needed = _bytes_of_batch(run, run.recipe.batch_size, precision)
     available = available_memory(device)
     if needed <= available.bytes:

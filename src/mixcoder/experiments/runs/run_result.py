@@ -49,7 +49,7 @@ def describe_result(
         "last_session_seconds": wall_seconds,
         "throughput": clock.throughput,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "execution": str(trainer.execution),
+        "execution": str(trainer.backend),
         "hardware": _hardware(trainer),
         "versions": {
             "python": platform.python_version(),

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mixcoder.backends.memory_estimate import BEYOND_ALL_MACHINES, training_bytes
 from mixcoder.models import Autoencoder, create_model
+from mixcoder.training.memory_estimate import BEYOND_ALL_MACHINES, training_bytes
 from mixcoder.training.recipe import Recipe
 from tests.pace import at_most
 

@@ -1,0 +1,56 @@
+"""Checks of built steps against eager ones, and of models that only eager steps can compute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from mixcoder.backends.fingerprint import has_hooks
+from mixcoder.backends.step import UnsupportedError
+from mixcoder.errors import first_line
+from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.torch_private import process_has_hooks
+
+_TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+"""By how much of their norm gradients of equal computations may differ."""
+
+
+def check_pure(model: Autoencoder) -> None:
+    """Checks that a step is a function of parameters and images alone.
+
+    Raises:
+        UnsupportedError: says why it is not.
+    """
+    if any(True for _ in model.buffers()):
+        raise UnsupportedError("the model has buffers")
+    hooked = chain(map(has_hooks, model.modules()), map(has_hooks, model.parameters()))
+    if process_has_hooks() or any(hooked):
+        raise UnsupportedError("the model has hooks")
+
+
+def check_close(
+    found: Sequence[Tensor], expected: Sequence[Tensor], precision: torch.dtype, problem: str
+) -> None:
+    """Checks that tensors differ by no more than the rounding of a whole model in `precision`.
+
+    Raises:
+        UnsupportedError: they differ by more; says `problem`.
+    """
+    for one, other in zip(found, expected, strict=True):
+        if not (one - other).norm() <= _TOLERANCES[precision] * other.norm():
+            raise UnsupportedError(problem)
+
+
+@contextmanager
+def as_unsupported() -> Iterator[None]:
+    """Context that turns whatever tracer, compiler or loader raises into an `UnsupportedError`."""
+    try:
+        yield
+    except UnsupportedError:
+        raise
+    except Exception as error:
+        raise UnsupportedError(first_line(error)) from error

@@ -1,0 +1,66 @@
+"""What `kernels.cpp` and Python share, stated here once: `codes.h` is generated from it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from torch import nn
+
+from mixcoder.models.activations import Clamp
+
+OPERATIONS = (
+    *("load_patches", "gemm", "gemm_bf16", "to_bf16", "activate", "activate_backward", "loss"),
+    *("transpose", "permute", "toeplitz", "toeplitz_adjoint", "pad", "reverse_taps", "convolve", "correlate"),
+    *("add", "barrier", "adamw"),
+)
+"""`kernels.cpp` says what each does with its sizes and addresses."""
+ACTIVATIONS: tuple[type[nn.Module], ...] = (
+    *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.GELU, Clamp),
+)
+"""Each is a struct of the class's name in `kernels.cpp`."""
+LOSSES = ("mse", "l1", "huber")
+ABANDONED = 2**62
+"""Value of a barrier's counter when one of its threads will not arrive."""
+SIZES, ADDRESSES = 12, 5
+"""The most that an operation takes."""
+OPERATION = np.dtype(
+    [("code", "i4"), ("n", "i4", SIZES), ("scale", "f4"), ("p", "u8", ADDRESSES)], align=True
+)
+"""The struct `Operation` of `kernels.cpp`."""
+
+
+class AdamWScalars(NamedTuple):
+    """AdamW's scalars of one step, float32.
+
+    Attributes:
+        weight_decay_factor: 1 - learning rate · weight_decay.
+        one_minus_beta1: 1 - beta1.
+        one_minus_beta2: 1 - beta2.
+        step_size: learning rate / bias_correction1.
+        bias_correction2_factor: 1 / √bias_correction2.
+        eps: added to the denominator.
+    """
+
+    weight_decay_factor: float
+    one_minus_beta1: float
+    one_minus_beta2: float
+    step_size: float
+    bias_correction2_factor: float
+    eps: float
+
+
+def cpp_header() -> str:
+    """Returns the text of `codes.h`."""
+    scalars = ", ".join(AdamWScalars._fields)
+    activations = " ".join(f"X({activation.__name__})" for activation in ACTIVATIONS)
+    return (
+        "// Generated from codes.py.\n"
+        "#include <cstdint>\n"
+        f"enum Code {{ {', '.join(OPERATIONS).upper()} }};\n"
+        f"enum Loss {{ {', '.join(LOSSES).upper()} }};\n"
+        f"#define ACTIVATIONS(X) {activations}\n"
+        f"constexpr int SIZES = {SIZES}, ADDRESSES = {ADDRESSES};\n"
+        f"constexpr int64_t ABANDONED = {ABANDONED};\n"
+        f"struct AdamWScalars {{ float {scalars}; }};\n"
+    )

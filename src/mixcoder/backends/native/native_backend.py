@@ -1,0 +1,72 @@
+"""The backend of native steps: small Mixers on the CPU."""
+
+from __future__ import annotations
+
+import torch
+
+from mixcoder.backends.checks import as_unsupported, check_close, check_pure
+from mixcoder.backends.eager import eager_gradients
+from mixcoder.backends.native.native_step import NativeStep, missing_operation
+from mixcoder.backends.step import StepSpec, TrainingStep, apply_optimizers
+from mixcoder.backends.threads import one_thread
+from mixcoder.backends.vector_adamw import VectorAdamW
+from mixcoder.backends.workload import Workload, shards_of
+from mixcoder.device import factory_defaults
+
+_PAYS_FROM = 2e10
+"""Multiply-adds of a whole run, from which kernels save time: a machine compiles them but once."""
+_PAYS_BELOW = 3e7
+"""Multiply-adds of an image, above which a compiled graph is faster, whose operations use all threads."""
+
+
+class Native:
+    """A backend of operations of our own, for models of layers that have them."""
+
+    name = "native"
+    failure = "our own operations could not be compiled"
+
+    def pays(self, workload: Workload) -> bool:
+        """Returns whether it saves time: for small models, where shards leave no thread idle."""
+        uses_all_threads = shards_of(workload.batch_size) > 1 or torch.get_num_threads() == 1
+        return workload.pays_from(_PAYS_FROM) and uses_all_threads and workload.madds < _PAYS_BELOW
+
+    def supports(self, workload: Workload) -> str | None:
+        """Returns why it cannot compute a workload; None where it can."""
+        if workload.device.type != "cpu":
+            return "kernels are for the CPU"
+        if workload.precision == "bfloat16" and not self.multiplies_bfloat16(workload.device):
+            return "the BLAS does not multiply bfloat16 on this processor"
+        return missing_operation(workload.model)
+
+    def shards(self, workload: Workload) -> int:
+        """Returns one for each thread, where they are not too small."""
+        return shards_of(workload.batch_size)
+
+    def multiplies_bfloat16(self, device: torch.device) -> bool:
+        """Returns whether the BLAS that kernels call does: on processors with tiles alone."""
+        return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+    def build(self, spec: StepSpec) -> TrainingStep:
+        """Returns the step; with one `VectorAdamW`, its update is part of the kernels.
+
+        Stay within `one_thread` from step to step: threads that share an operation of torch's wait busily for
+        the next one, and would take the time of the shards.
+
+        Raises:
+            UnsupportedError: a layer has no operations, or they cannot be compiled here.
+        """
+        check_pure(spec.model)
+        with as_unsupported(), one_thread(), factory_defaults():
+            gradients_of = NativeStep(spec)
+            exact = StepSpec(spec.model, spec.parameters, spec.loss, spec.images)
+            expected = eager_gradients(exact)(spec.images)
+            problem = "the operations compute something else"
+            check_close(gradients_of(spec.images), expected, spec.precision, problem)
+        match spec.optimizers:
+            case [VectorAdamW() as optimizer]:
+                with factory_defaults():
+                    return NativeStep(spec, optimizer).update
+        return apply_optimizers(gradients_of, spec)
+
+
+NATIVE = Native()

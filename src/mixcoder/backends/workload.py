@@ -1,0 +1,60 @@
+"""What is to be trained, as far as the choice of a backend follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.torch_private import cpu_multiplies_bfloat16
+
+_SMALLEST_SHARD = 16
+"""Images, below which a thread's shard of a batch is too small to pay."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A training run to be computed.
+
+    Attributes:
+        model: on the meta device while a run is planned.
+        madds: multiply-adds of one image, forward.
+        batch_size: images of a step.
+        total_inputs: images of the whole run, counting repetitions.
+        device: to compute on.
+        compile: "on" asks for compiled steps, "off" forbids them, "auto" takes them where they save time.
+        precision: of matrix products and convolutions; "auto" takes bfloat16 where it is faster.
+    """
+
+    model: Autoencoder
+    madds: int
+    batch_size: int
+    total_inputs: int
+    device: torch.device
+    compile: Literal["auto", "on", "off"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @property
+    def total_madds(self) -> int:
+        """Multiply-adds of the whole run, forward."""
+        return self.madds * self.total_inputs
+
+    def pays_from(self, total_madds: float) -> bool:
+        """Returns whether compiling is asked for, or saves time: from so many multiply-adds of a run."""
+        return self.compile == "on" or (self.compile == "auto" and self.total_madds >= total_madds)
+
+
+def shards_of(batch_size: int) -> int:
+    """Returns how many equal shards of a batch the threads can take."""
+    counts = range(2, torch.get_num_threads() + 1)
+    fitting = [n for n in counts if batch_size % n == 0 and batch_size // n >= _SMALLEST_SHARD]
+    return max(fitting, default=1)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Returns whether `device` multiplies bfloat16 itself, and so faster than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and cpu_multiplies_bfloat16()

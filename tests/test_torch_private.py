@@ -1,0 +1,156 @@
+"""torch's private functions are there and do what `mixcoder.torch_private` says of them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mixcoder import torch_private
+from mixcoder.torch_private import OpOverload, TorchDispatchMode, tree_leaves
+from tests.conftest import needs_compiler
+from tests.documents import ROOT
+
+PRIVATE = re.compile(r"\btorch\.(\w+\.)*_(?!_)\w+|\._cdata|_accumulate_grad_hooks")
+
+
+def test_no_other_module_calls_them() -> None:
+    for path in (ROOT / "src").rglob("*.py"):
+        if path.name != "torch_private.py":
+            assert not PRIVATE.findall(path.read_text(encoding="utf-8")), path
+
+
+def test_torch_is_bounded_by_what_is_tested() -> None:
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    [bound] = [re.search(r"<2\.(\d+)", entry) for entry in dependencies if entry.startswith("torch")]
+    [pinned] = re.findall(r"^torch==2\.(\d+)", (ROOT / "constraints.txt").read_text(), re.M)
+    assert bound is not None
+    assert int(bound[1]) == int(pinned) + 1
+
+
+def test_hooks_of_modules_and_parameters() -> None:
+    layer = nn.Linear(2, 2)
+    assert not torch_private.module_has_hooks(layer)
+    assert not torch_private.gradient_has_hooks(layer.weight)
+    assert not torch_private.has_hooks_after_gradient(layer.weight)
+    layer.register_state_dict_pre_hook(lambda *_: None)  # type: ignore[no-untyped-call]  # computes nothing
+    assert not torch_private.module_has_hooks(layer)
+    for register in (
+        layer.register_forward_hook,
+        layer.register_forward_pre_hook,
+        layer.register_full_backward_hook,
+        layer.register_full_backward_pre_hook,
+    ):
+        handle = register(lambda *_: None)
+        assert torch_private.module_has_hooks(layer)
+        handle.remove()
+        assert not torch_private.module_has_hooks(layer)
+    layer.weight.register_hook(lambda gradient: gradient)  # type: ignore[no-untyped-call]
+    assert torch_private.gradient_has_hooks(layer.weight)
+    layer.bias.register_post_accumulate_grad_hook(lambda _: None)  # type: ignore[no-untyped-call]
+    assert torch_private.has_hooks_after_gradient(layer.bias)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("register_module_forward_hook", "register_module_forward_pre_hook"),
+        *("register_module_full_backward_hook", "register_module_full_backward_pre_hook"),
+    ],
+)
+def test_hooks_of_the_process(name: str) -> None:
+    assert not torch_private.process_has_hooks()
+    handle = getattr(nn.modules.module, name)(lambda *_: None)
+    try:
+        assert torch_private.process_has_hooks()
+    finally:
+        handle.remove()
+
+
+def test_buffers_also_empty_ones() -> None:
+    layer = nn.Linear(2, 2)
+    assert not torch_private.has_buffers(layer)
+    layer.register_buffer("empty", None)
+    assert torch_private.has_buffers(layer)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_storages_have_identities(device: str) -> None:
+    one, other = (torch.zeros(4, device=device) for _ in range(2))
+    identity = torch_private.storage_id
+    assert identity(one.untyped_storage()) == identity(one[1:].untyped_storage())
+    assert identity(one.untyped_storage()) != identity(other.untyped_storage())
+
+
+def test_the_processor_says_what_it_multiplies() -> None:
+    assert torch_private.cpu_multiplies_bfloat16() in (True, False)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_the_blas_can_be_called(precision: torch.dtype) -> None:
+    assert torch_private.blas_gemm(precision)
+
+
+def test_fused_adamw_is_that_of_torch() -> None:
+    parameter = nn.Parameter(torch.randn(40))
+    optimizer = torch.optim.AdamW([parameter], 0.01, weight_decay=0.1)
+    vector, count, moments = parameter.detach().clone(), torch.zeros(()), [torch.zeros(40), torch.zeros(40)]
+    for _ in range(3):
+        parameter.grad = torch.randn(40)
+        count += 1
+        torch_private.fused_adamw_([vector, parameter.grad, *moments], count, optimizer.param_groups[0])
+        optimizer.step()
+    torch.testing.assert_close(vector, parameter.detach())
+
+
+def test_every_operation_is_seen() -> None:
+    class Noting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    seen: list[OpOverload] = []
+    with Noting():  # type: ignore[no-untyped-call]
+        torch.ones(2).add(1)
+    assert torch.ops.aten.add.Tensor in seen
+    assert all(isinstance(operation, OpOverload) for operation in seen)
+    assert tree_leaves([1, (2, {"a": 3})]) == [1, 2, 3]
+
+
+def test_fake_tensors_hold_nothing_and_know_mixed_precision() -> None:
+    with torch_private.fake_tensors(), torch.autocast("cpu", torch.bfloat16):
+        weight = torch.zeros(10**6, 10**6)
+        assert (weight @ weight).dtype == torch.bfloat16
+
+
+def doubled_twice(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x * 2, x * 2 + x.sum()
+
+
+def test_traces_merge_equal_operations() -> None:
+    graph = torch_private.trace(doubled_twice, [torch.ones(3)], {})
+    assert graph.code.count("aten.mul") == 1
+    inplace = torch_private.trace(lambda x: (x.mul_(2), x * 2, x * 2), [torch.ones(3)], {})
+    assert inplace.code.count("aten.mul.Tensor") == 2
+
+
+@pytest.mark.xdist_group("compiling")
+@needs_compiler
+@pytest.mark.filterwarnings("ignore")  # of torch's own
+def test_packages_are_written_and_loaded(tmp_path: Path) -> None:
+    x = torch.arange(3.0)
+    graph = torch_private.trace(doubled_twice, [x], {})
+    torch_private.write_package(graph, [x], tmp_path / "x.pt2", {"cpp.threads": 1})
+    torch_private.clear_compiler_caches()
+    found = torch_private.load_package(tmp_path / "x.pt2")([x])
+    torch.testing.assert_close(found, list(doubled_twice(x)))
+
+
+def test_handles_of_tensors_are_given_back() -> None:
+    x = torch.arange(3.0)
+    [same] = torch_private.tensors_of(torch_private.handles_of([x]))
+    assert same.data_ptr() == x.data_ptr()
