@@ -12,7 +12,6 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from mixcoder.experiments.results.columns import columns_of
 from mixcoder.text.table import Column, print_table, to_csv, to_json, to_markdown
 from mixcoder.text.values import format_count
 
@@ -110,35 +109,6 @@ def printed(rows: list[dict[str, object]], columns: list[Column], width: int) ->
     out = StringIO()
     print_table(rows, columns, Console(file=out, width=width))
     return out.getvalue()
-
-
-WIDE_ROW: dict[str, object] = {
-    "run": "a-very-long-name-of-a-run-that-goes-on",
-    "mixer": "x" * 40,
-    "validation_loss": 0.0123456789,
-    "inputs": 6_000_000,
-    "params": 123_456_789,
-    "train_minutes": 1234.5,
-    "throughput": 98_765.4,
-    "state": "failed",
-    "reason": "one two three " * 9,
-}
-
-
-@pytest.mark.parametrize("width", [26, 40, 80, 200])
-def test_the_loss_is_whole_at_any_width(width: int) -> None:
-    """Texts wrap and other columns go, and are named, before a digit of the loss does."""
-    columns = columns_of(list(WIDE_ROW), [{"mixer": "x" * 40}])
-    text = printed([WIDE_ROW], columns, width)
-    assert "0.0123457" in text
-    assert "…" not in text
-    said = "".join(text.split())
-    assert "failed" in said
-    for column in columns:
-        assert all(word in said for word in column.heading.split())
-    if width >= 80:
-        assert all(len(line) <= width for line in text.splitlines())
-    assert ("noroomfor" in said) == (width < 200)
 
 
 def test_every_number_shown_is_whole() -> None:

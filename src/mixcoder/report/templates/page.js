@@ -33,7 +33,7 @@
   const loss = (number) => (number === null ? "no loss" : number.toPrecision(4));
   // The least and the largest of values, which may be too many for the arguments of one call.
   function extent(values) {
-    return values.length ? values.reduce(([low, high], it) => [Math.min(low, it), Math.max(high, it)], [Infinity, -Infinity]) : [1, 2];
+    return values.length ? values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]) : [1, 2];
   }
   // A scale from [low, high] to [from, to]; `warp` is Math.log for a logarithmic one. Equal values are in the middle.
   function scale([low, high], from, to, warp = (x) => x) {
@@ -54,7 +54,7 @@
   }
   function evenTicks([low, high], count) {
     const rough = (high - low) / count || 1, power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 2.5, 5, 10].map((it) => it * power).find((it) => it >= rough);
+    const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((step) => step >= rough);
     const ticks = [];
     for (let tick = Math.ceil(low / step) * step; tick <= high + step * 1e-9; tick += step) ticks.push(tick);
     return ticks;
@@ -159,7 +159,7 @@
   byId("filter").addEventListener("input", filterRows);
 
   function drawBars() {
-    const losses = runs.map((run) => run.loss).filter((it) => it !== null);
+    const losses = runs.map((run) => run.loss).filter((value) => value !== null);
     const [low, high] = extent(losses);
     for (const row of rows) {
       const value = runs[Number(row.dataset.run)].loss;
@@ -251,40 +251,46 @@
     return front;
   }
   function drawPareto() {
-    const host = byId("pareto"), { axis, order } = costs[cost];
-    const ranked = order.filter((id) => visible.has(id)).map((id) => ({ run: runs[id], id, cost: runs[id].costs[cost], loss: runs[id].loss }));
-    const front = frontier(ranked), points = ranked.sort((a, b) => a.id - b.id);
-    if (!points.length) { host.replaceChildren(html("p", "muted", "no finished run to show")); return; }
+    const host = byId("pareto"), shown = costs[cost].order.filter((id) => visible.has(id));
+    if (!shown.length) { host.replaceChildren(html("p", "muted", "no finished run to show")); return; }
+    const ranked = shown.map((id) => ({ run: runs[id], id, cost: runs[id].costs[cost], loss: runs[id].loss }));
+    const front = frontier(ranked), dots = ranked.sort((a, b) => a.id - b.id);
     const width = host.clientWidth, height = 380;
     const box = { left: 48, right: width - 20, top: 12, bottom: height - 40 };
-    const pad = ([low, high], margin) => { const by = Math.max(1.02, (high / low) ** margin); return [low / by, high * by]; };
-    const range = pad(extent(points.map((it) => it.cost)), margins[0]), losses = pad(extent(points.map((it) => it.loss)), margins[1]);
-    const x = scale(range, box.left, box.right, Math.log), y = scale(losses, box.bottom, box.top, Math.log);
     const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": `validation loss against ${cost}` });
-    const ticks = logTicks(range).filter((tick, i, list) => list.length <= width / 70 || i % 2 === 0);
-    drawAxes(chart, box, x, y, ticks, logTicks(losses), short);
-    chart.append(svg("text", { x: box.right, y: box.bottom + 34, "text-anchor": "end" }, axis));
-    const path = front.map((it, i) => (i ? `H${x(it.cost)}V${y(it.loss)}` : `M${x(it.cost)} ${y(it.loss)}`)).join("");
+    placeDots(chart, dots, box);
+    const path = front.map(({ cx, cy }, i) => (i ? `H${cx}V${cy}` : `M${cx} ${cy}`)).join("");
     chart.append(svg("path", { class: "frontier", d: path }));
-    const dots = points.map((it) => ({ it, cx: x(it.cost), cy: y(it.loss) }));
+    for (const dot of dots) drawDot(chart, dot, front.includes(dot));
     const taken = dots.map(({ cx, cy }) => ({ left: cx - 5, top: cy - 5, wide: 10, high: 10 }));
-    for (const it of points) {
-      const dot = svg("circle", { cx: x(it.cost), cy: y(it.loss), r: front.includes(it) ? 7 : 5, fill: it.run.colour, "data-run": it.id });
-      dot.addEventListener("pointermove", (event) => showTip(event, it.run.name, `validation loss ${loss(it.loss)} with ${short(it.cost)} ${axis}`));
-      dot.addEventListener("pointerleave", hideTip);
-      chart.append(dot);
-    }
-    const isFront = new Set(front);
-    for (const dot of [...dots.filter(({ it }) => isFront.has(it)), ...dots.filter(({ it }) => !isFront.has(it))]) label(chart, dot, dots, box, taken);
+    for (const dot of new Set([...front, ...dots])) label(chart, dot, dots, box, taken);
     host.replaceChildren(chart);
+  }
+  // Draws the axes, and gives each dot its place on them in pixels.
+  function placeDots(chart, dots, box) {
+    const pad = ([low, high], margin) => { const by = Math.max(1.02, (high / low) ** margin); return [low / by, high * by]; };
+    const range = pad(extent(dots.map((dot) => dot.cost)), margins[0]), losses = pad(extent(dots.map((dot) => dot.loss)), margins[1]);
+    const x = scale(range, box.left, box.right, Math.log), y = scale(losses, box.bottom, box.top, Math.log);
+    const most = (box.right + 20) / 70;
+    const ticks = logTicks(range).filter((tick, i, list) => list.length <= most || i % 2 === 0);
+    drawAxes(chart, box, x, y, ticks, logTicks(losses), short);
+    chart.append(svg("text", { x: box.right, y: box.bottom + 34, "text-anchor": "end" }, costs[cost].axis));
+    for (const dot of dots) Object.assign(dot, { cx: x(dot.cost), cy: y(dot.loss) });
+  }
+  function drawDot(chart, { run, id, cx, cy, cost: spent, loss: reached }, isFront) {
+    const node = svg("circle", { cx, cy, r: isFront ? 7 : 5, fill: run.colour, "data-run": id });
+    const text = `validation loss ${loss(reached)} with ${short(spent)} ${costs[cost].axis}`;
+    node.addEventListener("pointermove", (event) => showTip(event, run.name, text));
+    node.addEventListener("pointerleave", hideTip);
+    chart.append(node);
   }
   // Pixels from a dot to the nearest point of a name's box.
   function distance({ cx, cy }, { left, top, wide, high }) {
     return Math.hypot(Math.max(left - cx, 0, cx - left - wide), Math.max(top - cy, 0, cy - top - high));
   }
-  // Writes a dot's name beside it, where it covers neither a dot nor another name, and is nearest to its own dot.
+  // Writes a dot's name beside it, where the name covers neither a dot nor another name, and is nearest to its own dot.
   function label(chart, dot, dots, box, taken) {
-    const { it, cx, cy } = dot, wide = it.run.short.length * 6.4 + 4;
+    const { run, id, cx, cy } = dot, wide = run.short.length * 6.4 + 4;
     for (const [right, up] of places) {
       const anchor = right > 0 ? "start" : "end", dx = POINT * right, dy = 4 - POINT * up;
       const left = anchor === "start" ? cx + dx : cx + dx - wide, top = cy + dy - 11;
@@ -293,7 +299,7 @@
       const place = { left, top, wide, high: 14 }, own = distance(dot, place);
       if (dots.some((other) => distance(other, place) < own)) continue;
       taken.push(place);
-      chart.append(svg("text", { class: "label", x: cx + dx, y: cy + dy, "text-anchor": anchor, "data-run": it.id }, it.run.short));
+      chart.append(svg("text", { class: "label", x: cx + dx, y: cy + dy, "text-anchor": anchor, "data-run": id }, run.short));
       return;
     }
   }
@@ -325,7 +331,7 @@
   function drawLatents() {
     const run = runs[Number(chooser.value)], found = run.latents, host = byId("pca");
     const size = Math.min(host.clientWidth, 560);
-    const x = scale(extent(found.points.map((it) => it[0])), 10, size - 10), y = scale(extent(found.points.map((it) => it[1])), size * 0.8 - 10, 10);
+    const x = scale(extent(found.points.map(([first]) => first)), 10, size - 10), y = scale(extent(found.points.map(([, second]) => second)), size * 0.8 - 10, 10);
     const chart = svg("svg", { viewBox: `0 0 ${size} ${size * 0.8}`, height: size * 0.8, role: "img", "aria-label": "codes of validation images, projected to two dimensions" });
     found.points.forEach((point, i) => {
       const name = found.labels ? found.labels[i] : null;
@@ -336,7 +342,7 @@
       chart.append(dot);
     });
     host.replaceChildren(chart);
-    const share = found.explained.reduce((sum, it) => sum + it, 0);
+    const share = found.explained.reduce((sum, part) => sum + part, 0);
     byId("pca-caption").textContent = !found.explained.length ? `the codes of all ${found.points.length} validation images are equal` :
       `${found.points.length} validation images on the two main axes of the code (${(100 * share).toFixed(0)} % of its variance)`;
     byId("classes").replaceChildren(...[...new Set(found.labels || [])].sort((a, b) => a - b).map((name) => {
