@@ -18,7 +18,11 @@ demo: $(VENV)/.core ## set up, train a Mixer auto-encoder on real digits, show i
 	@echo "Look at demo.html in a browser, and at demo.png: original above, reconstruction below."
 
 .PHONY: test
-test: $(VENV)/.test ## run the tests
+test: $(VENV)/.test ## run the tests but the slow ones: every kind of behaviour, in a minute or two
+	$(BIN)/pytest -n auto -m "not slow"
+
+.PHONY: test-all
+test-all: $(VENV)/.test ## run all tests: also long trainings, kills, compilers and every further case
 	$(BIN)/pytest -n auto
 
 .PHONY: test-machines

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,28 @@ if "MIXCODER_DATA" in os.environ:  # tests change their folder
 
 needs_compiler = pytest.mark.skipif(not shutil.which(compiler_command()[0]), reason="needs a C++ compiler")
 
+slow = pytest.mark.slow
+"""Of a test that takes seconds, or that is a further one of its kind; `make test` leaves it out."""
+
 Cli = Callable[..., tuple[int, str, str]]
+
+
+def slow_but(quick: int, cases: Iterable[Any]) -> list[Any]:
+    """Returns the cases of a parametrized test, all but the first `quick` of them marked as slow."""
+    return [case if i < quick else pytest.param(case, marks=slow) for i, case in enumerate(cases)]
+
+
+_MADE_ONCE = {"browser": "site and browser", "site": "site and browser", "wheel": "wheel"}
+"""Fixtures that take seconds to make, and the group of their tests, which one worker runs."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups the tests that share what takes long to make, before `--dist loadgroup` looks at groups."""
+    for item in items:
+        groups = {_MADE_ONCE[name] for name in getattr(item, "fixturenames", ()) if name in _MADE_ONCE}
+        for group in groups:
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +115,7 @@ def training_images(data: ImageData) -> Tensor:
     return data.train.images
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
     """A Chromium, where there is one, as playwright drives it."""
     from playwright.sync_api import sync_playwright

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import slow
 from tests.new_user import ROOT, borrowed_environment, build_wheel, follow_readme, readme_commands, run_alone
 
 STEPS = {
@@ -41,6 +42,7 @@ def test_the_wheel_holds_what_it_should(wheel: Path) -> None:
     assert wheel.stat().st_size < 1_000_000
 
 
+@slow
 def test_a_new_user_gets_from_the_wheel_to_onnx(wheel: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "environment").mkdir()

@@ -17,6 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.conftest import slow
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -139,6 +141,7 @@ def test_on_a_phone(address: str, browser: object, pages: dict[str, Page]) -> No
     page.close()
 
 
+@slow
 def test_search_works_from_disk(site: Path, browser: object) -> None:
     """Pages opened as files, from a folder and back again, find words, and lead to them."""
     from playwright.sync_api import Browser

@@ -26,7 +26,7 @@ from mixcoder.models import Autoencoder, create_model
 from mixcoder.models.cost import count_madds
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Trainer
-from tests.conftest import needs_compiler
+from tests.conftest import needs_compiler, slow
 from tests.documents import assert_shown, faq_sentences
 
 CPU = torch.device("cpu")
@@ -137,6 +137,7 @@ def test_compiled_gradients_are_the_eager_ones_and_compiled_once(cache: Path) ->
     assert packages(cache).items() >= made.items()
 
 
+@slow
 @compiling
 @needs_compiler
 def test_what_was_compiled_before_needs_neither_tracer_nor_compiler(cache: Path) -> None:
@@ -154,6 +155,7 @@ print(built == COMPILED, sorted({"torch._dynamo", "torch._inductor", "sympy"} & 
     assert done.stdout == "True []\n"
 
 
+@slow
 @compiling
 @needs_compiler
 def test_shards_of_a_batch_give_the_gradients_of_the_whole(cache: Path) -> None:
@@ -168,6 +170,7 @@ def test_shards_of_a_batch_give_the_gradients_of_the_whole(cache: Path) -> None:
     assert torch.get_num_threads() == threads
 
 
+@slow
 @compiling
 @needs_compiler
 def test_shards_compute_gemms_in_bfloat16_where_asked(cache: Path) -> None:
@@ -250,6 +253,7 @@ def test_runs_repeat_and_go_on_to_the_bit(
         assert torch.equal(weight, second.model.state_dict()[name])
 
 
+@slow
 def test_without_a_compiler_steps_are_eager_and_say_why(tmp_path: Path) -> None:
     (tmp_path / "x.yml").write_text(
         "name: x\n"

@@ -15,7 +15,7 @@ import pytest
 from mixcoder.backends.build_cache import build_once, cache_key, find_built
 from mixcoder.backends.inductor.compiled_graph import _private_inductor
 from mixcoder.errors import MixcoderWarning
-from tests.conftest import needs_compiler
+from tests.conftest import needs_compiler, slow
 
 CONTENT = bytes(range(256)) * 20
 
@@ -98,6 +98,7 @@ build_once("k", ".so", build)
     assert build_once("k", ".so", write).read_bytes() == CONTENT
 
 
+@slow
 def test_of_two_processes_one_builds(folder: Path, tmp_path: Path) -> None:
     code = f"""
 def build(path):
@@ -155,6 +156,7 @@ def test_where_no_folder_can_be_made_another_is_used(folder: Path) -> None:
         assert build_once("k", ".so", write).read_bytes() == CONTENT
 
 
+@slow
 def test_the_key_holds_compiler_and_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def compiler(name: str, version: str) -> str:
         path = tmp_path / name
@@ -187,6 +189,7 @@ def run_key() -> str:
     return subprocess.run([sys.executable, "-c", code], text=True, check=True, capture_output=True).stdout
 
 
+@slow
 @needs_compiler
 def test_a_truncated_library_is_compiled_again(folder: Path) -> None:
     """The loader would map it, and touch pages that the file does not have."""

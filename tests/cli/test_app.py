@@ -16,7 +16,7 @@ from mixcoder.cli.app import create_app
 from mixcoder.cli.lazy import LazyCommand, LazyGroup, add_commands
 from mixcoder.cli.results import CostName
 from mixcoder.measures import MEASURES
-from tests.conftest import Cli
+from tests.conftest import Cli, slow, slow_but
 
 
 def test_version_and_help(cli: Cli) -> None:
@@ -72,7 +72,8 @@ def test_a_command_that_there_is_not(cli: Cli) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize(
-    ("place", "status", "said"), [(">/dev/full", 1, "error: no space left on device\n"), (">&-", 0, "")]
+    ("place", "status", "said"),
+    [(">/dev/full", 1, "error: no space left on device\n"), pytest.param(">&-", 0, "", marks=slow)],
 )
 def test_output_that_nobody_can_take(place: str, status: int, said: str) -> None:
     """A full disk is told in a sentence; closed output is what the user asked for."""
@@ -81,6 +82,7 @@ def test_output_that_nobody_can_take(place: str, status: int, said: str) -> None
     assert (ended.returncode, ended.stderr) == (status, said)
 
 
+@slow
 def test_help_is_instant_because_torch_stays_out() -> None:
     """The ratio to an empty interpreter in one run, so that a slow machine slows both."""
     program = (
@@ -99,7 +101,7 @@ def test_help_is_instant_because_torch_stays_out() -> None:
     assert help_seconds < torch_seconds
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", slow_but(1, ["ascii", "latin-1"]))
 def test_any_encoding_of_a_terminal_takes_all_that_is_printed(encoding: str) -> None:
     """A character that it lacks appears as its escape."""
     ended = subprocess.run(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mixcoder.cli.streams import ignore_failures
+from tests.conftest import slow
 
 FILE = """\
 name: q
@@ -46,6 +47,7 @@ def test_a_disk_that_is_full_is_still_told_of_results(monkeypatch: pytest.Monkey
         stream.close()
 
 
+@slow
 def test_training_goes_on_when_nobody_reads(tmp_path: Path) -> None:
     (tmp_path / "b.yml").write_text(FILE)
     with broken_pipe() as stream:

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import slow
+
 ROOT = Path(__file__).parents[2]
 
 
+@slow
 def test_no_damage_of_the_cache_changes_a_run() -> None:
     """`make faults` disturbs it in more ways, and compiled graphs too."""
     ways = [

@@ -17,10 +17,12 @@ import pytest
 from mixcoder.errors import MixcoderError
 from tests.faults import fuzz
 from tests.pace import yardstick
+from tests.conftest import slow
 
 ROOT = Path(__file__).parents[2]
 
 
+@slow
 def test_nothing_broken_is_a_traceback_or_takes_long(tmp_path: Path) -> None:
     """In a process of its own, whose memory is bounded. `make faults` opens more."""
     ended = subprocess.run(

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import slow
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -21,6 +23,7 @@ def kill(kept: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@slow
 def test_no_run_is_lost_and_none_ends_otherwise(tmp_path: Path) -> None:
     """`make faults` kills more. A harness that was interrupted goes on from its state."""
     ended = kill(tmp_path)

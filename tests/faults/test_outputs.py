@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import slow
+
 ROOT = Path(__file__).parents[2]
 
 
+@slow
 def test_no_output_is_torn() -> None:
     """`make faults` kills more commands, and more often."""
     only = ["schema.json", "codes.safetensors", "images", "cache/mixcoder/packed"]

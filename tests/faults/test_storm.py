@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import slow
+
 ROOT = Path(__file__).parents[2]
 
 
+@slow
 def test_every_run_ends_with_its_reason_and_the_table_is_right() -> None:
     """`make faults` has more runs, and kills more."""
     ended = subprocess.run(

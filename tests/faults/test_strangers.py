@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import slow
 from tests.faults.strangers import make_all
 
 ROOT = Path(__file__).parents[2]
 
 
+@slow
 def test_each_is_refused_by_name_and_soon(tmp_path: Path) -> None:
     """Opened one after the other in a process that may take a gigabyte more than it has."""
     folder, canary = tmp_path / "in" / "folder", tmp_path / "executed"

@@ -25,6 +25,7 @@ from mixcoder.io import atomic_file
 from mixcoder.io.atomic_file import remove_parts, write_atomically
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Trainer
+from tests.conftest import slow
 
 CALLS = ("open", "write", "fsync", "close", "replace")
 OLD, NEW = b"old" * 50_000, b"new!" * 70_000
@@ -156,6 +157,7 @@ def test_a_checkpoint_loads_after_every_failed_call(
     assert loaded == {1, 2}
 
 
+@slow
 def test_a_disk_that_fills_up_costs_nothing_that_was_saved(tmp_path: Path) -> None:
     """The kernel refuses files above a size, first those of checkpoints; then there is room again."""
     (tmp_path / "x.yml").write_text(

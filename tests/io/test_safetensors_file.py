@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_the_library_reads_what_was_written(tmp_path: Path) -> None:
 
 
 def test_the_same_tensors_and_metadata_are_the_same_bytes(tmp_path: Path) -> None:
-    """In processes of their own, which order what is hashed each in their way."""
+    """In two processes, which order what is hashed each in its way."""
     write = (
         "import sys, torch; from pathlib import Path\n"
         "from mixcoder.io.safetensors_file import write_tensors\n"
@@ -52,8 +53,9 @@ def test_the_same_tensors_and_metadata_are_the_same_bytes(tmp_path: Path) -> Non
         "write_tensors(Path(sys.argv[1]), {name: torch.ones(2) for name in 'xyz'}, metadata)"
     )
     contents = set()
-    for _ in range(4):
-        subprocess.run([sys.executable, "-c", write, tmp_path / "x"], check=True)
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", write, tmp_path / "x"], check=True, env=environment)
         contents.add((tmp_path / "x").read_bytes())
     assert len(contents) == 1
 

@@ -24,7 +24,7 @@ from mixcoder.experiments.runs.run_data import allow_all, allow_local
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.report.chart_data import chart_runs, pareto_front, spread
 from mixcoder.report.page import write_page
-from tests.conftest import Cli
+from tests.conftest import Cli, slow_but
 from tests.report.test_figures import records as figure_records
 from tests.report.test_page import embedded
 
@@ -346,7 +346,7 @@ ENDS = """() => {
 ODD = ["one-validates", "all-equal", "odd-labels", "unlabelled", "nan", "bare", "many", "cluster"]
 
 
-@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("kind", slow_but(1, ODD))
 def test_in_a_browser(tmp_path: Path, browser: object, kind: str) -> None:
     from playwright.sync_api import Browser
 

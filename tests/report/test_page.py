@@ -12,7 +12,7 @@ from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.results.records import records_in, records_of
 from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.report.page import render_page, write_page
-from tests.conftest import Cli
+from tests.conftest import Cli, slow_but
 
 SWEEP = """\
 name: mine
@@ -97,8 +97,8 @@ def test_before_anything_is_trained(cli: Cli) -> None:
     assert [run["state"] for run in embedded(Path("p.html").read_text())["runs"]] == ["open"] * 4
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", slow_but(1, [1280, 390]))
+@pytest.mark.parametrize("scheme", slow_but(1, ["light", "dark"]))
 def test_in_a_browser(report: Path, browser: object, width: int, scheme: str) -> None:
     """No console message, no request; the table sorts and filters, the curves tell their values."""
     from playwright.sync_api import Browser

@@ -24,6 +24,7 @@ from mixcoder.data.sources.photo_fetch import fetch_photos
 from mixcoder.data.sources.photo_list import Photo
 from mixcoder.errors import DataError
 from mixcoder.images.codec import Fit
+from tests.conftest import slow_but
 from tests.data.dripping import WAYS, dripping
 from tests.data.servers import serving
 
@@ -125,21 +126,21 @@ def interrupted(script: str, address: str, folder: Path, is_waiting: Callable[[]
             process.kill()
 
 
-@pytest.mark.parametrize("script", ["download", "photos"])
-@pytest.mark.parametrize("way", ["nothing at all", "a body"])
+@pytest.mark.parametrize("script", slow_but(1, ["download", "photos"]))
+@pytest.mark.parametrize("way", slow_but(1, ["nothing at all", "a body"]))
 def test_ctrl_c_while_an_answer_comes(tmp_path: Path, script: str, way: str) -> None:
     with dripping(way) as server:
         assert interrupted(script, f"{server.address}/f", tmp_path, lambda: server.requests > 0) in (1, -2)
 
 
-@pytest.mark.parametrize("script", ["download", "photos"])
+@pytest.mark.parametrize("script", slow_but(1, ["photos", "download"]))
 def test_ctrl_c_while_a_server_is_waited_for(tmp_path: Path, script: str) -> None:
     with serving({}) as server:
         server.faults["/f"] = server.faults["/f?w=160&h=160&fm=jpg&q=90"] = [503] * 99
         assert interrupted(script, f"{server.address}/f", tmp_path, lambda: bool(server.requests)) in (1, -2)
 
 
-@pytest.mark.parametrize("script", ["download", "photos"])
+@pytest.mark.parametrize("script", slow_but(0, ["download", "photos"]))
 def test_ctrl_c_while_connecting(tmp_path: Path, script: str) -> None:
     """A listener whose queue is full answers no more."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
@@ -158,7 +159,7 @@ def test_ctrl_c_while_connecting(tmp_path: Path, script: str) -> None:
             connection.close()
 
 
-@pytest.mark.parametrize("script", ["look-up", "look-up of photos", "packing"])
+@pytest.mark.parametrize("script", slow_but(1, ["look-up", "look-up of photos", "packing"]))
 def test_ctrl_c_while_what_cannot_be_interrupted_goes_on(tmp_path: Path, script: str) -> None:
     assert interrupted(script, "", tmp_path, lambda: True) in (1, -2)
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from mixcoder.data import Hub
 from mixcoder.errors import DataError
+from tests.conftest import slow
 from tests.data.hub_service import COMMIT, HubService, serving_hub
 
 CARD = b"""---
@@ -59,6 +60,7 @@ def fetch(service: HubService, *arguments: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
+@slow
 def test_a_data_set_by_name_is_fetched_once(empty_cache: Path) -> None:
     train = [*map(picture, range(7)), None, b"no image"]
     files = {

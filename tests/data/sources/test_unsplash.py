@@ -26,7 +26,7 @@ from mixcoder.data.crops import CropSplit
 from mixcoder.data.sources import photo_fetch
 from mixcoder.data.sources.photo_list import Photo, read_archive
 from mixcoder.errors import DataError
-from tests.conftest import Cli
+from tests.conftest import Cli, slow
 from tests.data.photo_service import PhotoService, serving_photos
 
 PHOTOS = 200
@@ -144,6 +144,7 @@ def test_what_was_removed_by_hand_is_fetched_again(service: PhotoService, empty_
     assert service.served["photo-0006"] == 1
 
 
+@slow
 def test_killed_at_any_moment_it_never_fetches_a_finished_photo_twice(
     service: PhotoService, empty_cache: Path
 ) -> None:

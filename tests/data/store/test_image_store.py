@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from mixcoder.data.store.image_store import ImageStore, open_store, pack
 from mixcoder.errors import DataError, WriteError
 from mixcoder.images.codec import ImageError, Pixels
+from tests.conftest import slow
 from tests.data.pictures import flat
 
 ROOT = Path(__file__).parents[3]
@@ -186,6 +187,7 @@ def test_a_killed_packing_goes_on(tmp_path: Path) -> None:
     assert path.read_bytes() == pack(tmp_path / "other.safetensors", names, flat, "a key").path.read_bytes()
 
 
+@slow
 def test_a_second_process_waits_and_finds_the_store(tmp_path: Path) -> None:
     path, calls = tmp_path / "s.safetensors", list[str]()
     names = [str(number) for number in range(60)]

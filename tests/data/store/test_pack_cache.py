@@ -14,6 +14,7 @@ from mixcoder.data.fetch_progress import no_progress
 from mixcoder.data.store.image_store import ImageStore, open_store
 from mixcoder.data.store.pack_cache import describe_left_out, pack_into, pack_path
 from mixcoder.images.codec import ImageError, Pixels
+from tests.conftest import slow
 from tests.data.pictures import flat
 
 ROOT = Path(__file__).parents[3]
@@ -81,6 +82,7 @@ print(step)
 """
 
 
+@slow
 def test_killed_before_every_file_that_is_opened_renamed_or_removed(states: list[Path]) -> None:
     command = [sys.executable, "-c", KILLED, str(states[0])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -141,6 +143,7 @@ def slow_process(path: Path) -> subprocess.Popen[bytes]:
     return process
 
 
+@slow
 def test_a_process_that_packs_other_images_of_the_folder_is_left_alone(states: list[Path]) -> None:
     before, after = states
     process = slow_process(before)
@@ -153,6 +156,7 @@ def test_a_process_that_packs_other_images_of_the_folder_is_left_alone(states: l
     assert len(check_after) == 34
 
 
+@slow
 def test_two_processes_pack_one_folder(states: list[Path]) -> None:
     processes = [slow_process(states[0])]
     processes += [subprocess.Popen([sys.executable, "-c", SLOW, str(states[0])], cwd=ROOT) for _ in range(2)]

@@ -21,7 +21,7 @@ from mixcoder.experiments.results.records import Record, records_of
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.sweeps.run_state import RunState
 from mixcoder.experiments.sweeps.sweep import run_sweep
-from tests.conftest import Cli
+from tests.conftest import Cli, slow
 
 SWEEP = """\
 name: mine
@@ -117,6 +117,7 @@ def test_failures_keep_to_themselves_and_are_told(cli: Cli) -> None:
     assert len(list(Path("runs/mine").glob("*/result.json"))) == 1
 
 
+@slow
 def test_killed_as_a_group_and_started_again_it_ends_the_same(cli: Cli, tmp_path: Path) -> None:
     assert cli("run", "x.yml", "-j", "2", "--runs", "calm")[0] == 0
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -150,6 +151,7 @@ def test_interrupted_workers_save_and_end(tmp_path: Path) -> None:
         assert not (path / "result.json").exists()
 
 
+@slow
 def test_a_ctrl_c_at_the_terminal_reaches_all_processes_and_loses_nothing(tmp_path: Path) -> None:
     experiment = read_experiment(tmp_path / "x.yml", ["training.inputs=60_000_000"])
     directories = [RunDirectory.of(run, tmp_path / "runs") for run in experiment.runs]
@@ -167,6 +169,7 @@ def test_a_ctrl_c_at_the_terminal_reaches_all_processes_and_loses_nothing(tmp_pa
         assert "interrupted after" in (directory.path / "log.txt").read_text()
 
 
+@slow
 def test_workers_that_lost_their_sweep_save_and_leave(cli: Cli, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mixcoder", "run", "x.yml", "-j", "2", "training.inputs=60_000_000"]
     sweep = subprocess.Popen(
@@ -190,6 +193,7 @@ def test_workers_that_lost_their_sweep_save_and_leave(cli: Cli, tmp_path: Path) 
     assert all("interrupted after" in (record.directory.path / "log.txt").read_text() for record in records())
 
 
+@slow
 def test_workers_import_nothing_from_the_current_folder_but_what_was_named(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
