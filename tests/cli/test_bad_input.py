@@ -64,7 +64,7 @@ FILES = {
     "argument of the source": (changed(MIXER, "source: mnist", "source: mnist, size: 28"), ":2: data.size: unknown key 'size'"),
     "negative learning rate": (changed(MIXER, "0.003", "-0.003"), ":11: training.learning_rate: must be above 0, not -0.003"),
     "infinite learning rate": (changed(MIXER, "0.003", ".inf"), ":11: training.learning_rate: must be a finite number, not inf"),
-    "unknown optimizer": (changed(MIXER, "inputs: 1000", "optimizer: adamww\n  inputs: 1000"), ":12: training.optimizer: unknown name 'adamww'; did you mean 'adamw'?"),
+    "unknown optimizer": (changed(MIXER, "inputs: 1000", "optimizer: adamww\n  inputs: 1000"), ":12: training.optimizer: unknown optimizer 'adamww'; did you mean 'adamw'?"),
     "two durations": (changed(MIXER, "inputs: 1000", "inputs: 1000\n  epochs: 1"), ":10: training: needs exactly one of inputs, steps and epochs, found inputs and epochs"),
     "no duration": (changed(MIXER, "  inputs: 1000\n", ""), ":10: training: needs exactly one of inputs, steps and epochs, found none"),
     "all warm-up": (changed(CNN, "steps: 1", "steps: 5, warmup_steps: 5"), "training.warmup_steps: 5 steps of warm-up leave nothing of a run of 5"),
