@@ -143,7 +143,7 @@ def test_each_name_stands_at_its_own_dot_or_a_line_leads_there(tmp_path: Path, s
     for label in labels:
         own = places[label.get_text()]
         led = label.arrow_patch is not None
-        assert led or nearest(places.values(), Text.get_window_extent(label)) == own
+        assert led or nearest(list(places.values()), Text.get_window_extent(label)) == own
         assert axes.transData.transform(label.xy) == pytest.approx(own)
 
 

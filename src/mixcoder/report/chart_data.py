@@ -185,7 +185,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     """
     count = len(positions)
     gap = min(gap, (high - low) / max(1, count - 1))
-    order = sorted(range(count), key=lambda i: positions[i])
+    order = sorted(range(count), key=positions.__getitem__)
     # Less the gaps below it, a position need only not fall: the nearest such ones are known.
     levels = nearest_rising([positions[i] - rank * gap for rank, i in enumerate(order)])
     placed = [0.0] * count

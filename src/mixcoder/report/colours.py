@@ -46,7 +46,8 @@ def _hue_axis(texts: Sequence[dict[str, str]]) -> str | None:
     few = [axis for axis, kind in varying.items() if len(kind) <= len(_HUES)]
     if not few or (len(varying) == 1 and _are_numbers(varying[few[0]])):
         return None
-    return min(few, key=lambda axis: (_are_numbers(varying[axis]), len(varying[axis])))
+    ranks = [(_are_numbers(varying[axis]), len(varying[axis])) for axis in few]
+    return few[ranks.index(min(ranks))]
 
 
 def _are_numbers(texts: Iterable[str]) -> bool:

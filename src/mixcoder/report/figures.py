@@ -6,7 +6,7 @@ records ─ chart_data ─▶ ChartRun ─▶ loss_curves, pareto_plot ─▶ Fi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -236,14 +236,12 @@ def _dot_label(axes: Axes, dot: _Dot, place: tuple[float, float], is_far: bool) 
     return label
 
 
-def nearest(centres: Iterable[tuple[float, float]], box: Bbox) -> tuple[float, float]:
+def nearest(centres: Sequence[tuple[float, float]], box: Bbox) -> tuple[float, float]:
     """Returns the point (x, y) of some that is nearest to a box."""
-
-    def distance(centre: tuple[float, float]) -> float:
-        x, y = centre
-        return math.hypot(max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1))
-
-    return min(centres, key=distance)
+    distances = [
+        math.hypot(max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1)) for x, y in centres
+    ]
+    return centres[distances.index(min(distances))]
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -133,9 +133,9 @@ def _column_widths(
     """Returns widths of columns that share the room left over, none taking more than it can fill."""
     spare = max(0, room - _table_width(columns, least))
     widths = dict(least)
-    by_want = sorted(columns, key=lambda column: full[column] - least[column])
-    for i, column in enumerate(by_want):
-        extra = min(full[column] - least[column], spare // (len(by_want) - i))
+    wanted = {column: full[column] - least[column] for column in columns}
+    for i, column in enumerate(sorted(wanted, key=wanted.__getitem__)):
+        extra = min(wanted[column], spare // (len(wanted) - i))
         widths[column] += extra
         spare -= extra
     return widths

@@ -88,28 +88,34 @@ def substitute(document: Document, values: Values) -> Document:
     references = sum(text.count("${") for text in _texts(body))
     if references * (_LONGEST_NAME + len(repr(values))) > _MOST_LETTERS:
         raise ExperimentError([document.problem((), "expands too far, with long values in many places")])
-    problems: list[str] = []
-
-    def replaced(node: Any, path: KeyPath) -> Any:
-        if isinstance(node, dict):
-            return {key: replaced(value, (*path, key)) for key, value in node.items()}
-        if isinstance(node, list):
-            return [replaced(value, (*path, i)) for i, value in enumerate(node)]
-        if not isinstance(node, str):
-            return node
-        try:
-            whole = REFERENCE.fullmatch(node)
-            if whole:
-                return copy.deepcopy(_value_of(whole[1], values))
-            return REFERENCE.sub(lambda found: format_value(_value_of(found[1], values)), node)
-        except LookupError as error:
-            problems.append(document.problem(path, str(error.args[0])))
-            return node
-
-    data = {key: replaced(value, (key,)) for key, value in body.items()}
+    problems: list[tuple[KeyPath, str]] = []
+    data = {key: _filled(value, (key,), values, problems) for key, value in body.items()}
     if problems:
-        raise ExperimentError(problems)
+        raise ExperimentError(document.problem(path, message) for path, message in problems)
     return Document(document.source, data, document.places)
+
+
+def _filled(node: Any, path: KeyPath, values: Values, problems: list[tuple[KeyPath, str]]) -> Any:
+    """Returns nested data with the references in its texts replaced; adds to the problems."""
+    if isinstance(node, dict):
+        return {key: _filled(value, (*path, key), values, problems) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_filled(value, (*path, i), values, problems) for i, value in enumerate(node)]
+    if not isinstance(node, str):
+        return node
+    try:
+        return _filled_text(node, values)
+    except LookupError as error:
+        problems.append((path, str(error.args[0])))
+        return node
+
+
+def _filled_text(text: str, values: Values) -> Any:
+    whole = REFERENCE.fullmatch(text)
+    if whole:
+        return copy.deepcopy(_value_of(whole[1], values))
+    parts = REFERENCE.split(text)  # every other part is the name in a reference
+    return "".join(format_value(_value_of(part, values)) if i % 2 else part for i, part in enumerate(parts))
 
 
 def unused_axes(document: Document) -> list[str]:

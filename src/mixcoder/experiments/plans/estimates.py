@@ -68,7 +68,8 @@ def estimate_step_seconds(
     kind = model, str(replace(backend, note=""))
     like = [run for run in finished if run.kind == kind]
     if like:
-        nearest = min(like, key=lambda run: abs(math.log(run.madds / max(1, work.madds))))
+        distances = [abs(math.log(run.madds / max(1, work.madds))) for run in like]
+        nearest = like[distances.index(min(distances))]
         return work.madds * work.batch_size / nearest.madds_per_second, FROM_RUNS
     try:
         return step_seconds(backend, work), FROM_SPEED

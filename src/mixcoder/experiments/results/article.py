@@ -44,8 +44,11 @@ def article_row(run: Run) -> dict[str, Any] | None:
     Whether the encoder's mixing layers and the last layer have an activation, on which its listings, its
     tables and its code do not agree, makes no difference here.
     """
-    fitting = [row for rows in article_tables().values() for row in rows if _fits(run, row)]
-    return min(fitting, key=lambda row: abs(row["inputs"] - _inputs(run)), default=None)
+    similar = [row for rows in article_tables().values() for row in rows if _fits(run, row)]
+    if not similar:
+        return None
+    distances = [abs(row["inputs"] - _inputs(run)) for row in similar]
+    return similar[distances.index(min(distances))]
 
 
 def add_article(rows: Sequence[dict[str, Any]], records: Sequence[Record]) -> None:

@@ -58,12 +58,11 @@ def sort_rows(rows: Sequence[Row], key: str) -> list[Row]:
     name = key.removeprefix("-")
     check_key("sort", name, rows)
     present = [row for row in rows if not _is_missing(row.get(name))]
-    numeric = all(is_number(row[name]) for row in present)
-    present.sort(
-        key=lambda row: (row[name], "") if numeric else (0, format_value(row[name])),
-        reverse=key.startswith("-"),
-    )
-    return present + [row for row in rows if _is_missing(row.get(name))]
+    values = [row[name] for row in present]
+    if not all(map(is_number, values)):
+        values = list(map(format_value, values))
+    order = sorted(range(len(present)), key=values.__getitem__, reverse=key.startswith("-"))
+    return [present[i] for i in order] + [row for row in rows if _is_missing(row.get(name))]
 
 
 def average_rows(rows: Sequence[Row], axes: Sequence[str], over: str) -> list[Row]:
