@@ -23,8 +23,8 @@ from torch.utils._pytree import tree_leaves
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
+# To count the operations and bytes of a computation: torch has no public way to see every operation.
 __all__ = ["OpOverload", "TorchDispatchMode", "tree_leaves"]
-# To count what torch computes, operation by operation: there is no public way to see every operation.
 
 _HOOKS_BESIDE_COMPUTATION = "state_dict"
 """In the names of a module's hooks that are called when weights are stored or loaded."""

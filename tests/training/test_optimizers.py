@@ -28,7 +28,8 @@ class Sign(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 state = self.state[parameter]
-                momentum = state.setdefault("momentum", torch.zeros_like(parameter)).lerp_(parameter.grad, 0.1)
+                momentum = state.setdefault("momentum", torch.zeros_like(parameter))
+                momentum.lerp_(parameter.grad, 0.1)
                 parameter.sub_(momentum.sign(), alpha=group["lr"])
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
 """

@@ -1,1 +1,1 @@
-"""How a training step is computed: eagerly, by Inductor, or by operations of our own."""
+"""How a training step is computed: eagerly, by Inductor, or by native kernels."""

@@ -30,7 +30,7 @@ class Backend(Protocol):
 
     Attributes:
         name: as it stands in a run's result.
-        failure: begins the note on why it was not used, where it was to be.
+        failure: beginning of the note on why it could not be built.
     """
 
     name: str
@@ -62,13 +62,13 @@ BACKENDS: tuple[Backend, ...] = (NATIVE, SHARDED_INDUCTOR, INDUCTOR, EAGER)
 
 @dataclass(frozen=True)
 class BackendChoice:
-    """How steps are computed; as a text, what a run's result holds of it.
+    """How steps are computed; `str` gives the text that a run's result stores as `execution`.
 
     Attributes:
         backend: that computes them.
         precision: of matrix products and convolutions; all else is float32.
         shards: equal ones of a batch, computed side by side.
-        note: why another backend was not used, where it was to be.
+        note: why a faster backend could not be built; empty where none was tried.
         fallbacks: backends and their shards, tried in order where this one cannot be built.
     """
 

@@ -1,4 +1,4 @@
-"""One optimizer step: what a backend builds, and of what.
+"""One optimizer step: the specification, from which a backend builds the step.
 
 images (B, C, H, W) uint8 ─▶ gradients (N,), loss () ─▶ optimizers ─▶ parameters (N,)
 """

@@ -1,4 +1,4 @@
-"""What is to be trained, as far as the choice of a backend follows from it."""
+"""The facts of a training run that decide the choice of a backend."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Workload:
         return self.madds * self.total_inputs
 
     def pays_from(self, total_madds: float) -> bool:
-        """Returns whether compiling is asked for, or saves time: from so many multiply-adds of a run."""
+        """Returns whether compiling is asked for, or saves time, as it does from `total_madds` on."""
         return self.compile == "on" or (self.compile == "auto" and self.total_madds >= total_madds)
 
 

@@ -1,4 +1,4 @@
-"""The optimizers by name, and what all of them share: their learning rate and their state."""
+"""The optimizers by name; their learning rate and their state."""
 
 from __future__ import annotations
 

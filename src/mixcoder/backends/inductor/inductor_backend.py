@@ -37,7 +37,7 @@ class Inductor:
         return workload.pays_from(_PAYS_FROM)
 
     def supports(self, workload: Workload) -> str | None:
-        """Returns None: only compiling shows what a compiler takes."""
+        """Returns None: only `build` finds out."""
         return None
 
     def shards(self, workload: Workload) -> int:
@@ -52,7 +52,7 @@ class Inductor:
         """Returns the step.
 
         Raises:
-            UnsupportedError: there is no compiler, or the model does what none can take; says what.
+            UnsupportedError: there is no compiler, or it cannot compile the model; says why.
         """
         return apply_optimizers(compiled_gradients(spec), spec)
 
@@ -76,8 +76,8 @@ class ShardedInductor(Inductor):
         """Returns the step.
 
         Raises:
-            UnsupportedError: there is no compiler, the model does what none can take, or the loss of a batch
-                is not the mean of the losses of its shards.
+            UnsupportedError: there is no compiler, it cannot compile the model, or the loss of a batch is not
+                the mean of the losses of its shards.
         """
         return apply_optimizers(sharded_gradients(spec), spec)
 

@@ -1,4 +1,4 @@
-"""Training steps of the article's Mixers on the CPU by kernels of our own.
+"""Training steps of the article's Mixers on the CPU by native kernels.
 
     Mixer ─layers.py─▶ programs (program.py) ─native_step.py─▶ kernels.cpp ─▶ gradients (N,), loss ()
 

@@ -20,7 +20,7 @@ _PAYS_BELOW = 3e7
 
 
 class Native:
-    """A backend of operations of our own, for models of layers that have them."""
+    """A backend of native kernels, for models whose layers all have operations."""
 
     name = "native"
     failure = "our own operations could not be compiled"

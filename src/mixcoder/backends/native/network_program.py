@@ -1,9 +1,9 @@
 """Emits a whole training step of a Mixer: a program for each shard of the batch.
 
     convert this thread's slice of the weights to bfloat16, where gemms take it
-      ├─ barrier: the other threads have converted theirs
+      ├─ barrier: all weights are converted
     layers forward ─▶ loss ─▶ layers backward
-      ├─ barrier: every shard has its activations and gradients
+      ├─ barrier: all shards have activations and gradients
     this thread's slice of the parameters: gradients of large weights over all shards, the sums of the
     others over all shards, and the use of both: AdamW's update, or a copy to the caller
 
@@ -73,14 +73,14 @@ class StepMemory:
 
 
 class GradientUse(Protocol):
-    """Uses gradients as soon as they are there."""
+    """A use of gradients, emitted as soon as they are computed."""
 
     def emit(self, program: Program, place: slice, gradients: int) -> None:
         """Emits the use of the gradients of a slice of all parameters, which lie at an address."""
 
 
 class CopyGradients:
-    """Copies gradients to the result of the first shard."""
+    """A use of gradients: copies them to the result of the first shard."""
 
     def __init__(self, memory: StepMemory) -> None:
         self._gradients = memory.vectors(0).gradients
@@ -93,7 +93,7 @@ class CopyGradients:
 
 
 class UpdateByAdamW:
-    """Updates the parameters: gradients of large weights never leave the cache."""
+    """A use of gradients: updates the parameters. Gradients of large weights never leave the cache."""
 
     def __init__(self, memory: StepMemory, optimizer: VectorAdamW) -> None:
         self._vectors = memory.vectors(0).values, *(moment.data_ptr() for moment in optimizer.moments())

@@ -126,5 +126,5 @@ class Program:
         strides = [m if transposed == "a" else k, k if transposed == "b" else n, n]
         a += self.operand_bytes * rows.start * (1 if transposed == "a" else k)
         name = "gemm_bf16" if self._is_bf16 else "gemm"
-        numbers = [transposed == "a", transposed == "b", rows.stop - rows.start, n, k, *strides]
-        self.emit(name, numbers, [a, b, c], float(is_added))
+        shape = [transposed == "a", transposed == "b", rows.stop - rows.start, n, k, *strides]
+        self.emit(name, shape, [a, b, c], float(is_added))
