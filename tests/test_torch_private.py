@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mixcoder import torch_private
 from mixcoder.torch_private import OpOverload, TorchDispatchMode, tree_leaves
-from tests.conftest import needs_compiler
+from tests.conftest import needs_compiler, slow
 from tests.documents import ROOT
 
 PRIVATE = re.compile(r"\btorch\.(\w+\.)*_(?!_)\w+|\._cdata|_accumulate_grad_hooks")
@@ -138,6 +138,7 @@ def test_traces_merge_equal_operations() -> None:
     assert inplace.code.count("aten.mul.Tensor") == 2
 
 
+@slow
 @pytest.mark.xdist_group("compiling")
 @needs_compiler
 @pytest.mark.filterwarnings("ignore")  # of torch's own
