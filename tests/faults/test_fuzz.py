@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from mixcoder.errors import MixcoderError
+from tests.conftest import slow
 from tests.faults import fuzz
 from tests.pace import yardstick
-from tests.conftest import slow
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,8 +1,10 @@
 """How the steps of a run are computed: the backends in order, the choice among them, and one `build_step`.
 
-Workload ─▶ choose_backend ─▶ BackendChoice ─┐
-StepSpec ────────────────────────────────────┴▶ build_step ─▶ step(images uint8) ─▶ loss
-└ the choice as it turned out
+    Workload ─▶ choose_backend ─▶ BackendChoice ─┐
+    StepSpec ────────────────────────────────────┴▶ build_step ─┬▶ step(images uint8) ─▶ loss
+                                                                └▶ the choice as it turned out
+
+`BACKENDS` is read from top to bottom: the first that pays and supports a workload computes it.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mixcoder.backends.checks import as_unsupported, check_close, check_pure
 from mixcoder.backends.eager import eager_gradients
 from mixcoder.backends.inductor.compiled_graph import load_graph
 from mixcoder.backends.inductor.package_runner import PackageRunner
 from mixcoder.backends.inductor.step_graph import compile_step
+from mixcoder.backends.self_check import as_unsupported, check_close, check_pure
 from mixcoder.backends.step import Gradients, StepSpec, TrainingStep, apply_optimizers
 from mixcoder.backends.threads import for_each_slice, one_thread, run_in_parallel
 from mixcoder.backends.workload import Workload, computes_bfloat16, shards_of

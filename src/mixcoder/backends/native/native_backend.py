@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from mixcoder.backends.checks import as_unsupported, check_close, check_pure
 from mixcoder.backends.eager import eager_gradients
 from mixcoder.backends.native.native_step import NativeStep, missing_operation
+from mixcoder.backends.self_check import as_unsupported, check_close, check_pure
 from mixcoder.backends.step import StepSpec, TrainingStep, apply_optimizers
 from mixcoder.backends.threads import one_thread
 from mixcoder.backends.vector_adamw import VectorAdamW
