@@ -13,14 +13,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mixcoder.backends import backend
 from mixcoder.backends.backend import Backend, BackendChoice, build_step, choose_backend
-from mixcoder.backends.eager import EAGER, eager_gradients
+from mixcoder.backends.eager import EAGER, Eager, eager_gradients
 from mixcoder.backends.inductor.inductor_backend import INDUCTOR, SHARDED_INDUCTOR, sharded_gradients
 from mixcoder.backends.native import native_step
 from mixcoder.backends.native.build import load_kernels
 from mixcoder.backends.native.native_backend import NATIVE
 from mixcoder.backends.parameters import FlatParameters
 from mixcoder.backends.step import Gradients, StepSpec, UnsupportedError
+from mixcoder.backends.workload import Workload
 from mixcoder.data import ImageData
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.models.cost import count_madds
@@ -377,3 +379,41 @@ def test_native_steps_compute_the_same(cache: Path, shards: int) -> None:
         of.parameters.vector.mul_(0.5)
     torch.testing.assert_close(gradients_of(batch)[1], exact(of, batch)[1])
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"device": torch.device("cuda")}, "kernels are for the CPU"),
+        ({"precision": "bfloat16"}, "the BLAS does not multiply bfloat16 on this processor"),
+        ({"model": normed()}, "no operations for FlippedConv2dMixing"),
+    ],
+)
+def test_native_steps_say_what_they_do_not_support(
+    change: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    model = mixer()
+    workload = Recipe(steps=1).workload(model, count_madds(model), 1, CPU)
+    assert NATIVE.supports(workload) is None
+    assert NATIVE.supports(replace(workload, **change)) == reason
+
+
+def test_the_first_backend_of_the_list_that_can_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Eager):
+        name, failure = "broken", "it broke"
+
+        def build(self, spec: StepSpec) -> Any:
+            raise UnsupportedError("at once")
+
+    class Unfit(Broken):
+        def supports(self, workload: Workload) -> str | None:
+            return "never"
+
+    monkeypatch.setattr(backend, "BACKENDS", (Unfit(), Broken(), EAGER))
+    model = mixer()
+    choice = chosen(model)
+    assert choice.backend.name == "broken"
+    step, built = build_step(spec(model, images()), choice)
+    assert str(built) == "eager steps, products in float32 (it broke: at once)"
+    assert step(images()).isfinite()

@@ -80,7 +80,7 @@ class NativeStep:
     def update(self, images: Tensor) -> Tensor:
         """Takes the whole training step of the same images; returns the loss () before the update.
 
-        An interrupted step updates nothing, or everything.
+        An interrupted step is not counted; it updates nothing, or everything.
         """
         assert self._optimizer is not None
         self._memory.scalars[:] = self._optimizer.scalars_of_next_step()
