@@ -1,4 +1,11 @@
-"""Progress for people: a live line on a terminal, a plain line now and then elsewhere."""
+"""Progress for people: live lines on a terminal, a plain line now and then elsewhere.
+
+    training_progress ─▶ _LiveTraining or _PlainTraining   called with the Progress of a run
+    sweep_progress ────▶ _LiveSweep    or _PlainSweep      called with the states of all runs
+    data_progress ─────▶ _LiveTasks    or _PlainTasks      called with a long task of a data source
+
+A live display is shown and removed by the context that yields it.
+"""
 
 from __future__ import annotations
 
@@ -8,71 +15,32 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Live
 
 from mixcoder.text.sanitize import sanitize, sanitize_lines
 
 if TYPE_CHECKING:
-    from mixcoder.data.fetch_progress import StartTask
+    from mixcoder.data.fetch_progress import StartTask, UpdateTask
     from mixcoder.experiments.sweeps.run_state import RunState
     from mixcoder.training.trainer import Progress, Trainer
 
-_SHORTEST_PAUSE = 5.0
-_LONGEST_PAUSE = 60.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
+"""Seconds between two plain lines: a log stays short, and still shows that something happens."""
 _LINES_A_RUN = 20
+"""Plain lines of a run, where the pauses allow it."""
 
 
 @contextmanager
 def training_progress(console: Console) -> Iterator[Callable[[Trainer, Progress], None]]:
     """Yields an observer that shows inputs, losses, images/s and time left on `console`."""
     if not console.is_terminal:
-        yield _print_backend_first(console, _PlainLines(console))
+        yield _PlainTraining(console)
         return
-    columns = (
-        TextColumn("{task.fields[inputs]}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[losses]}"),
-        TextColumn("{task.fields[speed]}"),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Live(*columns, console=console) as live:
-        task = live.add_task("", inputs="getting ready", losses="", speed="", left="", total=None)
-        losses = _Losses()
-
-        def show(trainer: Trainer, progress: Progress) -> None:
-            live.update(
-                task,
-                total=trainer.total_steps,
-                completed=progress.step,
-                inputs=f"{progress.inputs:,}/{trainer.total_inputs:,} inputs",
-                losses=losses.text(progress),
-                speed=f"{progress.throughput:,.0f} images/s",
-                left=_time_left(trainer, progress),
-            )
-
-        yield _print_backend_first(live.console, show)
-
-
-def _print_backend_first(
-    console: Console, observer: Callable[[Trainer, Progress], None]
-) -> Callable[[Trainer, Progress], None]:
-    """Returns an observer that first prints a line on how steps are computed, and then calls `observer`."""
-    is_printed = False
-
-    def observe(trainer: Trainer, progress: Progress) -> None:
-        nonlocal is_printed
-        if not is_printed:
-            _print_line(console, str(trainer.backend))
-            is_printed = True
-        observer(trainer, progress)
-
-    return observe
+    fields = ("inputs", "losses", "speed", "left")
+    first, *others = (TextColumn(f"{{task.fields[{field}]}}") for field in fields)
+    with Live(first, BarColumn(bar_width=24), *others, console=console) as live:
+        yield _LiveTraining(live)
 
 
 @contextmanager
@@ -87,33 +55,142 @@ def sweep_progress(console: Console) -> Iterator[Callable[[Sequence[RunState]], 
         TextColumn("{task.fields[text]}"),
     )
     with Live(*columns, console=console) as live:
-        total = live.add_task("all runs", text="")
-        tasks: dict[str, TaskID] = {}
+        yield _LiveSweep(live)
 
-        def show(states: Sequence[RunState]) -> None:
-            ended = [state for state in states if state.state in ("done", "failed")]
-            failed = sum(state.state == "failed" for state in ended)
-            text = f"{len(ended) - failed} of {len(states)} done" + (f", {failed} failed" if failed else "")
-            live.update(total, total=len(states), completed=len(ended), text=text)
-            for state in states:
-                if state.state == "running":
-                    if state.name not in tasks:
-                        tasks[state.name] = live.add_task(
-                            sanitize(state.name), total=state.total_inputs, text=""
-                        )
-                    seen = state.metrics.get("inputs", 0)
-                    live.update(tasks[state.name], completed=seen, text=_run_progress(state))
-                elif state.name in tasks:
-                    live.remove_task(tasks.pop(state.name))
 
-        yield show
+@contextmanager
+def data_progress(console: Console) -> Iterator[StartTask]:
+    """Yields a function that starts a task, and shows how much of it is done, how fast, and the time left."""
+    if not console.is_terminal:
+        yield _PlainTasks(console)
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[amount]}"),
+        TimeRemainingColumn(),
+    )
+    with Live(*columns, console=console) as live:
+        yield _LiveTasks(live)
+
+
+class _LiveTraining:
+    """An observer that shows a run as one line with a bar."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._task = live.add_task("", inputs="getting ready", losses="", speed="", left="", total=None)
+        self._backend = _BackendLine(live.console)
+        self._losses = _Losses()
+
+    def __call__(self, trainer: Trainer, progress: Progress) -> None:
+        self._backend.print_once(trainer)
+        self._live.update(
+            self._task,
+            total=trainer.total_steps,
+            completed=progress.step,
+            inputs=f"{progress.inputs:,}/{trainer.total_inputs:,} inputs",
+            losses=self._losses.text(progress),
+            speed=f"{progress.throughput:,.0f} images/s",
+            left=_time_left(trainer, progress),
+        )
+
+
+class _PlainTraining:
+    """An observer that prints a line about every twentieth of the run, and one at its end."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._backend = _BackendLine(console)
+        self._losses = _Losses()
+        self._last_time = time.monotonic()
+        self._last_step = 0
+
+    def __call__(self, trainer: Trainer, progress: Progress) -> None:
+        self._backend.print_once(trainer)
+        losses = self._losses.text(progress)
+        if not self._is_due(trainer, progress):
+            return
+        self._last_time, self._last_step = time.monotonic(), progress.step
+        _print_line(
+            self._console,
+            f"{progress.inputs:,}/{trainer.total_inputs:,} inputs · {losses} · "
+            f"{progress.throughput:,.0f} images/s · {_time_left(trainer, progress)}",
+        )
+
+    def _is_due(self, trainer: Trainer, progress: Progress) -> bool:
+        pause = time.monotonic() - self._last_time
+        steps = progress.step - self._last_step
+        return (
+            progress.step == trainer.total_steps
+            or pause > _LONGEST_PAUSE
+            or (pause > _SHORTEST_PAUSE and steps * _LINES_A_RUN >= trainer.total_steps)
+        )
+
+
+class _BackendLine:
+    """A line on how steps are computed, printed once."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._is_printed = False
+
+    def print_once(self, trainer: Trainer) -> None:
+        """Prints the line, unless it is there."""
+        if not self._is_printed:
+            _print_line(self._console, str(trainer.backend))
+            self._is_printed = True
+
+
+class _Losses:
+    """A text of the present training loss and the last validation loss."""
+
+    def __init__(self) -> None:
+        self._validation: float | None = None
+
+    def text(self, progress: Progress) -> str:
+        """Returns the text after a Progress."""
+        if progress.validation_loss is not None:
+            self._validation = progress.validation_loss
+        text = f"loss {progress.training_loss:.5f}"
+        return text if self._validation is None else f"{text} · validation {self._validation:.5f}"
+
+
+class _LiveSweep:
+    """An observer that shows a bar for all runs, and one for each run that is trained now."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._total = live.add_task("all runs", text="")
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, states: Sequence[RunState]) -> None:
+        ended = sum(state.has_ended for state in states)
+        failed = sum(state.state == "failed" for state in states)
+        text = f"{ended - failed} of {len(states)} done" + (f", {failed} failed" if failed else "")
+        self._live.update(self._total, total=len(states), completed=ended, text=text)
+        for state in states:
+            if state.state == "running":
+                self._show(state)
+            elif state.name in self._tasks:
+                self._live.remove_task(self._tasks.pop(state.name))
+
+    def _show(self, state: RunState) -> None:
+        if state.name not in self._tasks:
+            name = sanitize(state.name)
+            self._tasks[state.name] = self._live.add_task(name, total=state.total_inputs, text="")
+        text = "getting ready"
+        if state.metrics:
+            inputs, loss = state.metrics["inputs"], state.metrics["training_loss"]
+            text = f"{inputs:,}/{state.total_inputs:,} inputs · loss {loss:.5f}"
+        self._live.update(self._tasks[state.name], completed=state.metrics.get("inputs", 0), text=text)
 
 
 class _PlainSweep:
     """An observer that prints a line when a run starts and when it ends."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
+        self._console = console
         self._printed: dict[str, tuple[str, str]] = {}
 
     def __call__(self, states: Sequence[RunState]) -> None:
@@ -123,70 +200,75 @@ class _PlainSweep:
                 continue
             self._printed[state.name] = now
             reason = f" ({state.reason})" if state.reason else ""
-            _print_line(self.console, f"{state.state}: {state.name}{reason}")
+            _print_line(self._console, f"{state.state}: {state.name}{reason}")
 
 
-@contextmanager
-def data_progress(console: Console) -> Iterator[StartTask]:
-    """Yields a function that starts a task, and shows how much of it is done, how fast, and the time left."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[amount]}"),
-        TimeRemainingColumn(),
-    )
-    with Live(*columns, console=console, disable=not console.is_terminal) as live:
+class _LiveTasks:
+    """A StartTask that shows each task as a line with a bar."""
 
-        def start(what: str, unit: str) -> Callable[[int, int | None], None]:
-            if not console.is_terminal:
-                return _PlainAmounts(console, what, unit)
-            task = live.add_task(sanitize(what), total=None, amount="")
-            rate_of = _Rate()
+    def __init__(self, live: Live) -> None:
+        self._live = live
 
-            def show(so_far: int, total: int | None) -> None:
-                amount = _amount(so_far, total, unit, rate_of(so_far))
-                live.update(task, completed=so_far, total=total, amount=amount)
-
-            return show
-
-        yield start
+    def __call__(self, what: str, unit: str) -> UpdateTask:
+        return _LiveTask(self._live, what, unit)
 
 
-class _PlainAmounts:
-    """A progress callback that prints a line at the start, and one every minute."""
+class _LiveTask:
+    """An UpdateTask that updates a line with a bar."""
+
+    def __init__(self, live: Live, what: str, unit: str) -> None:
+        self._live = live
+        self._unit = unit
+        self._task = live.add_task(sanitize(what), total=None, amount="")
+        self._rate = _Rate()
+
+    def __call__(self, so_far: int, total: int | None) -> None:
+        amount = _amount(so_far, total, self._unit, self._rate.update(so_far))
+        self._live.update(self._task, completed=so_far, total=total, amount=amount)
+
+
+class _PlainTasks:
+    """A StartTask that prints a line for each task, and one for every minute that it takes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __call__(self, what: str, unit: str) -> UpdateTask:
+        return _PlainTask(self._console, what, unit)
+
+
+class _PlainTask:
+    """An UpdateTask that prints a line at the start, and one every minute."""
 
     def __init__(self, console: Console, what: str, unit: str) -> None:
-        self.console = console
-        self.what = what
-        self.unit = unit
-        self.last = time.monotonic()
-        self.rate_of = _Rate()
+        self._console = console
+        self._what = what
+        self._unit = unit
+        self._last = time.monotonic()
+        self._rate = _Rate()
         _print_line(console, what)
 
     def __call__(self, so_far: int, total: int | None) -> None:
         now = time.monotonic()
-        rate = self.rate_of(so_far)
-        if now - self.last < _LONGEST_PAUSE:
+        rate = self._rate.update(so_far)
+        if now - self._last < _LONGEST_PAUSE:
             return
-        self.last = now
+        self._last = now
         left = f" · {_clock((total - so_far) / rate)} left" if total and rate else ""
-        _print_line(self.console, f"{self.what}: {_amount(so_far, total, self.unit, rate)}{left}")
-
-
-def _print_line(console: Console, text: str) -> None:
-    console.print(sanitize_lines(text), soft_wrap=True, highlight=False, markup=False)
+        _print_line(self._console, f"{self._what}: {_amount(so_far, total, self._unit, rate)}{left}")
 
 
 class _Rate:
     """An amount per second, without what was there at the start, as after a restart."""
 
     def __init__(self) -> None:
-        self.first: tuple[float, int] | None = None
+        self._first: tuple[float, int] | None = None
 
-    def __call__(self, so_far: int) -> float:
+    def update(self, so_far: int) -> float:
+        """Returns the rate up to now."""
         now = time.monotonic()
-        self.first = self.first or (now, so_far)
-        start, had = self.first
+        self._first = self._first or (now, so_far)
+        start, had = self._first
         return (so_far - had) / max(now - start, 1e-3)
 
 
@@ -197,57 +279,6 @@ def _amount(so_far: int, total: int | None, unit: str, rate: float) -> str:
         return f"{so_far / 1e6:,.1f}{of_total} MB · {rate / 1e6:,.1f} MB/s"
     of_total = f"/{total:,}" if total else ""
     return f"{so_far:,}{of_total} {unit} · {rate:,.0f}/s"
-
-
-class _PlainLines:
-    """An observer that prints a line about every twentieth of the run, and one at its end."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.losses = _Losses()
-        self.last_time = time.monotonic()
-        self.last_step = 0
-
-    def __call__(self, trainer: Trainer, progress: Progress) -> None:
-        text = self.losses.text(progress)
-        if not self._is_time(trainer, progress):
-            return
-        self.last_time, self.last_step = time.monotonic(), progress.step
-        self.console.print(
-            f"{progress.inputs:,}/{trainer.total_inputs:,} inputs · {text} · "
-            f"{progress.throughput:,.0f} images/s · {_time_left(trainer, progress)}",
-            soft_wrap=True,
-            highlight=False,
-        )
-
-    def _is_time(self, trainer: Trainer, progress: Progress) -> bool:
-        pause = time.monotonic() - self.last_time
-        steps = progress.step - self.last_step
-        return (
-            progress.step == trainer.total_steps
-            or pause > _LONGEST_PAUSE
-            or (pause > _SHORTEST_PAUSE and steps * _LINES_A_RUN >= trainer.total_steps)
-        )
-
-
-class _Losses:
-    """A text of the present training loss and the last validation loss."""
-
-    def __init__(self) -> None:
-        self.validation: float | None = None
-
-    def text(self, progress: Progress) -> str:
-        if progress.validation_loss is not None:
-            self.validation = progress.validation_loss
-        text = f"loss {progress.training_loss:.5f}"
-        return text if self.validation is None else f"{text} · validation {self.validation:.5f}"
-
-
-def _run_progress(state: RunState) -> str:
-    if not state.metrics:
-        return "getting ready"
-    inputs, loss = state.metrics["inputs"], state.metrics["training_loss"]
-    return f"{inputs:,}/{state.total_inputs:,} inputs · loss {loss:.5f}"
 
 
 def _time_left(trainer: Trainer, progress: Progress) -> str:
@@ -261,3 +292,7 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _print_line(console: Console, text: str) -> None:
+    console.print(sanitize_lines(text), soft_wrap=True, highlight=False, markup=False)
