@@ -57,7 +57,7 @@ class CropSplit:
     def of(
         cls, store: ImageStore, rows: Sequence[int], crop: tuple[int, int], horizontal_flips: bool = False
     ) -> CropSplit:
-        """Crops of height and width `crop` of the store's images number `rows`.
+        """Returns crops of height and width `crop` of the store's images number `rows`.
 
         Raises:
             DataError: an image is smaller than a crop.
@@ -86,7 +86,7 @@ class CropSplit:
         return self.pixels.device
 
     def to(self, device: torch.device) -> CropSplit:
-        """The same split with its pixels on `device` where they fit, else its batches alone."""
+        """Returns the same split with its pixels on `device` where they fit, else its batches alone."""
         if device == self.device:
             return self
         if device.type == "cuda" and self.pixels.numel() > _GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
@@ -100,7 +100,7 @@ class CropSplit:
         )
 
     def batch(self, indices: Tensor, draws: Tensor) -> Tensor:
-        """The crops (B, C, h, w) of the images `indices` (B,).
+        """Returns the crops (B, C, h, w) of the images `indices` (B,).
 
         Args:
             indices: int64, on the device of the pixels.
@@ -117,7 +117,7 @@ class CropSplit:
         return crops if self.target is None else crops.to(self.target, non_blocking=True)
 
     def centre_crops(self) -> ImageSplit:
-        """The middle of every image."""
+        """Returns the middle of every image."""
         _, height, width = self.image_shape
         batches = []
         for indices in torch.split(torch.arange(len(self), device=self.device), _CENTRE_BATCH):
@@ -126,13 +126,13 @@ class CropSplit:
         return ImageSplit(torch.cat(batches))
 
     def identity(self) -> bytes:
-        """Checksums of the pixels and of what is taken of them."""
+        """Returns checksums of the pixels and of the crops' bounds."""
         chosen = hashlib.sha256(self.offsets.cpu().numpy().tobytes()).hexdigest()
         flips = "mirrored" if self.horizontal_flips else "upright"
         return f"{self.source} {chosen} {self.image_shape} {flips}".encode()
 
     def _crops(self, indices: Tensor, top: Tensor, left: Tensor) -> Tensor:
-        """The crops (B, C, h, w) whose upper left corners are at `top` (B,), `left` (B,)."""
+        """Returns the crops (B, C, h, w) whose upper left corners are at `top` (B,), `left` (B,)."""
         channels, height, width = self.image_shape
         rows, columns = self.sizes[indices].unbind(1)  # (B,), (B,)
         corner = self.offsets[indices] + top * columns + left  # (B,)

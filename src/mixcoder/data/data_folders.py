@@ -12,7 +12,7 @@ DATA_VARIABLE = "MIXCODER_DATA"
 
 
 def data_folders(name: str) -> list[Path]:
-    """The folders in which data set `name` is looked for, the first one being where it is fetched to.
+    """Returns the folders in which data set `name` is looked for, the first one being where it is fetched to.
 
     `$MIXCODER_DATA/<name>` where that variable is set, then the user's cache folder.
 

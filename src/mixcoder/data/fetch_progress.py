@@ -11,6 +11,10 @@ StartTask = Callable[[str, str], UpdateTask]
 counted."""
 
 
+def ignore_progress(so_far: int, total: int | None) -> None:
+    """Shows nothing, as an `UpdateTask`."""
+
+
 def no_progress(what: str, unit: str) -> UpdateTask:
-    """A `StartTask` that shows nothing."""
-    return lambda so_far, total: None
+    """Shows nothing, as a `StartTask`."""
+    return ignore_progress

@@ -17,9 +17,9 @@ Result = TypeVar("Result")
 
 
 def map_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`function` of each item, in their order; worked out ahead, but not far, so that memory is bounded.
+    """Yields `function` of each item, in their order; computed ahead, but not far: memory is bounded.
 
-    Who stops early, or is interrupted, waits for nothing: what a thread is at comes to its end unheeded.
+    A caller that stops early, or is interrupted, waits for nothing: threads finish their item unheeded.
     """
     workers = min(_MAX_WORKERS, os.cpu_count() or 1)
     waiting: deque[Future[Result]] = deque()

@@ -32,7 +32,7 @@ class DataSource(ABC):
 
     @abstractmethod
     def load(self) -> ImageData:
-        """The images, fetched first where that is needed and possible.
+        """Returns the images, fetched first where that is needed and possible.
 
         Raises:
             DataError: they are not to be had, or damaged.
@@ -40,11 +40,11 @@ class DataSource(ABC):
 
     @classmethod
     def located(cls, arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
-        """The constructor's arguments, relative paths among them taken from `folder`; here none is a path."""
+        """Returns the constructor's arguments, relative paths taken from `folder`; here none is a path."""
         return arguments
 
     def is_fetched(self) -> bool:
-        """Whether `load` finds everything on this machine."""
+        """Returns whether `load` finds everything on this machine."""
         return True
 
     def prepare(self, progress: StartTask = no_progress) -> str:
@@ -87,7 +87,7 @@ class DataSource(ABC):
         raise ArgumentError("source", "has no files to verify")
 
     def status(self) -> str:
-        """In a few words, whether `load` would find everything on this machine."""
+        """Returns in a few words whether `load` would find everything on this machine."""
         return "ready"
 
 
@@ -95,12 +95,12 @@ SOURCES: Registry[type[DataSource]] = Registry("data source", "source")
 
 
 def register_source(name: str) -> Callable[[type[DataSource]], type[DataSource]]:
-    """A decorator that makes a `DataSource` class known to `load_data` and to experiment files."""
+    """Returns a decorator that makes a `DataSource` class known to `load_data` and to experiment files."""
     return SOURCES.register(name)
 
 
 def create_source(name: str, /, **arguments: Any) -> DataSource:
-    """The data source called `name`, not loaded yet.
+    """Returns the data source called `name`, not loaded yet.
 
     Raises:
         ArgumentError: an unknown name, or arguments that it does not take.
@@ -110,7 +110,7 @@ def create_source(name: str, /, **arguments: Any) -> DataSource:
 
 
 def load_data(name: str, /, **arguments: Any) -> ImageData:
-    """The images of the data source called `name`.
+    """Returns the images of the data source called `name`.
 
     Raises:
         ArgumentError: an unknown name, or arguments that it does not take.

@@ -32,7 +32,7 @@ class Split(Protocol):
     draws: ClassVar[int]
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """Returns how many images there are."""
 
     @property
     def image_shape(self) -> ImageShape:
@@ -47,13 +47,13 @@ class Split(Protocol):
         """(N,) int64, where there are any."""
 
     def to(self, device: torch.device) -> Self:
-        """The same split, its batches made for `device`."""
+        """Returns the same split, its batches made for `device`."""
 
     def batch(self, indices: Tensor, draws: Tensor) -> Tensor:
-        """The images (B, C, H, W) uint8 at `indices` (B,), made with `draws` (B, k) in [0, 1)."""
+        """Returns the images (B, C, H, W) uint8 at `indices` (B,), made with `draws` (B, k) in [0, 1)."""
 
     def identity(self) -> bytes:
-        """Bytes that are the same for the same images alone."""
+        """Returns bytes that are the same for the same images alone."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +89,16 @@ class ImageSplit:
         return self.images.device
 
     def to(self, device: torch.device) -> ImageSplit:
-        """The same split on `device`."""
+        """Returns the same split on `device`."""
         labels = None if self.labels is None else self.labels.to(device)
         return ImageSplit(self.images.to(device), labels)
 
     def batch(self, indices: Tensor, draws: Tensor) -> Tensor:
-        """The images (B, C, H, W) at `indices` (B,)."""
+        """Returns the images (B, C, H, W) at `indices` (B,)."""
         return self.images.index_select(0, indices)
 
     def identity(self) -> bytes:
-        """The shape and the pixels."""
+        """Returns the shape and the pixels."""
         shape = str(tuple(self.images.shape)).encode()
         return shape + self.images.cpu().contiguous().numpy().tobytes()
 
@@ -139,7 +139,7 @@ class ImageData:
         return self.train.image_shape
 
     def to(self, device: torch.device | str) -> ImageData:
-        """The same data for `device`.
+        """Returns the same data for `device`.
 
         Raises:
             ArgumentError: there is no such device here.
@@ -148,7 +148,7 @@ class ImageData:
         return replace(self, train=self.train.to(device), validation=self.validation.to(device))
 
     def content_hash(self) -> str:
-        """SHA-256 (hex) over all images: which data a result was made with."""
+        """Returns the SHA-256 (hex) over all images: which data a result was made with."""
         digest = hashlib.sha256()
         for split in (self.train, self.validation):
             digest.update(split.identity())
@@ -200,7 +200,7 @@ def _check_images(images: object) -> None:
 
 
 def _to_bytes_hint(images: Tensor) -> str:
-    """What makes uint8 in 0 … 255 of other numbers, as they are usually meant."""
+    """Returns what makes uint8 in 0 … 255 of other numbers, as they are usually meant."""
     if images.is_floating_point():
         return "(images * 255).round().to(torch.uint8)"
     if images.dtype == torch.bool:
@@ -209,7 +209,7 @@ def _to_bytes_hint(images: Tensor) -> str:
 
 
 def _is_channels_last(shape: torch.Size) -> bool:
-    """Whether (N, H, W, C) is more likely than (N, C, H, W): colours, or one grey value, come last."""
+    """Returns whether (N, H, W, C) is likelier than (N, C, H, W): colours, or one grey value, come last."""
     _, height, width, channels = shape
     return channels in (1, 3) and height > 4 and width > 4 and (channels == 3 or height == width)
 
@@ -230,17 +230,17 @@ def _check_labels(labels: object, images: Tensor) -> None:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 images in 0 … 255 as float32 in [0, 1], same shape."""
+    """Returns uint8 images in 0 … 255 as float32 in [0, 1], same shape."""
     return images.float() / 255
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """The order (count,) int64 in which an epoch visits its images: a function of seed and epoch alone."""
+    """Returns the order (count,) int64 of an epoch's images: a function of seed and epoch alone."""
     return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(count))
 
 
 def epoch_draws(count: int, draws: int, seed: int, epoch: int) -> Tensor:
-    """Random numbers (count, draws) float64 in [0, 1) for the images of an epoch, in its order.
+    """Returns random numbers (count, draws) float64 in [0, 1) for the images of an epoch, in its order.
 
     As the order, they are a function of seed and epoch alone.
     """
@@ -262,25 +262,25 @@ class TrainingBatches:
         self._epochs: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __getitem__(self, step: int) -> Tensor:
-        """Batch number `step`: (B, C, H, W) uint8."""
+        """Returns batch number `step`: (B, C, H, W) uint8."""
         return self.split.batch(*self._choice(step))
 
     def indices(self, step: int) -> Tensor:
-        """Which images batch `step` holds: (B,) int64, on the device of the split."""
+        """Returns which images batch `step` holds: (B,) int64, on the device of the split."""
         return self._choice(step)[0]
 
     def _choice(self, step: int) -> tuple[Tensor, Tensor]:
-        """The indices (B,) and the draws (B, k) of batch `step`."""
+        """Returns the indices (B,) and the draws (B, k) of batch `step`."""
         start, count = step * self.batch_size, len(self.split)
-        parts = []
+        pieces = []
         while (missing := (step + 1) * self.batch_size - start) > 0:
             epoch, offset = divmod(start, count)
             order, draws = self._epoch(epoch)
-            parts.append((order[offset : offset + missing], draws[offset : offset + missing]))
-            start += len(parts[-1][0])
-        if len(parts) == 1:
-            return parts[0]
-        orders, draws_of = zip(*parts, strict=True)
+            pieces.append((order[offset : offset + missing], draws[offset : offset + missing]))
+            start += len(pieces[-1][0])
+        if len(pieces) == 1:
+            return pieces[0]
+        orders, draws_of = zip(*pieces, strict=True)
         return torch.cat(orders), torch.cat(draws_of)
 
     def _epoch(self, epoch: int) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,7 @@ core.set_block_size(max(_BLOCK_BYTES, core.get_block_size()))
 
 
 def suffixes() -> frozenset[str]:
-    """The endings, in small letters, of files that are taken for images."""
+    """Returns the endings, in small letters, of files that are taken for images."""
     known = {*_FORMATS, "MPO"}  # JPEG with more pictures behind it
     return frozenset(suffix for suffix, form in Image.registered_extensions().items() if form in known)
 
@@ -71,7 +71,7 @@ class Fit:
     shortest_edge: int
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """The size (width, height) at which an image is stored."""
+        """Returns the size (width, height) at which an image is stored."""
         longest, shortest = max(width, height), min(width, height)
         scale = min(1.0, (self.longest_edge or longest) / longest)
         scale = max(scale, self.shortest_edge / shortest)
@@ -80,7 +80,7 @@ class Fit:
 
 
 def suffix_objection(path: Path) -> str:
-    """Why a file of this name is not taken for an image that can be read; empty where it is."""
+    """Returns why a file of this name is not taken for an image that can be read; empty where it is."""
     suffix = path.suffix.lower()
     if suffix in suffixes():
         return ""
@@ -88,7 +88,7 @@ def suffix_objection(path: Path) -> str:
 
 
 def decode_file(path: Path, fit: Fit) -> Pixels:
-    """The pixels (C, H, W) of an image file.
+    """Returns the pixels (C, H, W) of an image file.
 
     Raises:
         ImageError: the file cannot be used.
@@ -97,7 +97,7 @@ def decode_file(path: Path, fit: Fit) -> Pixels:
 
 
 def decode_bytes(content: bytes, fit: Fit) -> Pixels:
-    """The pixels (C, H, W) of an image file's content.
+    """Returns the pixels (C, H, W) of an image file's content.
 
     Raises:
         ImageError: the content cannot be used.
@@ -121,12 +121,12 @@ def _decode(source: Path | BytesIO, fit: Fit) -> Pixels:
         raise ImageError("takes more memory than there is") from None
     except OSError as error:
         raise ImageError(_reason(error)) from None
-    except Exception as error:  # a decoder meets a damaged file with whatever it stumbles over
+    except Exception as error:  # decoders raise anything for damaged files
         raise ImageError(f"is damaged ({_reason(error)})") from None
 
 
 def _unknown(source: Path | BytesIO) -> str:
-    """Why a file cannot be opened that has the form of no known format."""
+    """Returns why a file cannot be opened that has the form of no known format."""
     start = b""
     with suppress(OSError), source.open("rb") if isinstance(source, Path) else source as file:
         file.seek(0)
@@ -164,7 +164,7 @@ def _check_size(size: tuple[int, int], wanted: tuple[int, int]) -> None:
 
 
 def _fitted(image: Image.Image, wanted: tuple[int, int], values: Values) -> Image.Image:
-    """The image decoded, upright, grey or RGB of 8 bits, and of the wanted size."""
+    """Returns the image decoded, upright, grey or RGB of 8 bits, and of the wanted size."""
     opened = image.size  # drafted sides are rounded: the wanted size does not follow from them
     image.load()
     size = wanted if image.size == opened else wanted[::-1]  # a format may have turned it already
@@ -192,7 +192,7 @@ _ORIENTATION = 0x0112
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation that a decoded image still has; 1 where its EXIF data is damaged."""
+    """Returns the EXIF orientation that a decoded image still has; 1 where its EXIF data is damaged."""
     with suppress(Exception):
         return int(image.getexif().get(_ORIENTATION, 1))
     return 1
@@ -203,7 +203,7 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _flattened(image: Image.Image, values: Values, factor: int = 1) -> Image.Image:
-    """The image in 8 bits on white, each `factor` x `factor` pixels averaged; made band by band."""
+    """Returns the image in 8 bits on white, each `factor` x `factor` pixels averaged; made band by band."""
     size = (-(-image.width // factor), -(-image.height // factor))
     flat: Image.Image | None = None
     for top, bottom in _bands(image.width, image.height, factor):
@@ -217,14 +217,14 @@ def _flattened(image: Image.Image, values: Values, factor: int = 1) -> Image.Ima
 
 
 def _bands(width: int, height: int, multiple: int = 1) -> Iterator[tuple[int, int]]:
-    """The first row of each band, and that behind its last: `_BAND_PIXELS` at most, or `multiple` rows."""
+    """Yields the first row of each band and the one behind its last: `_BAND_PIXELS`, or `multiple` rows."""
     rows = max(1, _BAND_PIXELS // (width * multiple)) * multiple
     for top in range(0, height, rows):
         yield top, min(top + rows, height)
 
 
 def _to_array(picture: Image.Image, channels: int) -> Pixels:
-    """The pixels (C, H, W) of a picture that is grey or RGB."""
+    """Returns the pixels (C, H, W) of a picture that is grey or RGB."""
     width, height = picture.size
     pixels = np.empty((channels, height, width), dtype=np.uint8)
     for top, bottom in _bands(width, height):

@@ -30,12 +30,12 @@ _FORMATS = {
 }
 
 
-def paired_grid(originals: Tensor, copies: Tensor, scale: int | None = None) -> Image.Image:
-    """A picture of images, each with its copy below it, eight a row.
+def paired_grid(originals: Tensor, reconstructions: Tensor, scale: int | None = None) -> Image.Image:
+    """Returns a picture of images, each with its reconstruction below, eight a row.
 
     Args:
         originals: (N, C, H, W) float in [0, 1].
-        copies: likewise.
+        reconstructions: likewise.
         scale: pixels of the picture for each pixel of an image; by default what makes an image about 64
             pixels high.
     """
@@ -46,16 +46,17 @@ def paired_grid(originals: Tensor, copies: Tensor, scale: int | None = None) -> 
     row_height = 2 * (height * scale + _GAP) - _GAP + _ROW_GAP
     size = (columns * (width * scale + _GAP) + _GAP, rows * row_height - _ROW_GAP + 2 * _GAP)
     grid = Image.new("RGB", size, (_WHITE, _WHITE, _WHITE))
-    for i, (original, copy) in enumerate(zip(_to_bytes(originals), _to_bytes(copies), strict=True)):
+    pairs = zip(_to_bytes(originals), _to_bytes(reconstructions), strict=True)
+    for i, (original, reconstruction) in enumerate(pairs):
         left = _GAP + i % COLUMNS * (width * scale + _GAP)
         top = _GAP + i // COLUMNS * row_height
         grid.paste(_picture(original, scale), (left, top))
-        grid.paste(_picture(copy, scale), (left, top + height * scale + _GAP))
+        grid.paste(_picture(reconstruction, scale), (left, top + height * scale + _GAP))
     return grid
 
 
 def picture_grid(images: Tensor, scale: int | None = None) -> Image.Image:
-    """A picture of images, eight a row.
+    """Returns a picture of images, eight a row.
 
     Args:
         images: (N, C, H, W) float in [0, 1]; N at least 1.
@@ -66,7 +67,7 @@ def picture_grid(images: Tensor, scale: int | None = None) -> Image.Image:
 
 
 def picture_row(images: Tensor, scale: int | None = None) -> Image.Image:
-    """A picture of images side by side; arguments as for `picture_grid`."""
+    """Returns a picture of images side by side; arguments as for `picture_grid`."""
     return _grid(images, scale, len(images))
 
 
@@ -84,7 +85,7 @@ def _grid(images: Tensor, scale: int | None, columns: int) -> Image.Image:
 
 
 def to_picture(image: Tensor, scale: int = 1) -> Image.Image:
-    """One image (C, H, W), float and clipped to [0, 1], as a picture."""
+    """Returns one image (C, H, W), float and clipped to [0, 1], as a picture."""
     return _picture(_to_bytes(image[None].clamp(0, 1))[0], scale)
 
 
@@ -109,7 +110,7 @@ def save_animation(images: Tensor, path: Path, scale: int | None = None) -> None
 
 
 def tile(images: Tensor) -> Image.Image:
-    """A picture of rows of images, in their own size, with nothing between them that would show.
+    """Returns a picture of rows of images, in their own size, with nothing between them that would show.
 
     Args:
         images: (R, K, C, H, W) float in [0, 1]; R rows of K.
@@ -142,12 +143,12 @@ def save_picture(picture: Image.Image, path: Path) -> None:
 
 
 def _readable_scale(height: int) -> int:
-    """Picture pixels for each pixel of an image, so that it is about 64 high."""
+    """Returns picture pixels for each pixel of an image, so that it is about 64 high."""
     return max(1, round(64 / height))
 
 
 def _to_bytes(images: Tensor) -> Tensor:
-    """(N, C, H, W) float in [0, 1] → (N, H, W, 3) uint8 on the CPU.
+    """Returns (N, C, H, W) float in [0, 1] as (N, H, W, 3) uint8 on the CPU.
 
     Images of other than three channels are shown grey, as the mean of them; what is no number is black.
     """

@@ -1,4 +1,4 @@
-"""How many pixels are decoded at a time, by all threads together."""
+"""A limit of the pixels that all threads together decode at a time."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 
 class PixelBudget:
-    """So many pixels, to be taken by threads and given back.
+    """A number of pixels that threads take and give back.
 
     Args:
-        pixels: how many there are; whoever wants more takes them all, and so works alone.
+        pixels: how many there are; a thread that wants more takes all, and so works alone.
     """
 
     def __init__(self, pixels: int) -> None:
@@ -22,13 +22,14 @@ class PixelBudget:
     @contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
         """Waits until so many pixels are left, and keeps them during the `with` block."""
-        share = min(pixels, self._all)
+        taken = min(pixels, self._all)
         with self._changed:
-            self._changed.wait_for(lambda: self._left >= share)
-            self._left -= share
+            while self._left < taken:
+                self._changed.wait()
+            self._left -= taken
         try:
             yield
         finally:
             with self._changed:
-                self._left += share
+                self._left += taken
                 self._changed.notify_all()

@@ -43,7 +43,7 @@ class Values:
 
     @classmethod
     def of(cls, image: Image.Image) -> Values:
-        """Those of an image that is opened, but not decoded yet.
+        """Returns those of an image that is opened, but not decoded yet.
 
         Raises:
             ImageError: they are not known, or would be decoded wrongly.
@@ -74,7 +74,7 @@ class Values:
 
 
 def on_white(image: Image.Image, values: Values) -> Image.Image:
-    """A decoded image as grey or RGB of 8 bits, with white where it is transparent.
+    """Returns a decoded image as grey or RGB of 8 bits, with white where it is transparent.
 
     Raises:
         ImageError: there are values that its file cannot hold.
@@ -91,7 +91,7 @@ def on_white(image: Image.Image, values: Values) -> Image.Image:
 
 
 def _to_eight_bits(image: Image.Image, values: Values) -> Image.Image:
-    """Grey of up to 16 bits as grey of 8 bits, with alpha where one of its values is transparent."""
+    """Returns grey of up to 16 bits as grey of 8 bits, with alpha where one of its values is transparent."""
     levels = np.asarray(image)  # (H, W)
     lowest, highest = sorted((values.black, values.white))
     if levels.min() < lowest or levels.max() > highest:

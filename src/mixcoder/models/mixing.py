@@ -48,7 +48,7 @@ class MixingLayer(nn.Module):
         self.act: nn.Module = nn.Identity()
 
     def mix(self, x: Tensor) -> Tensor:
-        """Lets the patches of x (B, P, C) exchange information; returns the same shape.
+        """Returns x (B, P, C) after its patches exchanged information, in the same shape.
 
         x is `patch_major`: use `reshape` on it, not `view`.
         """

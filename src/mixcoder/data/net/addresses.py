@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx2
@@ -57,7 +58,7 @@ class Pace:
         self.check()
 
     def is_over(self) -> bool:
-        """Whether no time is left."""
+        """Returns whether no time is left."""
         return time.monotonic() > self._end
 
     def check(self) -> None:
@@ -100,7 +101,7 @@ class Network:
         local_address: str | None = None,
         socket_options: Iterable[tuple[Any, ...]] | None = None,
     ) -> Stream:
-        """A connection to an address of the host that was chosen; its name is not looked up again."""
+        """Returns a connection to an address of the host that was chosen; its name is not looked up again."""
         failure: OSError = OSError("no address is known")
         for family, address in self._choose(host, look_up(host, port, timeout)):
             connection = socket.socket(family, socket.SOCK_STREAM)
@@ -128,7 +129,7 @@ class Stream:
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
-            return self._in_slices(lambda: self._connection.recv(max_bytes), timeout)
+            return self._in_slices(partial(self._connection.recv, max_bytes), timeout)
         except TimeoutError:
             raise httpx2.ReadTimeout(f"sent nothing for {timeout:.0f} seconds") from None
         except OSError as error:
@@ -138,7 +139,7 @@ class Stream:
         rest = memoryview(buffer)
         try:
             while rest:
-                rest = rest[self._in_slices(lambda: self._connection.send(rest), timeout) :]  # noqa: B023
+                rest = rest[self._in_slices(partial(self._connection.send, rest), timeout) :]
         except TimeoutError:
             raise httpx2.WriteTimeout(f"took nothing for {timeout:.0f} seconds") from None
         except OSError as error:
@@ -174,7 +175,7 @@ class Stream:
         return {"socket": self._connection}.get(info)
 
     def _in_slices(self, operation: Callable[[], Result], timeout: float | None) -> Result:
-        """The result of an operation; raises TimeoutError after `timeout` seconds."""
+        """Returns the result of an operation; raises TimeoutError after `timeout` seconds."""
         self._connection.settimeout(_SLICE)
         for _ in _slices(timeout):
             with suppress(TimeoutError):
@@ -183,7 +184,7 @@ class Stream:
 
 
 def look_up(host: str, port: int | None, timeout: float | None = None) -> list[Address]:
-    """The addresses of a host; none where nobody here knows it, or nobody says so in time.
+    """Returns the addresses of a host; none where nobody here knows it, or nobody says so in time.
 
     The system's own look-up cannot be interrupted: it goes on in a thread that nobody waits for.
     """

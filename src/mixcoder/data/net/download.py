@@ -19,7 +19,7 @@ from typing import BinaryIO
 import httpx2
 import stamina
 
-from mixcoder.data.fetch_progress import UpdateTask
+from mixcoder.data.fetch_progress import UpdateTask, ignore_progress
 from mixcoder.data.net.addresses import Pace, paced
 from mixcoder.data.net.http import (
     REQUEST_ERRORS,
@@ -42,7 +42,7 @@ def download(
     *,
     checksum: str | None,
     max_bytes: int,
-    progress: UpdateTask = lambda so_far, in_all: None,
+    progress: UpdateTask = ignore_progress,
 ) -> None:
     """Fetches the first of `urls` that answers well to `target`, which appears only whole and checked.
 
@@ -62,22 +62,30 @@ def download(
         part = _Part(target)
         with file_lock(target.with_name(f".{target.name}.lock")):  # which stays: another may wait for it
             for url in urls:
-                try:
-                    _download_from(url, part, max_bytes, progress)
-                    check(part.path, checksum)
-                except WrongContentError as error:
-                    part.forget()
-                    failures.append(f"{url}: {error}")
-                except REQUEST_ERRORS as error:
-                    failures.append(f"{url}: {reason_of(error)}")
-                else:
-                    part.finish()
+                failure = _try_mirror(url, part, checksum, max_bytes, progress)
+                if not failure:
                     return
-                finally:
-                    part.tidy()
+                failures.append(f"{url}: {failure}")
     except OSError as error:
         raise DataError(f"cannot write {target}: {error.strerror or error}") from error
     raise DataError(f"could not fetch {target.name}: {'; '.join(failures)}")
+
+
+def _try_mirror(url: str, part: _Part, checksum: str | None, max_bytes: int, progress: UpdateTask) -> str:
+    """Fetches and checks the file from one mirror; returns why that failed, empty where it did not."""
+    try:
+        _download_from(url, part, max_bytes, progress)
+        check(part.path, checksum)
+    except WrongContentError as error:
+        part.forget()
+        return str(error)
+    except REQUEST_ERRORS as error:
+        return reason_of(error)
+    else:
+        part.finish()
+        return ""
+    finally:
+        part.tidy()
 
 
 class _Part:
@@ -89,13 +97,13 @@ class _Part:
         self.etag_path = target.with_name(f".{target.name}.part.etag")
 
     def resume_headers(self) -> dict[str, str]:
-        """Headers that ask for the rest, if the file on the server is still the same."""
+        """Returns headers that ask for the rest, if the file on the server is still the same."""
         if not (self.path.exists() and self.etag_path.exists()):
             return {}
         return {"Range": f"bytes={self._size()}-", "If-Range": self.etag_path.read_text("ascii")}
 
     def open(self, response: httpx2.Response) -> BinaryIO:
-        """The part to write to: at its end where the answer goes on from there, else empty."""
+        """Returns the part to write to: at its end where the answer goes on from there, else empty."""
         start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
         if response.status_code == 206 and start and start[1] == str(self._size()):
             return self.path.open("ab")

@@ -13,6 +13,7 @@ import ipaddress
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 
 import httpx2
 
@@ -41,7 +42,7 @@ class WrongContentError(Exception):
 def create_client(
     trusted: Iterable[str] = (), connections: int = 1, timeout: httpx2.Timeout = TIMEOUT
 ) -> httpx2.Client:
-    """A client for nothing but https and the loopback, whom no server sends to a private address.
+    """Returns a client for nothing but https and the loopback, whom no server sends to a private address.
 
     Args:
         trusted: hosts that may have any address; where one is the loopback, any name of the loopback may.
@@ -53,14 +54,18 @@ def create_client(
         timeout=timeout,
         follow_redirects=True,
         max_redirects=_MOST_REDIRECTS,
-        event_hooks={"request": [lambda request: _check_request(request, hosts)]},
+        event_hooks={"request": [partial(_check_request, trusted=hosts)]},
         headers={"User-Agent": f"mixcoder/{__version__}", "Accept-Encoding": "identity"},
         limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
     )
-    _connect_through(client._transport, Network(lambda host, found: _checked(host, found, hosts)))
+    _connect_through(client._transport, Network(partial(_checked, trusted=hosts)))
     for proxy in filter(None, client._mounts.values()):  # which looks names up itself
-        _connect_through(proxy, Network(lambda host, found: found))
+        _connect_through(proxy, Network(_unchecked))
     return client
+
+
+def _unchecked(host: str, found: list[Address]) -> list[Address]:
+    return found
 
 
 def _connect_through(transport: httpx2.BaseTransport, network: Network) -> None:
@@ -71,7 +76,7 @@ def _connect_through(transport: httpx2.BaseTransport, network: Network) -> None:
 
 
 def retry_after(error: Exception) -> bool | float:
-    """Whether to try again after `error`: no, yes, or after how many seconds, where the server said it."""
+    """Returns whether to try again after `error`: no, yes, or after as many seconds as the server said."""
     if isinstance(error, httpx2.HTTPStatusError):
         if error.response.status_code != 429 and error.response.status_code < 500:
             return False
@@ -81,19 +86,19 @@ def retry_after(error: Exception) -> bool | float:
 
 
 def answer_pace() -> Pace:
-    """That of an answer of any length, which must come at `SLOWEST` or faster."""
+    """Returns that of an answer of any length, which must come at `SLOWEST` or faster."""
     return Pace(PATIENCE, SLOWEST)
 
 
 def reason_of(error: Exception) -> str:
-    """An error in a few words."""
+    """Returns an error in a few words."""
     if isinstance(error, httpx2.HTTPStatusError):
         return f"HTTP {error.response.status_code} {error.response.reason_phrase}".strip()
     return str(error) or type(error).__name__
 
 
 def _wanted_wait(header: str | None) -> float | None:
-    """The seconds of a Retry-After header, which holds a number or a date; None where it holds neither."""
+    """Returns the seconds of a Retry-After header, a number or a date; None where the header is neither."""
     if header is None:
         return None
     if header.strip().isdecimal():
@@ -108,7 +113,7 @@ def _wanted_wait(header: str | None) -> float | None:
 
 
 def _check_request(request: httpx2.Request, trusted: frozenset[str]) -> None:
-    """Runs before every request, those of redirects included: also where a proxy will look the name up."""
+    """Checks a request, also those of redirects, before it is sent: a proxy may look the name up."""
     url = request.url
     if not (url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.host))):
         raise httpx2.UnsupportedProtocol(f"{sanitize(str(url), 200)} is not https", request=request)
@@ -117,7 +122,7 @@ def _check_request(request: httpx2.Request, trusted: frozenset[str]) -> None:
 
 
 def _checked(host: str, found: list[Address], trusted: frozenset[str]) -> list[Address]:
-    """The addresses of a host that is trusted, or is in the public network.
+    """Returns the addresses of a host that is trusted, or is in the public network.
 
     Raises:
         WrongContentError: an address is not public.

@@ -91,13 +91,13 @@ class Folder(PackedSource):
 
 
 def below(folder: Path, place: str) -> str:
-    """A path or a pattern as it is to be found from here, once a relative one begins in `folder`."""
+    """Returns a path or a pattern as it is to be found from here, once a relative one begins in `folder`."""
     is_whole = Path(place).is_absolute() or place.startswith("~")
     return place if is_whole or folder == Path() else os.path.join(folder, place)  # noqa: PTH118 - patterns
 
 
 def _places(path: str | None, train: str | None, validation: str | None) -> list[str]:
-    """The one folder, or those of training and validation.
+    """Returns the one folder, or those of training and validation.
 
     Raises:
         ArgumentError: neither is stated, or both are.

@@ -101,7 +101,7 @@ class Hub(PackedSource):
         return pack_into(path, names, decode, progress(f"packing {self.name} ({split})", "images"))
 
     def _rows(self, split: str) -> Dataset:
-        """The rows of a split, whose images are dicts of `bytes` or `path`."""
+        """Returns the rows of a split, whose images are dicts of `bytes` or `path`."""
         with _telling_of_the_hub(self.name):
             from datasets import Image, disable_progress_bars, load_dataset
 
@@ -133,7 +133,7 @@ def _telling_of_the_hub(name: str) -> Iterator[None]:
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether there is such a folder; none has a name that is too long, or that no file can have."""
+    """Returns whether there is such a folder; none has a name that is too long, or that no file can have."""
     try:
         return path.is_dir()
     except (OSError, ValueError):

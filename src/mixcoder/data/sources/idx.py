@@ -19,7 +19,7 @@ _LARGEST_GZIP_HEADER = 1 << 16
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """The uint8 numbers of an IDX file, which must have just this shape.
+    """Returns the uint8 numbers of an IDX file, which must have just this shape.
 
     Args:
         path: the file; one that ends in .gz is unpacked on the way, never further than `shape` needs.
@@ -59,7 +59,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """The first bytes of a file, `most` of them or as many as there are; of one in .gz, those packed in it.
+    """Returns the first bytes of a file, at most `most`; of a file in .gz, those packed in it.
 
     A packed file is one gzip member, perhaps padded. Python's gzip would go through the members of a file,
     and through the letters of a name, one by one, however many there are.

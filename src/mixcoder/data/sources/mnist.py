@@ -10,6 +10,8 @@ import hashlib
 from pathlib import Path
 from typing import ClassVar
 
+from torch import Tensor
+
 from mixcoder.data.data_folders import data_folders
 from mixcoder.data.fetch_progress import StartTask, no_progress
 from mixcoder.data.net.download import download
@@ -61,7 +63,7 @@ class IdxSource(DataSource):
         return f"ready in {folder}" if folder else "not fetched yet"
 
     def folder(self) -> Path | None:
-        """The first folder that holds all four files, gzipped or not; None where there is none."""
+        """Returns the first folder that holds all four files, gzipped or not; None where there is none."""
         for folder in data_folders(self.name):
             if all(_find(folder, file) for file in SHAPES):
                 return folder
@@ -127,12 +129,14 @@ class IdxSource(DataSource):
     def _split(self, images_file: str, labels_file: str) -> ImageSplit:
         folder = self.folder()
         assert folder is not None
-        images, labels = (
-            read_idx(path, SHAPES[file])
-            for file in (images_file, labels_file)
-            if (path := _find(folder, file)) is not None
-        )
+        images, labels = (_read(folder, file) for file in (images_file, labels_file))
         return ImageSplit(images[:, None], labels.long())  # (N, 1, 28, 28), (N,)
+
+
+def _read(folder: Path, file: str) -> Tensor:
+    path = _find(folder, file)
+    assert path is not None
+    return read_idx(path, SHAPES[file])
 
 
 def _find(folder: Path, file: str) -> Path | None:

@@ -41,7 +41,7 @@ class Packed:
     passed_over: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> str:
-        """What could not be used, and what was passed over; empty where there is neither."""
+        """Returns what could not be used, and what was passed over; empty where there is neither."""
         notes = (describe_left_out(self.store), describe_passed_over(self.passed_over))
         return "; ".join(filter(None, notes))
 
@@ -85,7 +85,7 @@ class PackedSource(DataSource):
 
     @abstractmethod
     def packs(self, progress: StartTask) -> list[Packed]:
-        """All images, or those to train on and those that validate.
+        """Returns all images, or those to train on and those that validate.
 
         Packs them first where they are not yet.
         """
@@ -118,7 +118,7 @@ class PackedSource(DataSource):
         )
 
     def _divided(self, store: ImageStore) -> tuple[Side, Side]:
-        """Training and validation images of the one store."""
+        """Returns training and validation images of the one store."""
         sides: tuple[list[int], list[int]] = ([], [])
         for row, name in enumerate(store.names):
             sides[_fraction(name) < self.validation_share].append(row)
@@ -132,5 +132,5 @@ class PackedSource(DataSource):
 
 
 def _fraction(name: str) -> float:
-    """A number in [0, 1) that belongs to a name, evenly spread over names."""
+    """Returns a number in [0, 1) that belongs to a name, evenly spread over names."""
     return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:6]) / 2**48

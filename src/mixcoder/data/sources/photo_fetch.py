@@ -39,7 +39,7 @@ _HOPELESS = 100
 
 
 def photo_path(folder: Path, photo: Photo) -> Path:
-    """Where a fetched photo is."""
+    """Returns where a fetched photo is."""
     return folder / f"{photo.id}.jpg"
 
 
@@ -62,36 +62,41 @@ def fetch_photos(
         DataError: nothing can be reached.
         WriteError: a photo cannot be written.
     """
-    failures: dict[str, str] = {}
-    unreached = 0
     missing = [photo for photo in photos if not photo_path(folder, photo).exists()]
     there = len(photos) - len(missing)
     progress(there, len(photos))
     with create_client(trusted, CONNECTIONS, TIMEOUT) as client, ThreadPoolExecutor(CONNECTIONS) as pool:
         fetcher = _Fetcher(client, folder, fit)
         try:
-            for done, (photo, failure, is_reached) in enumerate(fetcher.run(pool, missing), start=1):
-                if failure:
-                    failures[photo.id] = failure
-                unreached = 0 if is_reached else unreached + 1
-                if unreached == _HOPELESS:
-                    raise DataError(
-                        f"{_HOPELESS} photos one after the other could not be fetched ({failure}); "
-                        "the same command goes on from there"
-                    )
-                progress(there + done, len(photos))
+            return _failures(fetcher.run(pool, missing), there, len(photos), progress)
         finally:
             fetcher.is_stopped.set()
             pool.shutdown(cancel_futures=True)
-    return failures
 
 
 Outcome = tuple[Photo, str, bool]
 """The photo, why it could not be had ("" where it was), and whether its server was reached."""
 
 
+def _failures(outcomes: Iterable[Outcome], there: int, total: int, progress: UpdateTask) -> dict[str, str]:
+    """Returns the ids of the photos that could not be had, and why; gives up where there is no network."""
+    failures: dict[str, str] = {}
+    unreached = 0
+    for done, (photo, failure, is_reached) in enumerate(outcomes, start=1):
+        if failure:
+            failures[photo.id] = failure
+        unreached = 0 if is_reached else unreached + 1
+        if unreached == _HOPELESS:
+            raise DataError(
+                f"{_HOPELESS} photos one after the other could not be fetched ({failure}); "
+                "the same command goes on from there"
+            )
+        progress(there + done, total)
+    return failures
+
+
 class _Fetcher:
-    """What the threads share."""
+    """A fetcher of photos, shared by all threads."""
 
     def __init__(self, client: httpx2.Client, folder: Path, fit: Fit) -> None:
         self.client = client
@@ -101,11 +106,12 @@ class _Fetcher:
         self.pause_end = 0.0
 
     def run(self, pool: ThreadPoolExecutor, photos: Iterable[Photo]) -> Iterator[Outcome]:
-        """The outcomes as they come; never more requests waiting than connections can soon take."""
+        """Yields the outcomes as they come; never more requests waiting than connections can soon take."""
         left = iter(photos)
         waiting: set[Future[Outcome]] = set()
         while True:
-            waiting |= {pool.submit(self.fetch, it) for it in islice(left, 2 * CONNECTIONS - len(waiting))}
+            for photo in islice(left, 2 * CONNECTIONS - len(waiting)):
+                waiting.add(pool.submit(self.fetch, photo))
             if not waiting:
                 return
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -121,7 +127,7 @@ class _Fetcher:
         return photo, "", True
 
     def content(self, photo: Photo) -> bytes:
-        """A photo's file, scaled by the server and seen to be an image."""
+        """Returns a photo's file, scaled by the server and seen to be an image."""
         url = self.url(photo)
         for attempt in count():
             try:
@@ -156,14 +162,14 @@ class _Fetcher:
         return bytes(content)
 
     def is_worth_another(self, error: httpx2.HTTPError) -> bool:
-        """Whether to try again; where a server asks for patience, all requests wait."""
+        """Returns whether to try again; where a server asks for patience, all requests wait."""
         wanted = retry_after(error)
         if not isinstance(wanted, bool):
             self.pause_end = max(self.pause_end, time.monotonic() + wanted)
         return wanted is not False and not self.is_stopped.is_set()
 
     def url(self, photo: Photo) -> httpx2.URL:
-        """The address of the photo in the size it is stored in, as the image server takes it."""
+        """Returns the address of the photo in the size it is stored in, as the image server takes it."""
         width, height = self.fit.size(*photo.size) if photo.size else (_UNKNOWN_EDGE, _UNKNOWN_EDGE)
         if not photo.url:
             raise httpx2.InvalidURL("has no address")

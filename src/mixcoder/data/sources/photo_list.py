@@ -42,7 +42,7 @@ class Photo:
 
 
 def read_archive(path: Path) -> list[Photo]:
-    """The photos in the table of the zip archive at `path`, in its order, each once.
+    """Returns the photos in the table of the zip archive at `path`, in its order, each once.
 
     The archive is read as a stream: nothing of it is unpacked to the disk.
 
@@ -81,7 +81,7 @@ def write_list(path: Path, photos: Iterable[Photo]) -> None:
 
 
 def read_list(path: Path) -> list[Photo]:
-    """The photos that `write_list` kept.
+    """Returns the photos that `write_list` kept.
 
     Raises:
         DataError: the list is damaged.
@@ -94,7 +94,7 @@ def read_list(path: Path) -> list[Photo]:
 
 
 def _photos(lines: Iterable[str]) -> Iterator[Photo]:
-    """The photos of a table with a header, its fields separated by what separates those of the header."""
+    """Yields the photos of a table with a header, whose separator all lines share."""
     lines = iter(lines)
     header = next(lines, "")
     delimiter = "\t" if "\t" in header else ","
@@ -120,7 +120,7 @@ def _size(width: str | None, height: str | None) -> tuple[int, int] | None:
 
 
 def _lines(file: TextIOWrapper) -> Iterator[str]:
-    """The lines of a table, none and all of them not longer than can be."""
+    """Yields the lines of a table, none and all of them not longer than can be."""
     total = 0
     while line := file.readline(_LONGEST_LINE):
         total += len(line)

@@ -151,7 +151,7 @@ class Unsplash(DataSource):
         return self.folder / "origin"
 
     def _trusted(self) -> list[str]:
-        """The host that the archive came from: the addresses in it may lead there, and to public hosts."""
+        """Returns the host of the archive: addresses in the archive may lead there, and to public hosts."""
         try:
             return self._origin_path.read_text("utf-8", errors="replace").split()
         except FileNotFoundError:
@@ -170,7 +170,7 @@ class Unsplash(DataSource):
         return self.folder / "fetched"
 
     def _archive(self, origin: str | None, sha256: str | None, progress: StartTask) -> Path:
-        """The archive on this machine: the named one, one put there by hand, or the one to fetch."""
+        """Returns the archive on this machine: the named one, one put there by hand, or the one to fetch."""
         if origin and "://" not in origin:
             return _checked_archive(expand_home(origin), sha256)
         by_hand = sorted(self.folder.glob("*.zip"))
@@ -197,21 +197,19 @@ class Unsplash(DataSource):
         text = StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("image", "reason", "address"))
-        left_out = (it for it in photos if it.id in failures)
-        writer.writerows((it.id, csv_cell(failures[it.id]), csv_cell(it.url)) for it in left_out)
+        for photo in photos:
+            if photo.id in failures:
+                writer.writerow((photo.id, csv_cell(failures[photo.id]), csv_cell(photo.url)))
         write_atomically(self._left_out_path, text.getvalue().encode())
 
     def _missing(self) -> dict[str, str]:
-        """The photos that could not be had, and why."""
+        """Returns the photos that could not be had, and why."""
         with self._left_out_path.open(encoding="utf-8", newline="") as file:
             return {row["image"]: row["reason"] for row in csv.DictReader(file)}
 
     def _store(self, progress: StartTask = no_progress) -> ImageStore:
-        paths = {
-            photo.id: path
-            for photo in read_list(self._list_path)
-            if (path := photo_path(self._photos, photo)).exists()
-        }
+        expected = {photo.id: photo_path(self._photos, photo) for photo in read_list(self._list_path)}
+        paths = {name: path for name, path in expected.items() if path.exists()}
 
         def decode(name: str) -> Pixels:
             return decode_file(paths[name], FIT)
@@ -230,12 +228,12 @@ class Unsplash(DataSource):
 
 
 def _host_of(origin: str | None) -> str:
-    """The host of an address; empty for a file, and for the well-known address."""
+    """Returns the host of an address; empty for a file, and for the well-known address."""
     return httpx2.URL(origin).host if origin and "://" in origin else ""
 
 
 def _is_begun(folder: Path) -> bool:
-    """Whether there is anything of the data set in `folder`."""
+    """Returns whether there is anything of the data set in `folder`."""
     return (folder / "photos.csv").exists() or any(folder.glob("*.zip"))
 
 

@@ -24,7 +24,7 @@ _MOST_KINDS = 5
 
 @dataclass(frozen=True)
 class Listing:
-    """What was found.
+    """A listing of image files.
 
     Attributes:
         root: the folder.
@@ -44,7 +44,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class _Found:
-    """The root, the files below it that are called as images, and what is passed over, by name, and why."""
+    """A root, the files below it named as images, and the reasons for what is passed over, by name."""
 
     root: Path
     files: list[Path]
@@ -52,7 +52,7 @@ class _Found:
 
 
 def list_images(place: str) -> Listing:
-    """The image files in the folder `place` and below, or those that fit the pattern `place`.
+    """Returns the image files in the folder `place` and below, or those that fit the pattern `place`.
 
     In a folder, files that are not called as images are passed over. Links are followed to files inside the
     folder, never out of it.
@@ -84,7 +84,7 @@ def list_images(place: str) -> Listing:
 
 
 def describe_passed_over(passed_over: Mapping[str, str]) -> str:
-    """How many files are passed over for each reason, as part of a sentence; empty where none is."""
+    """Returns how many files are passed over for each reason, as part of a sentence; empty where none is."""
     kinds = sorted(Counter(passed_over.values()).items(), key=lambda kind: (-kind[1], kind[0]))
     parts = [_describe(count, reason) for reason, count in kinds[:_MOST_KINDS]]
     if rest := kinds[_MOST_KINDS:]:
@@ -93,7 +93,7 @@ def describe_passed_over(passed_over: Mapping[str, str]) -> str:
 
 
 def _describe(count: int, reason: str) -> str:
-    """The reason with the number of files that it holds for."""
+    """Returns the reason with the number of files that it holds for."""
     if count == 1:
         return f"1 file {reason}"
     if reason == _LINK:
@@ -102,7 +102,7 @@ def _describe(count: int, reason: str) -> str:
 
 
 def is_pattern(place: str) -> bool:
-    """Whether `place` stands for files whose names fit, such as `photos/**/*.jpg`."""
+    """Returns whether `place` stands for files whose names fit, such as `photos/**/*.jpg`."""
     return bool(_MAGIC.intersection(place))
 
 
@@ -126,7 +126,7 @@ def _found(place: str) -> _Found:
 
 
 def _walked(root: Path) -> _Found:
-    """What is called like an image below `root`, with the folders that cannot be read, and all else."""
+    """Returns the files below `root` named as images, the folders that cannot be read, and all else."""
     unreadable: list[Path] = []
     files: list[Path] = []
     passed_over: dict[str, str] = {}
@@ -149,7 +149,7 @@ def _walked(root: Path) -> _Found:
 
 
 def _unfollowed(root: Path, pattern: str) -> dict[str, str]:
-    """The links to folders that a pattern's `**` does not follow."""
+    """Returns the links to folders that a pattern's `**` does not follow."""
     before, stars, _ = pattern.partition("**")
     tops = root.glob(before) if before else [root]
     links: dict[str, str] = {}
@@ -160,13 +160,13 @@ def _unfollowed(root: Path, pattern: str) -> dict[str, str]:
 
 
 def _links(root: Path, folder: str, folders: list[str]) -> dict[str, str]:
-    """Those of the folders in `folder` that are links, by their names below `root`, and why they matter."""
+    """Returns the links among `folders`, by their names below `root`, and why they are passed over."""
     paths = (Path(folder, name) for name in sorted(folders))
     return {path.relative_to(root).as_posix(): _LINK for path in paths if path.is_symlink()}
 
 
 def _objection(path: Path, status: os.stat_result, inside: Path) -> str:
-    """Why a file must not be opened; empty where it may be."""
+    """Returns why a file must not be opened; empty where it may be."""
     if not path.resolve().is_relative_to(inside):
         return "is a link out of the folder"
     if stat.S_ISDIR(status.st_mode):

@@ -74,7 +74,7 @@ class ImageStore:
         return len(self.names)
 
     def image(self, index: int) -> Tensor:
-        """Image number `index`: (C, H, W) uint8."""
+        """Returns image number `index`: (C, H, W) uint8."""
         height, width = self.sizes[index].tolist()
         start = int(self.offsets[index])
         size = self.channels * height * width
@@ -82,7 +82,7 @@ class ImageStore:
 
 
 def open_store(path: Path) -> ImageStore:
-    """The store at `path`, checked whole against its SHA-256.
+    """Returns the store at `path`, checked whole against its SHA-256.
 
     Raises:
         DataError: it is not there, or damaged.
@@ -141,7 +141,7 @@ def pack(
     key: str,
     progress: UpdateTask | None = None,
 ) -> ImageStore:
-    """The store at `path`; made first where it is not there, going on where a packing was cut off.
+    """Returns the store at `path`; made first where it is not there, going on where a packing was cut off.
 
     Images are decoded side by side, a bounded number at a time, and appended in their order. A second
     process that packs the same store waits for the first.
@@ -174,7 +174,7 @@ def pack(
 
 
 def lock_path(path: Path) -> Path:
-    """The lock of whoever makes or removes the store at `path`; it stays, for another may wait for it."""
+    """Returns the lock for making or removing the store at `path`; its file stays: another may wait."""
     return path.with_suffix(".lock")
 
 
@@ -274,7 +274,7 @@ class _Packing:
 
 
 def _decoded(names: Sequence[str], decode: Callable[[str], Pixels]) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """The journal's entry and the bytes of each image, in order; decoded ahead, but not far."""
+    """Yields the journal's entry and the bytes of each image, in order; decoded ahead, but not far."""
 
     def attempt(name: str) -> tuple[dict[str, Any], bytes]:
         try:
@@ -301,13 +301,13 @@ def _record(pixels: BinaryIO, journal: BinaryIO, pending: list[dict[str, Any]]) 
 
 
 def _line(entry: dict[str, Any]) -> bytes:
-    """A line of the journal: its CRC-32, and the entry as JSON."""
+    """Returns a line of the journal: its CRC-32, and the entry as JSON."""
     text = json.dumps(entry).encode() + b"\n"
     return b"%08x %s" % (zlib.crc32(text), text)
 
 
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The entries of a journal up to its first damaged or torn line."""
+    """Returns the entries of a journal up to its first damaged or torn line."""
     lines: list[dict[str, Any]] = []
     if not path.exists():
         return lines
@@ -317,13 +317,13 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
             break
         try:
             lines.append(json.loads(text))
-        except (ValueError, RecursionError):  # whoever wrote it, it was no packing
+        except (ValueError, RecursionError):  # no packing wrote that
             break
     return lines
 
 
 def _is_entry(entry: Any, name: str) -> bool:
-    """Whether a line of a journal says what a packing says of the image called `name`."""
+    """Returns whether a line of a journal says what a packing says of the image called `name`."""
     if not isinstance(entry, dict) or entry.get("name") != name:
         return False
     if isinstance(entry.get("reason"), str):
@@ -341,7 +341,7 @@ def _nothing_usable(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def _sha256(path: Path) -> str:
-    """SHA-256 (hex) of what follows a store's header."""
+    """Returns the SHA-256 (hex) of what follows a store's header."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         file.seek(_HEADER_BYTES)

@@ -22,7 +22,7 @@ _LONGEST_LABEL = 40
 
 
 def pack_path(label: str, identity: str, content: str) -> Path:
-    """Where the store of a collection of images is, or will be.
+    """Returns where the store of a collection of images is, or will be.
 
     Args:
         label: of the collection, to be read by people.
@@ -40,7 +40,7 @@ def pack_path(label: str, identity: str, content: str) -> Path:
 def pack_into(
     path: Path, names: Sequence[str], decode: Callable[[str], Pixels], progress: UpdateTask
 ) -> ImageStore:
-    """The store at `path`, made where it is not there yet; earlier states of its collection are removed.
+    """Returns the store at `path`, made where it is missing; removes earlier states of its collection.
 
     Raises:
         DataError: no image can be used, or the store is damaged.
@@ -55,7 +55,7 @@ def pack_into(
 
 
 def open_packed(path: Path) -> ImageStore:
-    """The store at `path`, which was packed earlier.
+    """Returns the store at `path`, which was packed earlier.
 
     Raises:
         DataError: it is not there, or damaged.
@@ -67,7 +67,7 @@ def open_packed(path: Path) -> ImageStore:
 
 
 def describe_left_out(store: ImageStore) -> str:
-    """A sentence on what could not be used; empty where all was."""
+    """Returns a sentence on what could not be used; empty where all was."""
     if not store.left_out:
         return ""
     total = len(store) + len(store.left_out)
@@ -86,7 +86,7 @@ def _remove_earlier(path: Path) -> None:
 
 
 def _write_left_out(store: ImageStore) -> None:
-    """Names and reasons as comma-separated values, for people; the store holds them too.
+    """Writes names and reasons as comma-separated values, for people; the store holds them too.
 
     They are written where they are missing: a process may have ended right after it packed the store.
     """
