@@ -76,47 +76,49 @@ def settings(name: str) -> Callable[[Any], object]:
 
 
 USES: Mapping[str, Callable[[Any], object]] = {
-    "encode": lambda it: mixcoder.encode(it, "digits:0"),
-    "encode images": lambda it: mixcoder.encode(model(), it),
-    "decode": lambda it: mixcoder.decode(it, Codes(["a"], torch.zeros(1, 2))),
-    "decode codes": lambda it: mixcoder.decode(model(), it),
-    "score": lambda it: mixcoder.score(it, "digits:0"),
-    "score images": lambda it: mixcoder.score(model(), it),
-    "walk": lambda it: mixcoder.walk(it, "digits:0", "digits:1"),
-    "walk start": lambda it: mixcoder.walk(model(), it, "digits:1"),
-    "walk end": lambda it: mixcoder.walk(model(), "digits:1", it),
-    "walk steps": lambda it: mixcoder.walk(model(), "digits:1", "digits:2", it),
-    "load": lambda it: mixcoder.load(it),
-    "load weights": lambda it: mixcoder.load("nowhere", it),
-    "load_data": lambda it: mixcoder.load_data(it),
-    "load_data path": lambda it: mixcoder.load_data("folder", path=it),
-    "create_model": lambda it: mixcoder.create_model(it),
-    "create_model shape": lambda it: mixcoder.create_model(
-        "cnn", image_shape=it, channels=[2], kernel_size=3, latent_dim=2
+    "encode": lambda value: mixcoder.encode(value, "digits:0"),
+    "encode images": lambda value: mixcoder.encode(model(), value),
+    "decode": lambda value: mixcoder.decode(value, Codes(["a"], torch.zeros(1, 2))),
+    "decode codes": lambda value: mixcoder.decode(model(), value),
+    "score": lambda value: mixcoder.score(value, "digits:0"),
+    "score images": lambda value: mixcoder.score(model(), value),
+    "walk": lambda value: mixcoder.walk(value, "digits:0", "digits:1"),
+    "walk start": lambda value: mixcoder.walk(model(), value, "digits:1"),
+    "walk end": lambda value: mixcoder.walk(model(), "digits:1", value),
+    "walk steps": lambda value: mixcoder.walk(model(), "digits:1", "digits:2", value),
+    "load": lambda value: mixcoder.load(value),
+    "load weights": lambda value: mixcoder.load("nowhere", value),
+    "load_data": lambda value: mixcoder.load_data(value),
+    "load_data path": lambda value: mixcoder.load_data("folder", path=value),
+    "create_model": lambda value: mixcoder.create_model(value),
+    "create_model shape": lambda value: mixcoder.create_model(
+        "cnn", image_shape=value, channels=[2], kernel_size=3, latent_dim=2
     ),
-    "create_model channels": lambda it: mixcoder.create_model(
-        "cnn", image_shape=(1, 8, 8), channels=it, kernel_size=3, latent_dim=2
+    "create_model channels": lambda value: mixcoder.create_model(
+        "cnn", image_shape=(1, 8, 8), channels=value, kernel_size=3, latent_dim=2
     ),
-    "train": lambda it: mixcoder.train(it, DATA, steps=1),
-    "train data": lambda it: mixcoder.train(model(), it, steps=1),
+    "train": lambda value: mixcoder.train(value, DATA, steps=1),
+    "train data": lambda value: mixcoder.train(model(), value, steps=1),
     **{f"train {name}": settings(name) for name in ("steps", "batch_size", "learning_rate", "seed", "loss")},
-    "Codes names": lambda it: Codes(it, torch.zeros(2, 8)),
-    "Codes latents": lambda it: Codes(["a", "b"], it),
-    "Codes.open": lambda it: Codes.open(it),
-    "reconstruction_grid": lambda it: mixcoder.reconstruction_grid(it, torch.rand(2, 1, 8, 8)),
-    "reconstruction_grid images": lambda it: mixcoder.reconstruction_grid(model(), it),
-    "reconstruction_grid scale": lambda it: mixcoder.reconstruction_grid(model(), torch.rand(2, 1, 8, 8), it),
-    "ImageSplit": lambda it: ImageSplit(it),
-    "ImageSplit labels": lambda it: ImageSplit(DATA.validation.images, it),
-    "ImageData train": lambda it: ImageData("x", it, DATA.validation),
-    "ImageData validation": lambda it: ImageData("x", DATA.train, it),
-    "model.encode": lambda it: model().encode(it),
-    "model.decode": lambda it: model().decode(it),
-    "model": lambda it: model()(it),
-    "register_model": lambda it: mixcoder.register_model(it),
-    "register_mixer": lambda it: mixcoder.register_mixer(it),
-    "register_source": lambda it: mixcoder.register_source(it),
-    "register_logger": lambda it: mixcoder.register_logger(it),
+    "Codes names": lambda value: Codes(value, torch.zeros(2, 8)),
+    "Codes latents": lambda value: Codes(["a", "b"], value),
+    "Codes.open": lambda value: Codes.open(value),
+    "reconstruction_grid": lambda value: mixcoder.reconstruction_grid(value, torch.rand(2, 1, 8, 8)),
+    "reconstruction_grid images": lambda value: mixcoder.reconstruction_grid(model(), value),
+    "reconstruction_grid scale": lambda value: mixcoder.reconstruction_grid(
+        model(), torch.rand(2, 1, 8, 8), value
+    ),
+    "ImageSplit": lambda value: ImageSplit(value),
+    "ImageSplit labels": lambda value: ImageSplit(DATA.validation.images, value),
+    "ImageData train": lambda value: ImageData("x", value, DATA.validation),
+    "ImageData validation": lambda value: ImageData("x", DATA.train, value),
+    "model.encode": lambda value: model().encode(value),
+    "model.decode": lambda value: model().decode(value),
+    "model": lambda value: model()(value),
+    "register_model": lambda value: mixcoder.register_model(value),
+    "register_mixer": lambda value: mixcoder.register_mixer(value),
+    "register_source": lambda value: mixcoder.register_source(value),
+    "register_logger": lambda value: mixcoder.register_logger(value),
 }
 
 

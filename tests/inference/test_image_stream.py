@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -17,7 +16,6 @@ from mixcoder.data import ImageData, load_data
 from mixcoder.data.sources.digits import Digits
 from mixcoder.errors import ArgumentError, DataError
 from mixcoder.inference.image_stream import ImageStream, describe_left_out
-from mixcoder.inference.resizing import to_shape
 
 GREY = (1, 8, 8)
 
@@ -135,15 +133,6 @@ def test_grey_and_colour_become_what_the_model_takes(tmp_path: Path) -> None:
     assert (read(grey, shape=(3, 8, 8))[1] == 50).all()
     assert (read(colour)[1] == 76).all()  # the luma of red, ITU-R 601
     assert read("digits:0", shape=(3, 8, 8))[1].shape == (1, 3, 8, 8)
-
-
-def test_fit_takes_the_middle_at_the_models_aspect() -> None:
-    """A wide image whose middle third is white: of a square model's view that third is all."""
-    pixels = np.zeros((1, 20, 60), dtype=np.uint8)
-    pixels[:, :, 20:40] = 255
-    assert to_shape(pixels, (3, 10, 10), fit=True)[:, 1:-1, 1:-1].min() >= 254
-    assert to_shape(pixels, (1, 4, 12), fit=True).shape == (1, 4, 12)
-    assert to_shape(pixels, (1, 40, 120), fit=True).mean() == pytest.approx(pixels.mean(), abs=1)
 
 
 STREAM = """

@@ -108,7 +108,7 @@ def test_an_error_on_the_way_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         write_codes(path, failing(), "")  # type: ignore[arg-type]
     assert Codes.open(path).names == ["old"]
-    assert [it.name for it in tmp_path.iterdir()] == ["c.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["c.safetensors"]
     with pytest.raises(WriteError, match="cannot write"):
         Codes(["x"], torch.zeros(1, 5)).save(path / "below.safetensors")
 

@@ -75,7 +75,11 @@ def normed() -> Normed:
 
 def state_of(model: nn.Module) -> list[Any]:
     modes = [module.training for module in model.modules()]
-    return [modes, [(it.device, it.dtype, it.data_ptr()) for it in model.parameters()], hash_weights(model)]  # type: ignore[arg-type]
+    return [
+        modes,
+        [(value.device, value.dtype, value.data_ptr()) for value in model.parameters()],
+        hash_weights(model),
+    ]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ALL_USES)
@@ -192,7 +196,7 @@ def test_what_is_around_the_call_changes_nothing(switch: str, tmp_path: Path) ->
     finally:
         change(off)
     assert all(map(torch.equal, found, expected))
-    assert {(it.dtype, it.device.type) for it in model.parameters()} == {(torch.float32, "cpu")}
+    assert {(value.dtype, value.device.type) for value in model.parameters()} == {(torch.float32, "cpu")}
     assert (split.images.dtype, split.device.type) == (torch.uint8, "cpu")
 
 
@@ -201,7 +205,7 @@ def test_what_is_loaded_in_inference_mode_can_be_trained(tmp_path: Path) -> None
     with torch.inference_mode():
         model, codes = mixcoder.load(tmp_path), mixcoder.encode(tmp_path, "digits:0", fit=True)
         images, way = mixcoder.decode(tmp_path, codes), USES["walk"](tmp_path, tmp_path)
-    assert not any(it.is_inference() for it in (codes.latents, images, way))
+    assert not any(tensor.is_inference() for tensor in (codes.latents, images, way))
     model(images.clamp_(0, 1)).sum().backward()
 
 

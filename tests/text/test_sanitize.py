@@ -108,4 +108,6 @@ def test_every_character_of_unicode_is_seen_or_escaped() -> None:
     unseen = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
     for start in range(0, 0x110000, 0x1000):
         text = "".join(map(chr, range(start, start + 0x1000)))
-        assert not {it for it in sanitize(text, None) if unicodedata.category(it) in unseen}
+        assert not {
+            character for character in sanitize(text, None) if unicodedata.category(character) in unseen
+        }

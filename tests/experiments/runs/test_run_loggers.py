@@ -72,7 +72,7 @@ def test_what_a_logger_is_told(tmp_path: Path) -> None:
     mixcoder.register_logger("told")(Told)
     directory = train_run(make_run(tmp_path, "training.log=[told]"), tmp_path / "runs", ignore)
     assert [row for kind, row in Told.heard if kind == "log"] == directory.read_metrics()
-    shown = [it for kind, it in Told.heard if kind == "images"]
+    shown = [images for kind, images in Told.heard if kind == "images"]
     assert [inputs for inputs, _, _ in shown] == [320, 640, 960, 1280]
     for _, originals, copies in shown:
         assert originals.shape == copies.shape == (8, 1, 8, 8)
