@@ -75,11 +75,8 @@ def normed() -> Normed:
 
 def state_of(model: nn.Module) -> list[Any]:
     modes = [module.training for module in model.modules()]
-    return [
-        modes,
-        [(value.device, value.dtype, value.data_ptr()) for value in model.parameters()],
-        hash_weights(model),
-    ]  # type: ignore[arg-type]
+    places = [(value.device, value.dtype, value.data_ptr()) for value in model.parameters()]
+    return [modes, places, hash_weights(model)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ALL_USES)
