@@ -131,9 +131,10 @@ def _train(trainer: Trainer, directory: RunDirectory, logs: RunLogs, observer: O
             if progress.validation_loss is not None:
                 logs.show(progress.inputs, trainer.model, trainer.data.validation)
             observer(trainer, progress)
-            if requests.is_pending or time.perf_counter() > next_save:
+            is_to_stop = requests.is_pending  # asked once: a later request waits for the next checkpoint
+            if is_to_stop or time.perf_counter() > next_save:
                 next_save = _save(trainer, directory)
-            if requests.is_pending:
+            if is_to_stop:
                 raise RunInterruptedError(
                     f"interrupted after {progress.inputs:,} inputs; the same command goes on from there"
                 )
