@@ -131,7 +131,7 @@ def _train(trainer: Trainer, directory: RunDirectory, logs: RunLogs, observer: O
             if progress.validation_loss is not None:
                 logs.show(progress.inputs, trainer.model, trainer.data.validation)
             observer(trainer, progress)
-            is_to_stop = requests.is_pending  # asked once: a later request waits for the next checkpoint
+            is_to_stop = requests.is_pending  # a later request waits for the next step
             if is_to_stop or time.perf_counter() > next_save:
                 next_save = _save(trainer, directory)
             if is_to_stop:
