@@ -117,6 +117,7 @@ print(build_once("k", ".so", build).read_text())
     assert (tmp_path / "built").read_text() == "once"
 
 
+@slow
 def test_an_abandoned_part_of_a_living_process_stays(folder: Path) -> None:
     """Another process may build while this one does."""
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import mixcoder
-from tests.conftest import Cli
+from tests.conftest import Cli, slow
 
 EXPERIMENT = """\
 name: mine
@@ -93,6 +93,7 @@ def test_a_users_own_mixing_layer_from_a_plugin(cli: Cli) -> None:
     assert mixcoder.load(run)(torch.rand(2, 1, 8, 8)).shape == (2, 1, 8, 8)
 
 
+@slow
 def test_first_trains_on_the_real_mnist(
     cli: Cli, mnist_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

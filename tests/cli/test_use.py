@@ -19,7 +19,7 @@ from mixcoder.data import load_data, to_float
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.inference import Codes
-from tests.conftest import Cli
+from tests.conftest import Cli, slow
 
 EXPERIMENT = """\
 name: mine
@@ -127,6 +127,7 @@ def test_reconstruct_takes_images_of_ones_own(cli: Cli, runs: Path) -> None:
     assert set(drawn.crop((2, 2, 10, 10)).tobytes()) == {200}
 
 
+@slow
 def test_export_writes_two_files(cli: Cli, runs: Path) -> None:
     import onnx
 

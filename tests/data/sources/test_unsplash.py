@@ -175,6 +175,7 @@ def test_killed_at_any_moment_it_never_fetches_a_finished_photo_twice(
     assert sum(service.served.values()) <= PHOTOS + 16 * (kills + 1)
 
 
+@slow
 def test_a_run_uses_what_is_there_and_says_how_much_is_not(
     cli: Cli, service: PhotoService, empty_cache: Path
 ) -> None:

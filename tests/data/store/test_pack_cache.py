@@ -164,6 +164,7 @@ def test_two_processes_pack_one_folder(states: list[Path]) -> None:
     check_whole(states[0])
 
 
+@slow
 def test_what_a_killed_packing_of_an_earlier_state_left_goes(states: list[Path]) -> None:
     before, after = states
     process = slow_process(before)

@@ -13,7 +13,7 @@ import pytest
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.training.trainer import Progress, Trainer
-from tests.conftest import Cli
+from tests.conftest import Cli, slow
 from tests.data.pictures import noise
 
 FILE = """\
@@ -64,6 +64,7 @@ def test_a_result_is_not_shown_for_other_pictures(cli: Cli, project: Path) -> No
     assert cli("run", "b.yml")[0] == 0
 
 
+@slow
 def test_a_matrix_of_results_is_told_once(cli: Cli, project: Path) -> None:
     matrix = "matrix: {seed: [0, 1, 2]}\n"
     (project / "b.yml").write_text(FILE.replace("inputs: 640", 'inputs: 16, seed: "${seed}"') + matrix)
