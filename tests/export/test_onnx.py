@@ -15,10 +15,11 @@ import mixcoder
 from mixcoder.errors import ExportError
 from mixcoder.experiments.runs.model_files import hash_weights
 from mixcoder.export import onnx as export
+from tests.conftest import slow_but
 from tests.zoo import KINDS, SHAPE, build, save
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"listing"}))  # which is `cnn` with less
+@pytest.mark.parametrize("kind", slow_but(1, sorted(KINDS.keys() - {"listing"})))  # which is `cnn` with less
 def test_onnx_computes_what_torch_does(kind: str, tmp_path: Path) -> None:
     """On other images than those of the check, through files alone, for batches 1, 2 and 65."""
     model = save(kind, tmp_path / "run")

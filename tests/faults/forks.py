@@ -27,7 +27,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-import torch._dynamo  # which torch imports for its optimizers
 
 import mixcoder
 from mixcoder.cli.app import main as mixcoder_main
@@ -84,6 +83,7 @@ class Ended:
 
 def import_all() -> None:
     """Imports what commands import on their way, so that no child has to."""
+    importlib.import_module("torch._dynamo")  # which torch imports for its optimizers
     for module in pkgutil.walk_packages(mixcoder.__path__, "mixcoder."):
         if not module.name.endswith("__main__"):
             with suppress(ImportError):  # an extra that is not installed

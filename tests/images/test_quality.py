@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from mixcoder.images.quality import psnr, ssim
 
@@ -24,6 +23,8 @@ def pairs(channels: int, height: int, width: int, seed: int = 0) -> tuple[torch.
 
 
 def reference_ssim(copy: np.ndarray, image: np.ndarray) -> float:
+    from skimage.metrics import structural_similarity
+
     window = min(11, min(image.shape[1:]) - (min(image.shape[1:]) + 1) % 2)
     return float(
         structural_similarity(
@@ -46,11 +47,14 @@ def reference_ssim(copy: np.ndarray, image: np.ndarray) -> float:
     st.integers(0, 1000),
 )
 def test_the_same_as_scikit_image(channels: int, height: int, width: int, seed: int) -> None:
-    copies, images = pairs(channels, height, width, seed)
-    ours = ssim(copies, images)
+    from skimage.metrics import peak_signal_noise_ratio
+
+    reconstructions, images = pairs(channels, height, width, seed)
+    ours = ssim(reconstructions, images)
     assert ours is not None
-    for copy, image, decibels, similarity in zip(copies, images, psnr(copies, images), ours, strict=True):
-        x, y = copy.double().numpy(), image.double().numpy()
+    decibels_of = psnr(reconstructions, images)
+    for found, image, decibels, similarity in zip(reconstructions, images, decibels_of, ours, strict=True):
+        x, y = found.double().numpy(), image.double().numpy()
         assert decibels.item() == pytest.approx(peak_signal_noise_ratio(y, x, data_range=1.0), rel=1e-9)
         assert similarity.item() == pytest.approx(reference_ssim(x, y), abs=1e-9)
 

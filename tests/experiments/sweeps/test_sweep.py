@@ -98,6 +98,7 @@ def test_side_by_side_is_one_by_one(cli: Cli) -> None:
     assert outcomes(Path("two")) == before
 
 
+@slow
 def test_failures_keep_to_themselves_and_are_told(cli: Cli) -> None:
     overrides = [
         "matrix.mixer=[killed, huge, cnn]",
@@ -136,6 +137,7 @@ def test_killed_as_a_group_and_started_again_it_ends_the_same(cli: Cli, tmp_path
     assert outcomes(Path("stormy")) == outcomes(Path("calm"))
 
 
+@slow
 def test_interrupted_workers_save_and_end(tmp_path: Path) -> None:
     experiment = read_experiment(tmp_path / "x.yml", ["training.inputs=60_000_000"])
 
@@ -208,6 +210,7 @@ def test_workers_import_nothing_from_the_current_folder_but_what_was_named(
     assert (status, "hijacked" in err) == (0, False), err
 
 
+@slow
 def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path) -> None:
     """And one whose directory cannot be written fails alone."""
     experiment = read_experiment(tmp_path / "x.yml", ["training.inputs=640"])
