@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mixcoder.data.sources.mnist import SHAPES
-from tests.conftest import needs_compiler
+from tests.conftest import needs_compiler, slow
 from tests.documents import assert_shown, faq_sentences
 
 EXPERIMENT = """\
@@ -81,6 +81,7 @@ for name in ("SIGKILL", "SIGALRM", "SIGHUP", "SIGUSR1", "pthread_sigmask"):
 """
 
 
+@slow
 def test_training_and_its_report_need_nothing_that_windows_lacks(tmp_path: Path) -> None:
     """Nor what only the tests install. What other packages need, they have imported first.
 
@@ -129,6 +130,7 @@ def test_a_name_with_a_tilde_that_is_no_home(tmp_path: Path) -> None:
     assert "of 1 images, 1 would train" in done.stderr
 
 
+@slow
 def test_training_and_its_results_without_a_home(tmp_path: Path) -> None:
     (tmp_path / "x.yml").write_text(EXPERIMENT)
     for arguments in ("run x.yml", "report x.yml -o x.html"):
@@ -138,6 +140,7 @@ def test_training_and_its_results_without_a_home(tmp_path: Path) -> None:
     assert not (tmp_path / "~").exists()
 
 
+@slow
 @needs_compiler
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
 def test_compiled_code_that_others_may_have_written_is_not_loaded(tmp_path: Path) -> None:

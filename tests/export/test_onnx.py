@@ -15,7 +15,7 @@ import mixcoder
 from mixcoder.errors import ExportError
 from mixcoder.experiments.runs.model_files import hash_weights
 from mixcoder.export import onnx as export
-from tests.conftest import slow_but
+from tests.conftest import slow, slow_but
 from tests.zoo import KINDS, SHAPE, build, save
 
 
@@ -62,6 +62,7 @@ def test_a_file_that_computes_something_else_is_not_left_there(
     assert not list((tmp_path / "onnx").iterdir())
 
 
+@slow
 def test_an_older_export_survives_a_failing_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = mixcoder.export_onnx(build("mlp"), tmp_path)
     before = [path.read_bytes() for path in paths]

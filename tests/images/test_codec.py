@@ -20,6 +20,7 @@ from PIL import Image
 
 from mixcoder.images.codec import MAX_PIXELS, Fit, ImageError, Pixels, decode_bytes, decode_file
 from mixcoder.images.pixel_budget import PixelBudget
+from tests.conftest import slow
 from tests.data.pictures import encoded, noise, pixels_of, smooth
 from tests.pace import at_most
 
@@ -316,13 +317,21 @@ def bytes_for_each_pixel(*arguments: object) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-@pytest.mark.parametrize(("mode", "form"), [("RGBA", "PNG"), ("I;16", "PNG"), ("CMYK", "TIFF")])
+@pytest.mark.parametrize(
+    ("mode", "form"),
+    [
+        ("RGBA", "PNG"),
+        pytest.param("I;16", "PNG", marks=slow),
+        pytest.param("CMYK", "TIFF", marks=slow),
+    ],
+)
 def test_threads_share_a_budget_of_pixels(mode: str, form: str) -> None:
     """One picture after the other, and each band by band, whatever the mode."""
     edge = 4_100
     assert bytes_for_each_pixel(edge, edge**2, mode, form, "fitted") < 10
 
 
+@slow
 def test_a_picture_that_stays_as_large_takes_little_more_than_its_pixels() -> None:
     edge = 4_100
     assert bytes_for_each_pixel(edge, edge**2, "RGBA", "PNG", "as it is") < 16

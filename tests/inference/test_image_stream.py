@@ -16,6 +16,7 @@ from mixcoder.data import ImageData, load_data
 from mixcoder.data.sources.digits import Digits
 from mixcoder.errors import ArgumentError, DataError
 from mixcoder.inference.image_stream import ImageStream, describe_left_out
+from tests.conftest import slow
 
 GREY = (1, 8, 8)
 
@@ -160,6 +161,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, len(
 """
 
 
+@slow
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     """30,000 images of 12,288 numbers, 1.5 GB as floats, pass through less than 200 MB."""
     ran = subprocess.run(

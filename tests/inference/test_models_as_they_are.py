@@ -19,6 +19,7 @@ from mixcoder.inference.decoding import decode_batches
 from mixcoder.inference.encoding import encode_batches
 from mixcoder.inference.image_stream import ImageBatch
 from mixcoder.inference.scoring import score_batches
+from tests.conftest import slow_but
 from tests.zoo import SHAPE, build, save
 
 GREY, LATENTS = torch.full((1, *SHAPE), 0.5), Codes(["a", "b"], torch.ones(2, 5))
@@ -79,7 +80,7 @@ def state_of(model: nn.Module) -> list[Any]:
     return [modes, places, hash_weights(model)]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ALL_USES)
+@pytest.mark.parametrize("name", slow_but(len(USES), ALL_USES))
 def test_a_model_is_afterwards_as_it_was(name: str, tmp_path: Path) -> None:
     """In training, but for a norm that is frozen; and a table of its own can be trained through."""
     use, model = ALL_USES[name], normed()
@@ -91,7 +92,7 @@ def test_a_model_is_afterwards_as_it_was(name: str, tmp_path: Path) -> None:
     model(torch.rand(4, *SHAPE)).sum().backward()
 
 
-@pytest.mark.parametrize("name", ALL_USES)
+@pytest.mark.parametrize("name", slow_but(len(USES), ALL_USES))
 def test_also_after_an_error(name: str, tmp_path: Path) -> None:
     model = normed()
 
@@ -135,7 +136,7 @@ def test_a_model_computes_in_its_own_type(name: str, dtype: torch.dtype, tmp_pat
     torch.testing.assert_close(found.double(), expected.double(), atol=rounding, rtol=0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", slow_but(1, [torch.float16, torch.bfloat16, torch.float64]))
 def test_an_export_is_in_float32_whatever_the_model(dtype: torch.dtype, tmp_path: Path) -> None:
     import onnxruntime
 
@@ -178,7 +179,7 @@ SWITCHES: dict[str, tuple[Callable[[Any], object], Any, Any]] = {
 }
 
 
-@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize("switch", slow_but(1, SWITCHES))
 def test_what_is_around_the_call_changes_nothing(switch: str, tmp_path: Path) -> None:
     save("mlp", tmp_path / "run")
     uses = [use for name, use in USES.items() if name != "grid"]  # which takes a model

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mixcoder.errors import WriteError
 from mixcoder.io.safetensors_file import write_tensors
+from tests.conftest import slow
 
 TENSORS: dict[str, Tensor] = {
     "odd": torch.arange(5, dtype=torch.uint8),
@@ -44,6 +45,7 @@ def test_the_library_reads_what_was_written(tmp_path: Path) -> None:
         assert file.metadata() == {"key": 'a "text"\nof two lines', "é": "ü"}
 
 
+@slow
 def test_the_same_tensors_and_metadata_are_the_same_bytes(tmp_path: Path) -> None:
     """In two processes, which order what is hashed each in its way."""
     write = (

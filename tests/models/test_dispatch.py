@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from mixcoder.models.dispatch import _SHAPES, compute
+from tests.conftest import slow
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(
@@ -78,6 +79,7 @@ for file in sys.argv[2:]:
 """
 
 
+@slow
 def test_no_shipped_file_is_planned_by_half_a_compiler(tmp_path: Path) -> None:
     """Importing it takes one of the three seconds that a plan may take. One process plans all files."""
     command = [sys.executable, "-c", PLANS, str(tmp_path), *map(str, FILES)]

@@ -34,6 +34,7 @@ from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE
 from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.training.evaluation import validation_loss
 from mixcoder.training.trainer import Progress, Trainer
+from tests.conftest import slow
 from tests.experiments.file.test_spec import SOUND
 
 
@@ -316,6 +317,7 @@ def test_a_layer_that_cannot_run_is_refused_before_training(tmp_path: Path) -> N
         read_experiment(tmp_path / "x.yml", ["model.mixer=broken", "model.mixer_at=[1]"])
 
 
+@slow
 def test_one_process_a_run(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second process is told so and leaves; the lock of a killed one is gone with it."""
     monkeypatch.setattr(run_directory, "LOCK_SECONDS", 0.1)
