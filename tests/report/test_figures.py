@@ -20,6 +20,7 @@ from mixcoder.experiments.results.records import Record, records_of, short_names
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.report.chart_data import curve_points
 from mixcoder.report.figures import loss_curves, nearest, pareto_plot, save_figure, short_number
+from tests.conftest import slow_but
 
 SWEEP = """\
 name: mine
@@ -99,7 +100,7 @@ def test_svg_is_whole_and_the_same_again(tmp_path: Path) -> None:
     assert "ks=5" not in shown
 
 
-@pytest.mark.parametrize("cost", ["params", "time", "madds"])
+@pytest.mark.parametrize("cost", slow_but(1, ["params", "time", "madds"]))
 def test_png_and_pdf(tmp_path: Path, cost: str) -> None:
     figure = pareto_plot(records(tmp_path, "matrix.ks=[1]"), cost)
     save_figure(figure, tmp_path / "x.png")
@@ -122,7 +123,7 @@ def test_refusals(tmp_path: Path) -> None:
     assert not (tmp_path / "x.jpg").exists()
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg"])
+@pytest.mark.parametrize("suffix", slow_but(1, [".svg", ".png"]))
 def test_each_name_stands_at_its_own_dot_or_a_line_leads_there(tmp_path: Path, suffix: str) -> None:
     """Dots in tight groups, as of seeds, where a name beside one could be read as that of the next."""
     runs = [
@@ -165,7 +166,7 @@ def test_no_name_breaks_a_picture(tmp_path: Path) -> None:
 NOT_DRAWABLE = [math.nan, math.inf, -1.0, 0.0, 1e300, 10**400, None]
 
 
-@pytest.mark.parametrize("value", NOT_DRAWABLE, ids=str)
+@pytest.mark.parametrize("value", slow_but(2, NOT_DRAWABLE), ids=str)
 @pytest.mark.filterwarnings("error")
 def test_a_result_that_no_axis_can_show_costs_no_picture(tmp_path: Path, value: float | None) -> None:
     """Of one run alone it is told in a sentence, of one among others the others are drawn."""

@@ -154,7 +154,7 @@ WHOLE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("missing", ["params", "train_minutes", "madds", "all"])
+@pytest.mark.parametrize("missing", slow_but(1, ["all", "params", "train_minutes", "madds"]))
 def test_a_result_may_lack_what_is_optional(cli: Cli, missing: str) -> None:
     kept = [key for key in WHOLE if key == "validation_loss" or missing not in (key, "all")]
     record = finished(Path(), "usual", {key: WHOLE[key] for key in kept})
