@@ -17,7 +17,7 @@ from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.models import create_model
 from mixcoder.registry.signatures import signature_schema
 from mixcoder.training.recipe import Recipe
-from tests.conftest import Cli
+from tests.conftest import Cli, slow
 from tests.documents import (
     DOCUMENTS,
     NOT_RUN,
@@ -74,7 +74,13 @@ GIVEN = {"docs/reports.md": train_a_matrix, "docs/using-a-model.md": train_two}
 """What a reader of a page has done before."""
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+LONG = {"docs/tour.md", "docs/using-a-model.md"}
+"""Pages that take more than two seconds to follow."""
+
+
+@pytest.mark.parametrize(
+    "document", [pytest.param(name, marks=slow) if name in LONG else name for name in DOCUMENTS]
+)
 def test_a_reader_can_follow(document: str, reader: Cli) -> None:
     """Every command works and every program runs, in the order of the page, and prints what is shown."""
     GIVEN.get(document, lambda: None)()
