@@ -1,6 +1,6 @@
 """Connections that a caller keeps hold of: to checked addresses, given up in time, left at once.
 
-    with paced(pace): client ─▶ Network ─ looked up, checked ─▶ address ─▶ Stream ─ in slices ─▶ bytes
+    with paced(pace): client ─▶ GuardedNetwork ─ looked up, checked ─▶ address ─▶ Stream ─ in slices ─▶ bytes
 
 The client's own time limits hold for one operation of a socket. Headers, answers that only say "wait" and the
 frames of chunks are many small operations, so that a server could keep a client for ever. Here every
@@ -83,7 +83,7 @@ def paced(pace: Pace) -> Iterator[Pace]:
         _current.reset(token)
 
 
-class Network:
+class GuardedNetwork:
     """What a client connects with, in place of its own.
 
     Args:

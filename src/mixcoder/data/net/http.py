@@ -18,7 +18,7 @@ from functools import partial
 import httpx2
 
 from mixcoder import __version__
-from mixcoder.data.net.addresses import Address, Network, Pace, look_up
+from mixcoder.data.net.addresses import Address, GuardedNetwork, Pace, look_up
 from mixcoder.text.sanitize import sanitize
 
 TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
@@ -58,9 +58,9 @@ def create_client(
         headers={"User-Agent": f"mixcoder/{__version__}", "Accept-Encoding": "identity"},
         limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
     )
-    _connect_through(client._transport, Network(partial(_checked, trusted=hosts)))
+    _connect_through(client._transport, GuardedNetwork(partial(_checked, trusted=hosts)))
     for proxy in filter(None, client._mounts.values()):  # which looks names up itself
-        _connect_through(proxy, Network(_unchecked))
+        _connect_through(proxy, GuardedNetwork(_unchecked))
     return client
 
 
@@ -68,7 +68,7 @@ def _unchecked(host: str, found: list[Address]) -> list[Address]:
     return found
 
 
-def _connect_through(transport: httpx2.BaseTransport, network: Network) -> None:
+def _connect_through(transport: httpx2.BaseTransport, network: GuardedNetwork) -> None:
     """Makes a transport connect by `network`, for which the library has no public argument."""
     assert isinstance(transport, httpx2.HTTPTransport)
     assert hasattr(transport._pool, "_network_backend")
