@@ -19,7 +19,7 @@ from pathlib import Path
 _STEPS = ("backends/native", "backends/test_threads.py", "backends/test_parameters.py")
 _MODELS = ("models/test_article.py", "inference/test_latents_file.py", "export/test_onnx.py")
 _RUNS = (
-    "test_cli.py::test_run_then_reconstruct_then_load",
+    "cli/test_train.py::test_run_then_reconstruct_then_load",
     "experiments/file/test_yaml_file.py",
     "io/test_atomic_file.py",
 )

@@ -16,7 +16,7 @@ from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.results.records import records_in, result_rows
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.training_run import train_run
-from tests.conftest import Cli
+from tests.conftest import Cli, slow
 
 FILE = """\
 name: mine
@@ -210,15 +210,15 @@ COMMANDS = [
     ["table", "x.yml", "--average", "seed"],
     ["plot", "runs", "-o", "out.svg"],
     ["plot", "runs", "-o", "out.svg", "--where", "state=unreadable"],
-    ["plot", "runs", "-o", "out.svg", "--pareto", "params"],
-    ["plot", "runs", "-o", "out.svg", "--pareto", "time"],
     ["report", "runs", "-o", "out.html"],
     ["report", "runs", "-o", "out.html", "--where", "state=unreadable"],
     ["reconstruct", "runs", "digits:3", "--where", "mixer=cnn", "--where", "seed=0", "-o", "out.png"],
     ["reconstruct", "runs/mine/u-a-source-of-a-plugin", "digits:3", "-o", "out.png"],
     ["score", "runs", "digits", "--where", "run=u-a-later-key"],
     ["encode", "runs/mine/u-gone", "digits:3", "-o", "out.safetensors"],
-    ["export", "runs/mine/u-empty", "-o", "out"],
+    pytest.param(["export", "runs/mine/u-empty", "-o", "out"], marks=slow),
+    pytest.param(["plot", "runs", "-o", "out.svg", "--pareto", "params"], marks=slow),
+    pytest.param(["plot", "runs", "-o", "out.svg", "--pareto", "time"], marks=slow),
 ]
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from mixcoder.data.sources.mnist import SHAPES
 from tests.conftest import needs_compiler, slow
 from tests.documents import assert_shown, faq_sentences
+from tests.machines import machines
 
 EXPERIMENT = """\
 name: x
@@ -39,6 +40,16 @@ def run(*command: str, folder: Path, **environment: str | None) -> subprocess.Co
 def mixcoder(*arguments: str, folder: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
     """Runs the command line."""
     return run(sys.executable, "-m", "mixcoder", *arguments, folder=folder, **environment)
+
+
+def test_machines_run_tests_that_there_are(tmp_path: Path) -> None:
+    tests = {test for machine in machines(tmp_path).values() for test in machine.tests}
+    assert len(tests) >= 8
+    for test in tests:
+        file, _, name = test.partition("::")
+        path = Path(__file__).parent / file
+        assert path.exists(), test
+        assert not name or f"def {name}(" in path.read_text(), test
 
 
 WITHOUT_HOME = """\
