@@ -59,7 +59,7 @@ def machines(empty: Path) -> dict[str, Machine]:
         "no compiler": Machine(("backends/test_backend.py", *_RUNS), no_compiler),
         "no home": Machine(_RUNS, {"HOME": None, "XDG_CACHE_HOME": None}),
         "umask 077": Machine(_RUNS, umask=0o077),
-        "the C locale": Machine((*_RUNS, "experiments/results/test_table.py"), c_locale),
+        "the C locale": Machine((*_RUNS, "text/test_table.py"), c_locale),
     }
     if shutil.which("taskset"):
         given["one core"] = Machine((*_STEPS, *_RUNS), command=("taskset", "-c", "0"))
