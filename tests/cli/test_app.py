@@ -14,7 +14,7 @@ import mixcoder
 from mixcoder.cli import lazy
 from mixcoder.cli.app import create_app
 from mixcoder.cli.lazy import LazyCommand, LazyGroup, add_commands
-from mixcoder.cli.results import CostName
+from mixcoder.cli.reports import CostName
 from mixcoder.measures import MEASURES
 from tests.conftest import Cli, slow, slow_but
 
