@@ -207,7 +207,8 @@ struct Levels {
 };
 constexpr Levels LEVELS;
 
-// images (batch, pixels) uint8 ─▶ (patches, batch, channels) in [0, 1]; `index` (patches, channels) holds pixel positions.
+// images (batch, pixels) uint8 ─▶ (patches, batch, channels) in [0, 1]; `index` (patches, channels) holds the
+// positions of pixels.
 void load_patches(const uint8_t* images, int batch, int pixels, int patches, int channels, const int32_t* index,
                   float* out) {
     for (int p = 0; p < patches; ++p, index += channels)
@@ -434,7 +435,8 @@ void pad(int rows, int columns, int margin, const float* x, float* out) {
                     columns * sizeof(float));
 }
 
-// weights (outer, inner, taps) ─▶ (inner, outer, taps) with the taps in reverse: the weights of the backward convolution.
+// weights (outer, inner, taps) ─▶ (inner, outer, taps) with the taps in reverse: the weights of the backward
+// convolution.
 void reverse_taps(int outer, int inner, int taps, const float* weights, float* out) {
     for (int o = 0; o < outer; ++o)
         for (int i = 0; i < inner; ++i)
@@ -641,7 +643,8 @@ extern "C" void mixcoder_run(const Operation* operations, int count, const uint8
                 permute(n[0], n[1], n[2], n[3], {n[4], n[5], n[6]}, {n[7], n[8], n[9]}, n[10], p[0], p[1]);
                 break;
             case TOEPLITZ:
-                toeplitz(n[0], n[1], n[2], n[3], n[4], reinterpret_cast<const char*>(p[0]), reinterpret_cast<char*>(p[1]));
+                toeplitz(n[0], n[1], n[2], n[3], n[4], reinterpret_cast<const char*>(p[0]),
+                         reinterpret_cast<char*>(p[1]));
                 break;
             case TOEPLITZ_ADJOINT: toeplitz_adjoint(n[0], n[1], n[2], n[3], p[0], p[1]); break;
             case PAD: pad(n[0], n[1], n[2], p[0], p[1]); break;
