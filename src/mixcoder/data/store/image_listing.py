@@ -65,8 +65,8 @@ def list_images(place: str) -> Listing:
     files: dict[str, Path] = {}
     refused: dict[str, str] = {}
     digest = hashlib.sha256()
-    for path in sorted(found.files, key=lambda path: path.relative_to(found.root).as_posix()):
-        name = path.relative_to(found.root).as_posix()
+    named = {path.relative_to(found.root).as_posix(): path for path in found.files}
+    for name, path in sorted(named.items()):
         files[name] = path
         try:
             status = path.stat()
