@@ -1,4 +1,4 @@
-"""Random crops of packed images, a whole batch in one gather.
+"""Random crops of packed images, a whole batch in one indexing operation.
 
 ImageStore ─ rows ─▶ CropSplit ─┬─ batch(indices (B,), draws (B, 3)) ─▶ (B, C, h, w) uint8
                                 └─ centre_crops() ─▶ ImageSplit: (N, C, h, w) uint8
@@ -30,7 +30,7 @@ _CENTRE_BATCH = 256
 
 @dataclass(frozen=True)
 class CropSplit:
-    """Crops of images of different sizes, taken at random places, perhaps mirrored.
+    """A split of crops of images of different sizes, taken at random places, perhaps mirrored.
 
     Attributes:
         pixels: (bytes,) uint8, image after image, each (C, H, W).

@@ -16,7 +16,7 @@ from mixcoder.registry.signatures import check_arguments
 
 
 class DataSource(ABC):
-    """Where images come from. Its constructor's arguments are its keys in an experiment file.
+    """A source of images. Its constructor's arguments are its keys in an experiment file.
 
     Attributes:
         image_shape: (C, H, W) of its images, known before anything is loaded.

@@ -23,7 +23,7 @@ from mixcoder.images.shape import ImageShape
 
 @runtime_checkable
 class Split(Protocol):
-    """Images to take batches from, all of one shape once they are in a batch.
+    """A split of images to take batches from; within a batch all have one shape.
 
     Attributes:
         draws: how many random numbers it takes to make an image of a batch, such as where to crop.
@@ -58,7 +58,7 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """Images (N, C, H, W) uint8, N at least 1, and, where there are any, their labels (N,) int64.
+    """A split of images (N, C, H, W) uint8, N at least 1, and perhaps their labels (N,) int64.
 
     Raises:
         ArgumentError: they are others; says what would make them right.
@@ -156,7 +156,7 @@ class ImageData:
 
 
 def _check_fit(train: Split, validation: ImageSplit) -> None:
-    """Refuses images to train on that are none, or of another shape or device than those that validate."""
+    """Checks that there are training images, of the shape and device of the validation images."""
     if not len(train):
         raise ArgumentError("train", "holds no images")
     if train.image_shape != validation.image_shape:
@@ -174,7 +174,7 @@ def _check_fit(train: Split, validation: ImageSplit) -> None:
 
 
 def _check_images(images: object) -> None:
-    """Refuses what are no images (N, C, H, W) uint8 with pixels.
+    """Checks that images are (N, C, H, W) uint8 and hold pixels.
 
     Raises:
         ArgumentError: says what would make them right.
@@ -215,7 +215,7 @@ def _is_channels_last(shape: torch.Size) -> bool:
 
 
 def _check_labels(labels: object, images: Tensor) -> None:
-    """Refuses what are no labels (N,) int64 of such images.
+    """Checks that labels are (N,) int64, as many as the images.
 
     Raises:
         ArgumentError: says what would make them right.

@@ -58,7 +58,7 @@ def suffixes() -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Fit:
-    """How large images are stored, and with how many channels.
+    """A rule for the size and the channels in which images are stored.
 
     Attributes:
         channels: 1 for grey, 3 for RGB.

@@ -26,12 +26,12 @@ _IN_PLANES = 2
 
 
 class ImageError(Exception):
-    """An image cannot be used; says why in a few words."""
+    """A reason, in a few words, why an image cannot be used."""
 
 
 @dataclass(frozen=True)
 class Values:
-    """What the values of grey pixels of more than 8 bits mean, which their decoded form does not say.
+    """A meaning of the values of grey pixels of more than 8 bits; their decoded form does not state it.
 
     Attributes:
         black: the value of black.

@@ -134,7 +134,7 @@ def _check_shape(noun: str, batch: Tensor, expected: tuple[int, ...]) -> None:
         )
 
 
-def checked_image_shape(image_shape: object) -> ImageShape:
+def check_image_shape(image_shape: object) -> ImageShape:
     """Returns `image_shape` as three positive whole numbers (C, H, W).
 
     Raises:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError
 from mixcoder.models.activations import ActivationName, create_activation
-from mixcoder.models.autoencoder import Autoencoder, checked_image_shape
+from mixcoder.models.autoencoder import Autoencoder, check_image_shape
 from mixcoder.models.factory import check_positive, register_model
 
 
@@ -61,7 +61,7 @@ class ConvAutoencoder(Autoencoder):
         activation: ActivationName = "relu",
     ) -> None:
         super().__init__()
-        self.image_shape = checked_image_shape(image_shape)
+        self.image_shape = check_image_shape(image_shape)
         check_positive("channels", *channels)
         check_positive("kernel_size", kernel_size)
         check_positive("latent_dim", latent_dim)

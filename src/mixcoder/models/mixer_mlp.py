@@ -35,7 +35,7 @@ from mixcoder.models.activations import (
     OutputActivationName,
     create_activation,
 )
-from mixcoder.models.autoencoder import Autoencoder, checked_image_shape
+from mixcoder.models.autoencoder import Autoencoder, check_image_shape
 from mixcoder.models.factory import check_positive, register_model
 from mixcoder.models.mixing import MIXERS, MixerName, MixingLayer, create_mixing_layer
 from mixcoder.models.norms import NormName, create_norm
@@ -145,7 +145,7 @@ class MixerMLP(Autoencoder):
         output_activation: OutputActivationName = "none",
     ) -> None:
         super().__init__()
-        self.image_shape = checked_image_shape(image_shape)
+        self.image_shape = check_image_shape(image_shape)
         check_positive("latent_dim", latent_dim)
         check_positive("hidden_channels", *hidden_channels)
         _check_mixer_at(mixer_at, len(hidden_channels))

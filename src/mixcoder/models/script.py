@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from mixcoder.errors import ArgumentError, ScriptError
 from mixcoder.images.shape import ImageShape
 from mixcoder.models.activations import ActivationName, create_activation
-from mixcoder.models.autoencoder import Autoencoder, checked_image_shape
+from mixcoder.models.autoencoder import Autoencoder, check_image_shape
 from mixcoder.models.factory import register_model
 from mixcoder.models.patch_convolutions import same_padding
 from mixcoder.text.sanitize import sanitize
@@ -278,7 +278,7 @@ class ScriptAutoencoder(Autoencoder):
         activation: ActivationName = "relu6",
     ) -> None:
         super().__init__()
-        self.image_shape = checked_image_shape(image_shape)
+        self.image_shape = check_image_shape(image_shape)
         create_activation(activation)  # a script of one convolution would not look it up
         stages, self.latent_shape = plan_script(script, self.image_shape)
         self.down_factor = self.image_shape[1] // self.latent_shape[1]

@@ -1,4 +1,4 @@
-"""Connections that a caller keeps hold of: to checked addresses, given up in time, left at once.
+"""Connections to checked addresses, with time limits, that a caller can interrupt at once.
 
     with paced(pace): client ─▶ GuardedNetwork ─ looked up, checked ─▶ address ─▶ Stream ─ in slices ─▶ bytes
 
@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import httpx2
 
 _SLICE = 0.25
-"""Seconds after which a wait looks whether it is to end."""
+"""Seconds between two checks of a wait whether to end."""
 _NO_LIMIT = 3600.0
 
 Address = tuple[int, Any]
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 
 class Pace:
-    """The time that is left for an answer: some to begin with, and more for what comes of it.
+    """A time limit of an answer: some seconds to begin with, and more for content that comes.
 
     Args:
         patience: seconds in the beginning, and the most that there ever are.

@@ -89,7 +89,7 @@ def _try_mirror(url: str, part: _Part, checksum: str | None, max_bytes: int, pro
 
 
 class _Part:
-    """A file on its way."""
+    """A partly fetched file."""
 
     def __init__(self, target: Path) -> None:
         self.target = target

@@ -36,7 +36,7 @@ REQUEST_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError)
 
 
 class WrongContentError(Exception):
-    """The server answered, but not with what was asked for."""
+    """An answer of a server that is not what was asked for."""
 
 
 def create_client(
@@ -58,7 +58,7 @@ def create_client(
         headers={"User-Agent": f"mixcoder/{__version__}", "Accept-Encoding": "identity"},
         limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
     )
-    _connect_through(client._transport, GuardedNetwork(partial(_checked, trusted=hosts)))
+    _connect_through(client._transport, GuardedNetwork(partial(_check_addresses, trusted=hosts)))
     for proxy in filter(None, client._mounts.values()):  # which looks names up itself
         _connect_through(proxy, GuardedNetwork(_unchecked))
     return client
@@ -118,10 +118,10 @@ def _check_request(request: httpx2.Request, trusted: frozenset[str]) -> None:
     if not (url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.host))):
         raise httpx2.UnsupportedProtocol(f"{sanitize(str(url), 200)} is not https", request=request)
     if not _is_trusted(url.host, trusted):
-        _checked(url.host, look_up(url.host, url.port, TIMEOUT.connect), trusted)
+        _check_addresses(url.host, look_up(url.host, url.port, TIMEOUT.connect), trusted)
 
 
-def _checked(host: str, found: list[Address], trusted: frozenset[str]) -> list[Address]:
+def _check_addresses(host: str, found: list[Address], trusted: frozenset[str]) -> list[Address]:
     """Returns the addresses of a host that is trusted, or is in the public network.
 
     Raises:

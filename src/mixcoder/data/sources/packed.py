@@ -30,7 +30,7 @@ Side = tuple[ImageStore, Sequence[int]]
 
 @dataclass(frozen=True)
 class Packed:
-    """Packed images, and what lay beside them.
+    """A store of packed images, and the files beside them that were passed over.
 
     Attributes:
         store: the images.

@@ -172,10 +172,10 @@ class Unsplash(DataSource):
     def _archive(self, origin: str | None, sha256: str | None, progress: StartTask) -> Path:
         """Returns the archive on this machine: the named one, one put there by hand, or the one to fetch."""
         if origin and "://" not in origin:
-            return _checked_archive(expand_home(origin), sha256)
+            return _check_archive(expand_home(origin), sha256)
         by_hand = sorted(self.folder.glob("*.zip"))
         if by_hand and not origin:
-            return _checked_archive(by_hand[-1], sha256)
+            return _check_archive(by_hand[-1], sha256)
         target = self.folder / "unsplash-lite.zip"
         published = sha256 or (None if origin else ARCHIVE_SHA256)
         try:
@@ -237,7 +237,7 @@ def _is_begun(folder: Path) -> bool:
     return (folder / "photos.csv").exists() or any(folder.glob("*.zip"))
 
 
-def _checked_archive(path: Path, sha256: str | None) -> Path:
+def _check_archive(path: Path, sha256: str | None) -> Path:
     try:
         check(path, f"sha256:{sha256}" if sha256 else None)
     except (OSError, WrongContentError) as error:

@@ -19,7 +19,7 @@ _MAGIC = frozenset("*?[")
 _LINK = "is a link to a folder, which is not followed"
 _PLURAL = {"has": "have", "ends": "end"}
 _MOST_KINDS = 5
-"""Of files that are passed over, so many kinds are told, those of most files."""
+"""Reasons for passing over files that a message names: those of most files."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ _WORD = 8
 
 @dataclass(frozen=True)
 class ImageStore:
-    """Packed images, mapped into memory.
+    """A file of packed images, mapped into memory.
 
     Attributes:
         path: the file.
@@ -189,7 +189,7 @@ def remove_store(path: Path) -> None:
 
 
 class _Packing:
-    """A store in the making: a file of pixels, and a journal that says which images they are."""
+    """A store that is being packed: a file of pixels, and a journal that says which images they are."""
 
     def __init__(self, path: Path, key: str) -> None:
         self.path = path

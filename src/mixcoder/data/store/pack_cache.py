@@ -1,4 +1,4 @@
-"""Where packed stores are kept, and what was left out of them is told."""
+"""The cache of packed stores, and the lists of what was left out of them."""
 
 from __future__ import annotations
 
