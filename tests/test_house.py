@@ -25,7 +25,7 @@ SOURCES = [*FILES, *sorted(PACKAGE.rglob("*.cpp")), *sorted(PACKAGE.rglob("*.js"
 MOST_LINES = 40
 MOST_PARAMETERS = 6
 ENTRY_POINTS = {"__init__"}
-"""Functions whose parameters are what a user states: of models, layers and data sources; commands are others."""
+"""Functions whose parameters are what a user states: of models, layers, data sources."""
 
 WORDS = ROOT / "docs" / "words.md"
 
