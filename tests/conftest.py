@@ -18,7 +18,8 @@ from hypothesis import settings
 from torch import Tensor
 
 from mixcoder.backends.build_cache import compiler_command
-from mixcoder.data import SOURCES, Mnist
+from mixcoder.data import SOURCES
+from mixcoder.data.sources.mnist import Mnist
 from mixcoder.data.split import ImageData, ImageSplit
 from mixcoder.loggers import LOGGERS
 from mixcoder.models import MIXERS, MODELS

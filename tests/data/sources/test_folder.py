@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 import mixcoder
-from mixcoder.data import CropSplit, Folder, ImageData, load_data
+from mixcoder.data import CropSplit, ImageData, load_data
+from mixcoder.data.sources.folder import Folder
 from mixcoder.data.split import TrainingBatches
 from mixcoder.data.store.image_store import ImageStore, open_store
 from mixcoder.errors import ArgumentError, DataError, WriteError

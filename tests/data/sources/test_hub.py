@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixcoder.data import Hub
+from mixcoder.data.sources.hub import Hub
 from mixcoder.errors import DataError
 from tests.conftest import slow
 from tests.data.hub_service import COMMIT, HubService, serving_hub

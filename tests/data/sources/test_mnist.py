@@ -11,8 +11,8 @@ import pytest
 import stamina
 import torch
 
-from mixcoder.data import FashionMnist, Mnist, load_data
-from mixcoder.data.sources.mnist import SHAPES, TRAIN_IMAGES
+from mixcoder.data import load_data
+from mixcoder.data.sources.mnist import SHAPES, TRAIN_IMAGES, FashionMnist, Mnist
 from mixcoder.errors import DataError
 from tests.conftest import training_images
 from tests.data.servers import serving

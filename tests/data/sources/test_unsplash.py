@@ -21,10 +21,11 @@ import stamina
 import torch
 from PIL import Image
 
-from mixcoder.data import Unsplash, load_data
+from mixcoder.data import load_data
 from mixcoder.data.crops import CropSplit
 from mixcoder.data.sources import photo_fetch
 from mixcoder.data.sources.photo_list import Photo, read_archive
+from mixcoder.data.sources.unsplash import Unsplash
 from mixcoder.errors import DataError
 from tests.conftest import Cli, slow
 from tests.data.photo_service import PhotoService, serving_photos

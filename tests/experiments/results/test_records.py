@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mixcoder.data import Digits, register_source
+from mixcoder.data import register_source
+from mixcoder.data.sources.digits import Digits
 from mixcoder.errors import RunDirectoryError
 from mixcoder.experiments.file.spec import Experiment, Run, read_experiment
 from mixcoder.experiments.results.records import (
