@@ -70,7 +70,7 @@ class Mixer(nn.Module):
 
 
 class ListingMixer(nn.Module):
-    """The article's `MixerMLP` for 28 x 28 grey images, patches of 7, breadths 64, 64, 64, 16 (or others).
+    """The article's `MixerMLP` for 28 x 28 grey images, patches of 7, hidden 64, 64, 64, 16 (or others).
 
     With a mixing layer at position 1, the article's code gives the last layer, to the pixels, an activation
     too: `last_act`.
@@ -82,11 +82,11 @@ class ListingMixer(nn.Module):
         kernel: int,
         mixer_at: Sequence[int],
         encoder_mixer_act: bool,
-        breadths: Sequence[int],
+        hidden: Sequence[int],
         last_act: bool = False,
     ) -> None:
         super().__init__()
-        channels = [49, *breadths]
+        channels = [49, *hidden]
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         for i, (now, then) in enumerate(pairwise(channels)):
             self.encoder.append(Layer(now, then, act=True))

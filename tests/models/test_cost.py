@@ -14,7 +14,7 @@ def on_meta(name: str, **arguments: object) -> Autoencoder:
 
 
 def test_mixer_madds() -> None:
-    """16 patches of 49 pixels, breadths 64 and 16, kernel-3 convolution over 16 patches at 1, code of 8."""
+    """16 patches of 49 pixels, hidden 64 and 16, kernel-3 convolution over 16 patches at 1, code of 8."""
     model = on_meta(
         "mixer",
         image_shape=(1, 28, 28),

@@ -23,7 +23,7 @@ def assert_same_function(
         torch.testing.assert_close(ours.decode(latents), listing.decode(latents), atol=1e-5, rtol=1e-5)
 
 
-BREADTHS = [64, 64, 64, 16]
+HIDDEN = [64, 64, 64, 16]
 
 
 def article_mixer(mixer: str, kernel_size: int, mixer_at: tuple[int, ...], **activations: Any) -> Autoencoder:
@@ -33,7 +33,7 @@ def article_mixer(mixer: str, kernel_size: int, mixer_at: tuple[int, ...], **act
         "mixer",
         image_shape=(1, 28, 28),
         patch_size=7,
-        hidden_channels=BREADTHS,
+        hidden_channels=HIDDEN,
         latent_dim=16,
         mixer_at=mixer_at,
         mixer=mixer,
@@ -51,7 +51,7 @@ def article_mixer(mixer: str, kernel_size: int, mixer_at: tuple[int, ...], **act
 def test_mixer(mixer: str, kernel_size: int, mixer_at: tuple[int, ...], encoder_mixer_act: bool) -> None:
     encoder_activation = None if encoder_mixer_act else "none"
     ours = article_mixer(mixer, kernel_size, mixer_at, encoder_mixer_activation=encoder_activation)
-    listing = ListingMixer(mixer, kernel_size, mixer_at, encoder_mixer_act, BREADTHS)
+    listing = ListingMixer(mixer, kernel_size, mixer_at, encoder_mixer_act, HIDDEN)
     assert_same_function(listing, ours, torch.rand(5, 1, 28, 28))
 
 
@@ -60,18 +60,18 @@ def test_mixer(mixer: str, kernel_size: int, mixer_at: tuple[int, ...], encoder_
 def test_mixing_at_1_with_the_article_s_last_activation(mixer: str, mixer_at: tuple[int, ...]) -> None:
     activations = {"encoder_mixer_activation": "none", "output_activation": "gelu"}
     ours = article_mixer(mixer, 1, mixer_at, **activations)
-    listing = ListingMixer(mixer, 1, mixer_at, False, BREADTHS, last_act=True)
+    listing = ListingMixer(mixer, 1, mixer_at, False, HIDDEN, last_act=True)
     assert_same_function(listing, ours, torch.rand(5, 1, 28, 28))
 
 
-def test_first_layer_is_residual_where_the_breadth_is_the_patches() -> None:
-    """A breadth of 49 = 7 · 7 pixels makes the first and the last per-patch layer residual too."""
+def test_first_layer_is_residual_where_the_channels_are_the_pixels_of_a_patch() -> None:
+    """49 = 7 · 7 channels make the first and the last per-patch layer residual too."""
     torch.manual_seed(0)
-    breadths = [49, 16]
+    hidden = [49, 16]
     ours = create_model(
-        "mixer", image_shape=(1, 28, 28), patch_size=7, hidden_channels=breadths, latent_dim=16, mixer_at=(2,)
+        "mixer", image_shape=(1, 28, 28), patch_size=7, hidden_channels=hidden, latent_dim=16, mixer_at=(2,)
     )
-    assert_same_function(ListingMixer("cnn", 1, (2,), True, breadths), ours, torch.rand(3, 1, 28, 28))
+    assert_same_function(ListingMixer("cnn", 1, (2,), True, hidden), ours, torch.rand(3, 1, 28, 28))
 
 
 @pytest.mark.parametrize("kernel_size", [3, 5, 7, 9])

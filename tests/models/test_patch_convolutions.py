@@ -17,7 +17,7 @@ from mixcoder.models.patch_convolutions import (
 from mixcoder.models.patches import patch_major
 
 BATCH, GRID, SIDE = 3, (3, 4), 4
-PATCHES, BREADTH = 12, 16
+PATCHES, CHANNELS = 12, 16
 
 
 def across(conv: nn.Conv1d, x: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def over(conv: nn.Conv1d, x: Tensor) -> Tensor:
 
 
 def over_2d(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    grid = x.transpose(1, 2).reshape(BATCH, BREADTH, *GRID)
+    grid = x.transpose(1, 2).reshape(BATCH, CHANNELS, *GRID)
     return F.conv2d(grid, conv.weight, conv.bias, padding=conv.padding).flatten(2).transpose(1, 2)
 
 
@@ -42,10 +42,10 @@ def over_2d(conv: nn.Conv2d, x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("layer", "reference"),
     [
-        (lambda k: TokenMixingConv1d((BREADTH,), PATCHES, k), across),
+        (lambda k: TokenMixingConv1d((CHANNELS,), PATCHES, k), across),
         (lambda k: TokenMixingConv2d((SIDE, SIDE), PATCHES, k), across_2d),
-        (lambda k: ConvOverPatches1d((PATCHES,), BREADTH, k), over),
-        (lambda k: ConvOverPatches2d(GRID, BREADTH, k), over_2d),
+        (lambda k: ConvOverPatches1d((PATCHES,), CHANNELS, k), over),
+        (lambda k: ConvOverPatches2d(GRID, CHANNELS, k), over_2d),
     ],
 )
 @pytest.mark.parametrize("layout", [torch.Tensor.contiguous, patch_major])
@@ -56,9 +56,9 @@ def test_values_and_gradients_are_those_of_torch(  # type: ignore[no-untyped-def
     monkeypatch.setattr(patch_convolutions, "_MOST_TOEPLITZ_ELEMENTS", connections)
     torch.manual_seed(kernel)
     conv = layer(kernel).double()
-    x = torch.randn(BATCH, PATCHES, BREADTH, dtype=torch.float64)
+    x = torch.randn(BATCH, PATCHES, CHANNELS, dtype=torch.float64)
     ours, theirs = layout(x).detach().requires_grad_(), x.clone().requires_grad_()
-    weights = torch.randn(BATCH, PATCHES, BREADTH, dtype=torch.float64)
+    weights = torch.randn(BATCH, PATCHES, CHANNELS, dtype=torch.float64)
 
     def gradients(y: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         return torch.autograd.grad((y * weights).sum(), (x, *conv.parameters()))
