@@ -21,7 +21,7 @@ import mixcoder
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.runs import run_directory
 from mixcoder.experiments.runs.run_directory import RunDirectory
-from tests.conftest import Cli
+from tests.conftest import Cli, slow
 from tests.documents import assert_shown, blocks_of, faq_sentences, read_document, shortened
 
 SENTENCES = faq_sentences()
@@ -184,7 +184,10 @@ def test_every_error_of_the_page_is_made_here() -> None:
     assert len(SENTENCES) >= 15
 
 
-@pytest.mark.parametrize("heading", MISHAPS)
+@pytest.mark.parametrize(
+    "heading",
+    [pytest.param(name, marks=slow) if name == "A model is too large" else name for name in MISHAPS],
+)
 @pytest.mark.usefixtures("empty_cache")
 def test_it_reads_as_on_the_page(heading: str, cli: Cli) -> None:
     [experiment] = [block.content for block in blocks_of(read_document("README.md")) if block.file]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mixcoder.data.sources.mnist import SHAPES
-from tests.conftest import needs_compiler, slow
+from tests.conftest import needs_compiler, slow, slow_but
 from tests.documents import assert_shown, faq_sentences
 from tests.machines import machines
 
@@ -70,7 +70,9 @@ def homeless(*arguments: str, folder: Path, **environment: str | None) -> subpro
     return run(*program, folder=folder, **{**NO_HOME, **environment})
 
 
-@pytest.mark.parametrize("arguments", ["models ls", "schema --format md", "experiments ls --format json"])
+@pytest.mark.parametrize(
+    "arguments", slow_but(1, ["models ls", "schema --format md", "experiments ls --format json"])
+)
 def test_output_in_a_locale_without_its_characters(arguments: str, tmp_path: Path) -> None:
     done = mixcoder(*arguments.split(), folder=tmp_path, **C_LOCALE)
     assert (done.returncode, done.stderr) == (0, "")
@@ -107,7 +109,7 @@ def test_training_and_its_report_need_nothing_that_windows_lacks(tmp_path: Path)
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", ["data verify mnist", "data fetch folder path=pictures"])
+@pytest.mark.parametrize("arguments", slow_but(1, ["data verify mnist", "data fetch folder path=pictures"]))
 def test_data_without_a_home_for_it_is_refused(arguments: str, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (120, 120)).save(tmp_path / "pictures" / "a.png")
@@ -131,6 +133,7 @@ def test_no_cache_is_asked_for_where_the_data_is(tmp_path: Path) -> None:
     assert f"ready in {tmp_path}/data/mnist" in home
 
 
+@slow
 def test_a_name_with_a_tilde_that_is_no_home(tmp_path: Path) -> None:
     (tmp_path / "~nobody at all").mkdir()
     Image.new("RGB", (120, 120)).save(tmp_path / "~nobody at all" / "a.png")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from mixcoder.io.memory_limits import control_group_limits
+from tests.conftest import slow
 
 
 def write(root: Path, **texts: str) -> None:
@@ -38,6 +39,7 @@ def test_a_machine_without_groups_has_no_such_limit(tmp_path: Path) -> None:
     assert control_group_limits(tmp_path / "none", tmp_path) == []
 
 
+@slow
 def test_a_ulimit_is_a_limit() -> None:
     program = (
         "import resource, torch\n"

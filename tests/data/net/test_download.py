@@ -12,6 +12,7 @@ import stamina
 from mixcoder.data.net import http
 from mixcoder.data.net.download import download
 from mixcoder.errors import DataError
+from tests.conftest import slow
 from tests.data.servers import serving
 
 BODY = bytes(range(256)) * 400
@@ -95,6 +96,7 @@ def test_an_answer_that_says_it_is_too_long_is_not_read(tmp_path: Path) -> None:
     assert told == []
 
 
+@slow
 def test_a_server_that_only_drips_is_left_for_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,6 +105,7 @@ packed(Path(sys.argv[1]))
 """
 
 
+@slow
 def test_a_kill_between_the_store_and_its_list(states: list[Path]) -> None:
     process = subprocess.run([sys.executable, "-c", ENDED, str(states[0])], cwd=ROOT)
     assert process.returncode == -9
