@@ -28,7 +28,7 @@ from mixcoder.models import Autoencoder, create_model
 from mixcoder.models.cost import count_madds
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Trainer
-from tests.conftest import needs_compiler, slow
+from tests.conftest import needs_compiler, slow, slow_but
 from tests.documents import assert_shown, faq_sentences
 
 CPU = torch.device("cpu")
@@ -232,7 +232,7 @@ def test_shards_are_equal_and_not_too_small(
 
 @compiling
 @needs_compiler
-@pytest.mark.parametrize("is_native", [True, False])
+@pytest.mark.parametrize("is_native", slow_but(1, [True, False]))
 def test_runs_repeat_and_go_on_to_the_bit(
     cache: Path, tmp_path: Path, tiny_data: ImageData, is_native: bool
 ) -> None:

@@ -24,6 +24,7 @@ from mixcoder.models import Autoencoder
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Trainer
 from tests.backends.test_backend import cache, compiling, exact, gradients_by, spec
+from tests.conftest import slow
 from tests.training.test_trainer import tiny_mixer, weights
 
 __all__ = ["cache"]
@@ -348,6 +349,7 @@ def test_a_model_that_changes_itself_is_not_frozen_at_its_first_step(tiny_data: 
     assert str(built).endswith("(they could not be compiled: the model changes itself as it computes)")
 
 
+@slow
 @compiling
 def test_frozen_weights_are_not_those_of_the_model_that_was_compiled_first(cache: Path) -> None:
     """They are constants of the graph, and the cache must tell graphs apart by them."""
