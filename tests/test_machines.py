@@ -117,6 +117,7 @@ def test_data_without_a_home_for_it_is_refused(arguments: str, tmp_path: Path) -
     assert (done.returncode, done.stderr) == (2, f"error: {NO_CACHE}\n")
 
 
+@slow
 def test_no_cache_is_asked_for_where_the_data_is(tmp_path: Path) -> None:
     (tmp_path / "data" / "mnist").mkdir(parents=True)
     for name in SHAPES:

@@ -37,6 +37,7 @@ def test_onnx_computes_what_torch_does(kind: str, tmp_path: Path) -> None:
             np.testing.assert_allclose(copies, model(torch.from_numpy(images)), rtol=1e-5, atol=1e-5)
 
 
+@slow
 def test_the_files_say_what_they_take(tmp_path: Path) -> None:
     model = save("cnn", tmp_path / "run")
     for path in mixcoder.export_onnx(tmp_path / "run", tmp_path):

@@ -136,7 +136,7 @@ def test_a_model_computes_in_its_own_type(name: str, dtype: torch.dtype, tmp_pat
     torch.testing.assert_close(found.double(), expected.double(), atol=rounding, rtol=0)
 
 
-@pytest.mark.parametrize("dtype", slow_but(1, [torch.float16, torch.bfloat16, torch.float64]))
+@pytest.mark.parametrize("dtype", slow_but(0, [torch.float16, torch.bfloat16, torch.float64]))
 def test_an_export_is_in_float32_whatever_the_model(dtype: torch.dtype, tmp_path: Path) -> None:
     import onnxruntime
 
@@ -179,7 +179,7 @@ SWITCHES: dict[str, tuple[Callable[[Any], object], Any, Any]] = {
 }
 
 
-@pytest.mark.parametrize("switch", slow_but(1, SWITCHES))
+@pytest.mark.parametrize("switch", slow_but(0, SWITCHES))
 def test_what_is_around_the_call_changes_nothing(switch: str, tmp_path: Path) -> None:
     save("mlp", tmp_path / "run")
     uses = [use for name, use in USES.items() if name != "grid"]  # which takes a model

@@ -20,7 +20,7 @@ from mixcoder.experiments.results.records import Record, records_of, short_names
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.report.chart_data import curve_points
 from mixcoder.report.figures import loss_curves, nearest, pareto_plot, save_figure, short_number
-from tests.conftest import slow_but
+from tests.conftest import slow, slow_but
 
 SWEEP = """\
 name: mine
@@ -73,6 +73,7 @@ def test_damage_does_not_show(tmp_path: Path) -> None:
     save_figure(loss_curves([record]), tmp_path / "x.png")
 
 
+@slow
 def test_28_labels_cover_each_other_nowhere(tmp_path: Path) -> None:
     figure = loss_curves(records(tmp_path))
     figure.draw_without_rendering()

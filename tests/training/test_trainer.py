@@ -15,7 +15,7 @@ from mixcoder.errors import ArgumentError, RunDirectoryError, TrainingError
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Progress, Trainer, train
-from tests.conftest import training_images
+from tests.conftest import slow_but, training_images
 
 
 def tiny_mixer(seed: int = 0) -> Autoencoder:
@@ -40,7 +40,7 @@ def weights(model: nn.Module) -> Tensor:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
-@pytest.mark.parametrize("loss", ["mse", "l1", "huber"])
+@pytest.mark.parametrize("loss", slow_but(1, ["mse", "l1", "huber"]))
 def test_every_optimizer_and_loss_learns_real_digits(optimizer: str, loss: str) -> None:
     data = load_data("digits")
     torch.manual_seed(0)

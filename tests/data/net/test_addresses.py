@@ -134,7 +134,7 @@ def test_ctrl_c_while_an_answer_comes(tmp_path: Path, script: str, way: str) -> 
         assert interrupted(script, f"{server.address}/f", tmp_path, lambda: server.requests > 0) in (1, -2)
 
 
-@pytest.mark.parametrize("script", slow_but(1, ["photos", "download"]))
+@pytest.mark.parametrize("script", slow_but(0, ["photos", "download"]))
 def test_ctrl_c_while_a_server_is_waited_for(tmp_path: Path, script: str) -> None:
     with serving({}) as server:
         server.faults["/f"] = server.faults["/f?w=160&h=160&fm=jpg&q=90"] = [503] * 99

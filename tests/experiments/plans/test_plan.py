@@ -20,7 +20,7 @@ from mixcoder.images.shape import ImageShape
 from mixcoder.models import register_model
 from mixcoder.models.convolutional import ConvAutoencoder
 from mixcoder.models.cost import count_madds
-from tests.conftest import Cli
+from tests.conftest import Cli, slow
 
 ROOT = Path(__file__).parents[3]
 TABLES = article_tables()
@@ -198,6 +198,7 @@ def test_an_axis_named_as_a_column_keeps_its_name_apart(cli: Cli) -> None:
     assert cli("plan", "x.yml")[0] == 0
 
 
+@slow
 def test_equal_models_are_looked_at_once(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten thousand runs of one model: it is built a few times, not ten thousand."""
     built = []
