@@ -21,6 +21,7 @@ from mixcoder.errors import MixcoderError
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.plans import plan
 from mixcoder.experiments.plans.estimates import FROM_SPEED
+from tests.conftest import slow
 from tests.faults import broken_experiments
 from tests.faults.broken_experiments import BASE, EXTENDING, MATRIX, SINGLE, SOUND, Case
 from tests.pace import at_most
@@ -63,6 +64,7 @@ def test_what_is_broken_below_is_sound(text: str) -> None:
     assert planned([])[0] in (0, None)
 
 
+@slow
 def test_broken_files_are_refused_in_a_sentence() -> None:
     """Through the command line as well; `tests.faults.fuzz` opens more of them."""
     outcomes: Counter[str] = Counter()

@@ -71,7 +71,7 @@ def homeless(*arguments: str, folder: Path, **environment: str | None) -> subpro
 
 
 @pytest.mark.parametrize(
-    "arguments", slow_but(1, ["models ls", "schema --format md", "experiments ls --format json"])
+    "arguments", slow_but(0, ["models ls", "schema --format md", "experiments ls --format json"])
 )
 def test_output_in_a_locale_without_its_characters(arguments: str, tmp_path: Path) -> None:
     done = mixcoder(*arguments.split(), folder=tmp_path, **C_LOCALE)

@@ -31,6 +31,7 @@ measures.MEASURES += (
     ),
 )
 from mixcoder.cli.app import main
+from tests.conftest import slow
 
 options = ["x.yml", "training.steps=4", "training.log=[tensorboard]"]
 for command in (["run"], ["table", "--average", "seed", "--format", "json"], ["report", "-o", "page.html"]):
@@ -104,6 +105,7 @@ def test_a_finished_run_states_every_measure(tmp_path: Path) -> None:
     assert {measure.key for measure in MEASURES} <= set(result)
 
 
+@slow
 def test_a_new_measure_is_one_entry(tmp_path: Path) -> None:
     """It is computed, kept, shown in table and report, averaged, and sent to TensorBoard."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -83,6 +83,7 @@ def test_a_build_that_fails_leaves_nothing(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["k.lock"]
 
 
+@slow
 def test_a_process_killed_while_it_builds_leaves_nothing_that_lasts(folder: Path) -> None:
     code = """
 def build(path):

@@ -85,6 +85,7 @@ def test_a_data_set_by_name_is_fetched_once(empty_cache: Path) -> None:
         assert unknown.stderr.splitlines()[-1].startswith("error: someone/else: cannot be had from the hub (")
 
 
+@slow
 def test_a_folder_in_the_hubs_layout(
     empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from mixcoder.errors import ArgumentError, TrainingError
 from mixcoder.experiments.file.spec import Run, read_experiment
 from mixcoder.experiments.runs.memory_check import check_memory, reraise_oom
 from mixcoder.training.memory_estimate import training_bytes
-from tests.conftest import Cli
+from tests.conftest import Cli, slow
 
 WIDE = "model.hidden_channels=[50_000]"
 CPU = torch.device("cpu")
@@ -71,6 +71,7 @@ def test_where_no_batch_would_fit_the_model_is_named(cli: Cli) -> None:
     )
 
 
+@slow
 def test_a_plan_refuses_what_cannot_fit_and_names_the_run(cli: Cli) -> None:
     status, out, err = cli("plan", "x.yml", WIDE)
     assert (status, out) == (2, "")
