@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from skimage.metrics import peak_signal_noise_ratio
 
 from mixcoder.data.split import ImageData, ImageSplit
 from mixcoder.experiments.results.columns import MEASURE_COLUMNS, RESULT_COLUMNS
@@ -19,6 +18,7 @@ from mixcoder.measures import COSTS, MEASURES, measure
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.training.evaluation import measure_reconstructions
 from mixcoder.training.trainer import train
+from tests.conftest import slow
 from tests.experiments.file.test_spec import SOUND
 
 NEW_MEASURE = """
@@ -31,7 +31,6 @@ measures.MEASURES += (
     ),
 )
 from mixcoder.cli.app import main
-from tests.conftest import slow
 
 options = ["x.yml", "training.steps=4", "training.log=[tensorboard]"]
 for command in (["run"], ["table", "--average", "seed", "--format", "json"], ["report", "-o", "page.html"]):
@@ -48,6 +47,8 @@ def measured(model: Autoencoder, split: ImageSplit) -> dict[str, float]:
 
 
 def test_training_raises_the_measures_and_reconstructions_are_clipped(tiny_data: ImageData) -> None:
+    from skimage.metrics import peak_signal_noise_ratio
+
     torch.manual_seed(0)
     model = create_model("cnn", image_shape=(1, 4, 6), channels=[8], kernel_size=3, latent_dim=8)
     before = measured(model, tiny_data.validation)
