@@ -196,6 +196,19 @@ def test_the_glossary_retires_words() -> None:
     assert len(retired_words()) > 10
 
 
+def test_a_docstring_begins_with_a_verb() -> None:
+    """In the third person; that of a command, which is its help, in the imperative."""
+    riddles = []
+    for path in FILES:
+        for function in functions(path):
+            is_property = any("property" in ast.unparse(decorator) for decorator in function.decorator_list)
+            is_command = module_name(path).startswith("cli.") and not function.name.startswith("_")
+            first = (ast.get_docstring(function) or "Says").split()[0].strip(",.:")
+            if not first.endswith("s") and first != "Context" and not is_property and not is_command:
+                riddles.append(f"{module_name(path)}.{function.name}: {first}")
+    assert not riddles
+
+
 def test_a_name_of_a_class_is_used_once() -> None:
     classes = Counter(
         node.name for path in FILES for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)

@@ -109,7 +109,7 @@ compute gives "could not create a primitive descriptor"."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of any library says that memory is missing."""
+    """Returns whether an error of any library says that memory is missing."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     message = str(error).lower()

@@ -64,7 +64,7 @@ class Measure:
 
     @property
     def is_number(self) -> bool:
-        """Whether a value is one number, and not a list of them."""
+        """Returns whether a value is one number, and not a list of them."""
         return self.type in (int, float)
 
 

@@ -40,7 +40,7 @@ def _note(signum: int, frame: FrameType | None) -> None:
 
 
 def is_interrupted() -> bool:
-    """Whether there was a Ctrl-C that `noting_interrupts` has noted."""
+    """Returns whether there was a Ctrl-C that `noting_interrupts` has noted."""
     return _noted
 
 

@@ -57,7 +57,7 @@ def describe_value(value: Any) -> str:
 
 
 def _is_readable(value: Any) -> bool:
-    """Whether a value is one that an experiment file can hold, and not, say, a tensor's many elements."""
+    """Returns whether an experiment file can hold a value, unlike, say, a tensor's many elements."""
     if isinstance(value, list | tuple):
         return all(map(_is_readable, value))
     return value is None or isinstance(value, bool | int | float | str | date | Mapping)
@@ -116,7 +116,7 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
 
 
 def _is_union_branch(part: str | int) -> bool:
-    """Whether pydantic names the branch of a union that it tried ("int", …), which is no key."""
+    """Returns whether pydantic names the branch of a union that it tried ("int", …), which is no key."""
     return part in ("int", "str", "float", "bool") or (
         isinstance(part, str) and part.endswith("]") and "[" in part
     )

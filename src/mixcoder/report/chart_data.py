@@ -119,7 +119,7 @@ def curve_points(record: Record) -> Curves:
 
 
 def is_drawable(value: Any) -> bool:
-    """Whether a logarithmic axis can show a value of a result: a number that is finite and above zero."""
+    """Returns whether a logarithmic axis can show a value: a number that is finite and above zero."""
     return is_number(value) and 1 / _LARGEST <= value <= _LARGEST
 
 

@@ -26,7 +26,7 @@ _INSIDE_WORD = re.compile(r"(?<=[A-Za-z0-9])\\_(?=[A-Za-z0-9])")
 
 
 def is_visible(character: str) -> bool:
-    """Whether a character can be seen, or at least its width, as of a space."""
+    """Returns whether a character can be seen, or at least its width, as of a space."""
     return character.isprintable() and not _BLANK_LETTERS.match(character)
 
 

@@ -70,7 +70,7 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _replaces(section: str, before: Any, after: Any) -> bool:
-    """Whether what a file states of a section stands for all of it."""
+    """Returns whether what a file states of a section stands for all of it."""
     if not (isinstance(before, dict) and isinstance(after, dict)):
         return True
     return section == "matrix" or any(

@@ -205,14 +205,14 @@ def _entry_problems(kind: str, entries: Any, axes: list[str]) -> Iterator[tuple[
 
 
 def _matches(value: Any, wanted: Any) -> bool:
-    """Whether `value` is what is wanted; of a map, only the keys that are wanted count."""
+    """Returns whether `value` is what is wanted; of a map, only the keys that are wanted count."""
     if isinstance(value, dict) and isinstance(wanted, dict):
         return all(key in value and _matches(value[key], part) for key, part in wanted.items())
     return _same(value, wanted)
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are equal; true is not 1."""
+    """Returns whether two values are equal; true is not 1."""
     return repr(one) == repr(other)
 
 

@@ -72,7 +72,7 @@ def copy_shipped(name: str, folder: Path) -> list[Path]:
 
 
 def _holds(path: Path, text: str) -> bool:
-    """Whether a file holds the text already, as after a copy that was interrupted."""
+    """Returns whether a file holds the text already, as after a copy that was interrupted."""
     return path.is_file() and path.read_bytes() == text.encode()
 
 

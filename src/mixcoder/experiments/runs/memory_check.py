@@ -1,4 +1,4 @@
-"""Whether a run fits into memory.
+"""Returns whether a run fits into memory.
 
     Run ─┬▶ memory estimate ─ more than available? ─▶ ArgumentError: needed, available, what to change
          └▶ training ──────── out of memory? ───────▶ TrainingError: the model, what to change

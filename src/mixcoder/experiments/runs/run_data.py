@@ -15,7 +15,7 @@ from mixcoder.experiments.file.spec import Run
 from mixcoder.text.sanitize import sanitize
 
 MayOpen = Callable[[DataSource], bool]
-"""Whether a data source may be opened."""
+"""Returns whether a data source may be opened."""
 
 
 def allow_all(source: DataSource) -> bool:

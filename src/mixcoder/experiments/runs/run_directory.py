@@ -98,7 +98,7 @@ class RunDirectory:
             lock.release()
 
     def is_locked(self) -> bool:
-        """Whether a process is training here now."""
+        """Returns whether a process is training here now."""
         path = self.path / _LOCK
         if not path.exists():
             return False
@@ -207,7 +207,7 @@ class RunDirectory:
         return read_json_object(path) if os.path.lexists(path) else None
 
     def is_done(self) -> bool:
-        """Whether there is a result; a damaged one does not count, and training raises an error for it."""
+        """Returns whether there is a result; a damaged one does not count, and training refuses it."""
         try:
             return self.read_result() is not None
         except RunDirectoryError:

@@ -24,7 +24,7 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 
 
 def has_lost_sweep() -> bool:
-    """Whether this process is the worker of a sweep that has ended."""
+    """Returns whether this process is the worker of a sweep that has ended."""
     sweep = os.environ.get(SWEEP_VARIABLE)
     return sweep is not None and sweep != str(os.getppid())
 
@@ -57,7 +57,7 @@ class StopRequests:
 
     @property
     def is_pending(self) -> bool:
-        """Whether the run is to end: for a signal, also one that a library swallowed, or for its sweep."""
+        """Returns whether the run is to end: for a signal, even one that a library took, or for its sweep."""
         return self._is_remembered or is_interrupted() or has_lost_sweep()
 
     def defer(self) -> None:

@@ -66,7 +66,7 @@ class LocalWorkers:
 
     @property
     def is_full(self) -> bool:
-        """Whether no further run can be started now."""
+        """Returns whether no further run can be started now."""
         return len(self._workers) >= self._jobs
 
     def start(self, state: RunState) -> None:

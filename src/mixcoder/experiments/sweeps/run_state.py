@@ -46,7 +46,7 @@ class RunState:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the run is done or has failed."""
+        """Returns whether the run is done or has failed."""
         return self.state in ("done", "failed")
 
     def wait(self) -> None:
