@@ -101,6 +101,22 @@ def test_every_module_stands_in_a_room_that_is_drawn() -> None:
     assert [room for room in rooms() if not any(room_of(name) == room for name in MODULES)] == []
 
 
+def test_the_modules_of_each_room_are_listed() -> None:
+    block = re.search(r"```modules\n(.*?)```", ARCHITECTURE.read_text("utf-8"), re.S)
+    assert block, "docs/architecture.md lists no modules"
+    listed = dict(line.split(maxsplit=1) for line in block[1].splitlines())
+    assert list(listed) == [room.replace(".", "/") for room in rooms() if list_modules(room)]
+    for room, modules in listed.items():
+        assert modules.split(" · ") == list_modules(room.replace("/", "."))
+
+
+def list_modules(room: str) -> list[str]:
+    """The modules of a room, and its folders, whose modules are not listed."""
+    inside = [name for name in MODULES if room_of(name) == room and name != room]
+    names = {name.removeprefix(f"{room}.").partition(".")[0] for name in inside}
+    return sorted(f"{name}/" if MODULES[f"{room}.{name}"].stem == "__init__" else name for name in names)
+
+
 def test_imports_run_down() -> None:
     rank = {room: i for i, room in enumerate(rooms())}
     upward = []
