@@ -79,6 +79,13 @@ def room_of(module: str) -> str | None:
     return max(inside, key=len, default=None)
 
 
+def list_modules(room: str) -> list[str]:
+    """The modules of a room, and its folders, whose modules are not listed."""
+    inside = [name for name in MODULES if room_of(name) == room and name != room]
+    names = {name.removeprefix(f"{room}.").partition(".")[0] for name in inside}
+    return sorted(f"{name}/" if MODULES[f"{room}.{name}"].stem == "__init__" else name for name in names)
+
+
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Every function of a file."""
     for node in ast.walk(tree(path)):
@@ -108,13 +115,6 @@ def test_the_modules_of_each_room_are_listed() -> None:
     assert list(listed) == [room.replace(".", "/") for room in rooms() if list_modules(room)]
     for room, modules in listed.items():
         assert modules.split(" · ") == list_modules(room.replace("/", "."))
-
-
-def list_modules(room: str) -> list[str]:
-    """The modules of a room, and its folders, whose modules are not listed."""
-    inside = [name for name in MODULES if room_of(name) == room and name != room]
-    names = {name.removeprefix(f"{room}.").partition(".")[0] for name in inside}
-    return sorted(f"{name}/" if MODULES[f"{room}.{name}"].stem == "__init__" else name for name in names)
 
 
 def test_imports_run_down() -> None:

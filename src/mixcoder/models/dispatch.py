@@ -57,13 +57,7 @@ def _of_cat(tensors: Sequence[Tensor], dim: int = 0) -> tuple[int, ...]:
 
 _aten = torch.ops.aten
 _ELEMENTWISE = (
-    *(
-        _aten.add.Tensor,
-        _aten.sub.Tensor,
-        _aten.mul.Tensor,
-        _aten.div.Tensor,
-        _aten.mse_loss_backward.default,
-    ),
+    *(_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.div.Tensor),
     *(_aten.gelu.default, _aten.gelu_backward.default, _aten.silu.default, _aten.silu_backward.default),
     *(_aten.relu.default, _aten.threshold_backward.default, _aten.mse_loss_backward.default),
     *(_aten.hardtanh.default, _aten.hardtanh_backward.default),
