@@ -21,6 +21,7 @@ from mixcoder.experiments.results.listing import list_results
 from mixcoder.experiments.results.records import records_in, records_of
 from mixcoder.experiments.runs.preparing import prepare_images
 from mixcoder.experiments.runs.training_run import train_run
+from mixcoder.experiments.sweeps.local import LocalWorkers
 from mixcoder.experiments.sweeps.sweep import run_sweep
 from mixcoder.io.interrupts import check_interrupted
 
@@ -97,7 +98,8 @@ def _run_here(run: Run, options: _RunOptions) -> None:
 
 def _run_sweep(experiment: Experiment, options: _RunOptions) -> None:
     with sweep_progress(Console(stderr=True)) as observer:
-        states = run_sweep(experiment, options.runs, observer, options.jobs, options.device, options.plugins)
+        workers = LocalWorkers(options.runs, options.jobs, options.device, options.plugins)
+        states = run_sweep(experiment, options.runs, observer, workers)
     print_rows(*list_results(records_of(experiment, options.runs)), options.format)
     failed = [state for state in states if state.state == "failed"]
     if failed:

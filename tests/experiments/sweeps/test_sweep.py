@@ -19,6 +19,7 @@ import pytest
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.results.records import Record, records_of
 from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.experiments.sweeps.local import LocalWorkers
 from mixcoder.experiments.sweeps.run_state import RunState
 from mixcoder.experiments.sweeps.sweep import run_sweep
 from tests.conftest import Cli, slow
@@ -146,7 +147,7 @@ def test_interrupted_workers_save_and_end(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(Exception, match="interrupted; the same command goes on from there"):
-        run_sweep(experiment, tmp_path / "runs", interrupt, jobs=2)
+        run_sweep(experiment, tmp_path / "runs", interrupt, LocalWorkers(tmp_path / "runs", 2, "auto", []))
     for path in (tmp_path / "runs" / "mine").iterdir():
         assert (path / "checkpoint" / "latest.safetensors").is_file()
         assert "interrupted after" in (path / "log.txt").read_text()
@@ -227,7 +228,9 @@ def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path) -> None
                 waited.append(states[1].reason)
                 fcntl.flock(lock, fcntl.LOCK_UN)
 
-        states = run_sweep(experiment, tmp_path / "runs", unlock)
+        states = run_sweep(
+            experiment, tmp_path / "runs", unlock, LocalWorkers(tmp_path / "runs", 1, "auto", [])
+        )
     assert waited == ["another process is training it"]
     assert [state.state for state in states] == ["failed", "done"]
     assert "log.txt: it is a link, which may lead anywhere; delete it" in states[0].reason

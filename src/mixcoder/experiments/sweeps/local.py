@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from mixcoder.errors import RunLockedError
 from mixcoder.experiments.runs.run_directory import parse_metrics
 from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE
 from mixcoder.experiments.sweeps.run_state import RunState
+from mixcoder.experiments.sweeps.workers import Done, Elsewhere, Failed, Outcome
 
 _TAIL_BYTES = 4096
 """Bytes at the end of a log or of metrics that hold the last line."""
@@ -65,12 +67,17 @@ class LocalWorkers:
         self._workers: list[_Worker] = []
 
     @property
-    def is_full(self) -> bool:
-        """Returns whether no further run can be started now."""
+    def are_full(self) -> bool:
+        """Returns whether all jobs are taken."""
         return len(self._workers) >= self._jobs
 
+    @property
+    def are_busy(self) -> bool:
+        """Returns whether a process was started whose end was not seen yet."""
+        return bool(self._workers)
+
     def start(self, state: RunState) -> None:
-        """Starts to train a run.
+        """Starts a process that trains a run.
 
         Raises:
             MixcoderError: the directory of the run cannot be written.
@@ -90,14 +97,18 @@ class LocalWorkers:
         state.state = "running"
         self._workers.append(_Worker(state, process, slot))
 
-    def update(self) -> None:
+    def wait(self, seconds: float) -> None:
+        """Waits so long."""
+        time.sleep(seconds)
+
+    def poll(self) -> list[tuple[RunState, Outcome]]:
         """Reads the metrics of all runs, and the outcome of those whose process has ended."""
         for worker in self._workers:
-            folder = worker.state.directory.path
-            worker.state.metrics = _last_metrics(folder) or worker.state.metrics
-            if worker.process.poll() is not None:
-                _read_outcome(worker)
-        self._workers = [worker for worker in self._workers if worker.state.state == "running"]
+            state = worker.state
+            state.metrics = _last_metrics(state.directory.path) or state.metrics
+        ended = [worker for worker in self._workers if worker.process.poll() is not None]
+        self._workers = [worker for worker in self._workers if worker not in ended]
+        return [(worker.state, read_outcome(worker.state, worker.process.returncode)) for worker in ended]
 
     def stop(self) -> None:
         """Asks all processes to save a checkpoint and end, and waits for that."""
@@ -123,17 +134,15 @@ class LocalWorkers:
         return environment
 
 
-def _read_outcome(worker: _Worker) -> None:
-    """Updates the state of a run whose process has ended."""
-    state, status = worker.state, worker.process.returncode
+def read_outcome(state: RunState, status: int) -> Outcome:
+    """Returns the outcome of a run whose process has ended with an exit status; below 0, by a signal."""
     if state.directory.is_done():  # however its process ended afterwards
-        state.state = "done"
-    elif status == RunLockedError.exit_status:  # another process was faster
-        state.wait()
-    elif status < 0:
-        state.fail(_describe_signal(-status), status)
-    else:
-        state.fail(_last_line(state.directory.path / "log.txt").removeprefix("error: "), status)
+        return Done()
+    if status == RunLockedError.exit_status:  # another process was faster
+        return Elsewhere()
+    if status < 0:
+        return Failed(_describe_signal(-status), status)
+    return Failed(_last_line(state.directory.path / "log.txt").removeprefix("error: "), status)
 
 
 def _describe_signal(number: int) -> str:

@@ -49,9 +49,9 @@ class RunState:
         """Returns whether the run is done or has failed."""
         return self.state in ("done", "failed")
 
-    def wait(self) -> None:
-        """Lets the run wait for another process, which is training it."""
-        self.state, self.reason = "waiting", TRAINED_ELSEWHERE
+    def wait(self, reason: str) -> None:
+        """Lets the run wait, and notes for what."""
+        self.state, self.reason = "waiting", reason
 
     def fail(self, reason: str, status: int) -> None:
         """Ends the run, and notes why it failed in its directory."""

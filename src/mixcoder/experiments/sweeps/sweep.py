@@ -1,15 +1,17 @@
 """Several runs: those that are not done are trained, some of them side by side.
 
-    Experiment ─▶ runs that are not done ─▶ LocalWorkers, at most `jobs` at a time ─▶ done, or failed
-                          ▲                                │
-                          └─ another process trains it ────┘
+    Experiment ─▶ runs that are not done ─▶ Workers ─┬▶ done, or failed
+                     ▲                               │
+                     ├─ front ◀──── lost ◀───────────┤
+                     └─ back ◀─ trained elsewhere ◀──┘
 
 All state is on disk: a sweep that is started again, after any end, skips what is done and resumes the rest.
+Nothing here knows where a run is trained, or what time it is.
 """
 
 from __future__ import annotations
 
-import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,26 +19,21 @@ from mixcoder.errors import MixcoderError, RunInterruptedError
 from mixcoder.experiments.file.spec import Experiment
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.run_loggers import check_loggers
-from mixcoder.experiments.sweeps.local import LocalWorkers
-from mixcoder.experiments.sweeps.run_state import RunState
+from mixcoder.experiments.sweeps.run_state import TRAINED_ELSEWHERE, RunState
+from mixcoder.experiments.sweeps.workers import Done, Elsewhere, Failed, Lost, Outcome, Workers
 from mixcoder.io.interrupts import check_interrupted
 
 POLL_SECONDS = 0.2
 """Seconds between two looks at the workers: progress on a terminal seems immediate."""
+MOST_LOSSES = 5
+"""How often a run that was lost is started again."""
 
 Observer = Callable[[Sequence[RunState]], None]
 """Called several times a second with the states of all runs."""
 
 
-def run_sweep(
-    experiment: Experiment,
-    runs: Path,
-    observer: Observer,
-    jobs: int = 1,
-    device: str = "auto",
-    plugins: Sequence[str] = (),
-) -> list[RunState]:
-    """Trains every run that is not done yet, `jobs` of them side by side.
+def run_sweep(experiment: Experiment, runs: Path, observer: Observer, workers: Workers) -> list[RunState]:
+    """Trains every run that is not done yet.
 
     A run that another process is training, such as the worker of a killed sweep, is waited for.
 
@@ -44,9 +41,7 @@ def run_sweep(
         experiment: its runs, in this order.
         runs: the folder of all runs.
         observer: called with the progress.
-        jobs: runs side by side.
-        device: as for `train_run`.
-        plugins: files or modules that the workers load first.
+        workers: that train them; stopped at the end.
 
     Returns:
         A state for each run, all of them "done" or "failed".
@@ -55,10 +50,9 @@ def run_sweep(
         ArgumentError: a logger cannot work here.
         RunInterruptedError: the user interrupted; the workers have saved their checkpoints.
     """
-    states = _initial_states(experiment, runs)
-    workers = LocalWorkers(runs, jobs, device, plugins)
     try:
-        _train_all(states, workers, observer)
+        states = _initial_states(experiment, runs)
+        train_all(states, workers, observer)
     except KeyboardInterrupt:
         raise RunInterruptedError("interrupted; the same command goes on from there") from None
     finally:
@@ -81,31 +75,55 @@ def _initial_states(experiment: Experiment, runs: Path) -> list[RunState]:
     return states
 
 
-def _train_all(states: Sequence[RunState], workers: LocalWorkers, observer: Observer) -> None:
-    """Trains runs until all have ended."""
-    while not all(state.has_ended for state in states):
-        _start_waiting(states, workers)
-        time.sleep(POLL_SECONDS)
+def train_all(states: Sequence[RunState], workers: Workers, observer: Observer) -> None:
+    """Trains all runs that wait, until each is done or has failed."""
+    waiting = deque(state for state in states if not state.has_ended)
+    losses: Counter[Path] = Counter()
+    while waiting or workers.are_busy:
+        _start_waiting(waiting, workers)
+        workers.wait(POLL_SECONDS)
         check_interrupted()
-        workers.update()
+        for state, outcome in workers.poll():
+            _apply(outcome, state, waiting, losses)
         observer(states)
 
 
-def _start_waiting(states: Sequence[RunState], workers: LocalWorkers) -> None:
-    """Starts to train runs that wait, until all workers are busy."""
-    for state in states:
-        if workers.is_full:
-            return
-        if state.state != "waiting":
-            continue
+def _start_waiting(waiting: deque[RunState], workers: Workers) -> None:
+    """Starts runs from the front of the queue, until the workers are full; others keep their places."""
+    blocked = []
+    while waiting and not workers.are_full:
+        state = waiting.popleft()
         if state.directory.is_locked():
-            state.wait()
-            continue
-        state.reason = ""
-        if state.directory.is_done():  # by the process that was waited for
+            state.wait(TRAINED_ELSEWHERE)
+            blocked.append(state)
+        elif state.directory.is_done():  # by the process that was waited for
             state.state = "done"
-            continue
-        try:
-            workers.start(state)
-        except (MixcoderError, OSError) as error:  # of this run's directory; the others can go on
-            state.fail(str(error), 1)
+        else:
+            _start(state, workers)
+    waiting.extendleft(reversed(blocked))
+
+
+def _start(state: RunState, workers: Workers) -> None:
+    state.reason = ""
+    try:
+        workers.start(state)
+    except (MixcoderError, OSError) as error:  # of this run's directory; the others can go on
+        state.fail(str(error), 1)
+
+
+def _apply(outcome: Outcome, state: RunState, waiting: deque[RunState], losses: Counter[Path]) -> None:
+    """Notes the outcome of a run, and queues it again where it can go on."""
+    match outcome:
+        case Done():
+            state.state, state.reason = "done", ""
+        case Failed(reason, status):
+            state.fail(reason, status)
+        case Elsewhere():
+            state.wait(TRAINED_ELSEWHERE)
+            waiting.append(state)
+        case Lost(reason) if losses[state.directory.path] == MOST_LOSSES:
+            state.fail(f"lost {MOST_LOSSES + 1} times, the last time because {reason}", 1)
+        case Lost(reason):
+            losses[state.directory.path] += 1
+            state.wait(f"{reason}; goes on from its last checkpoint")
+            waiting.appendleft(state)
