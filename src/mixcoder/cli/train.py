@@ -21,8 +21,10 @@ from mixcoder.experiments.results.listing import list_results
 from mixcoder.experiments.results.records import records_in, records_of
 from mixcoder.experiments.runs.preparing import prepare_images
 from mixcoder.experiments.runs.training_run import train_run
+from mixcoder.experiments.sweeps.launched import LaunchedWorkers, split_launcher
 from mixcoder.experiments.sweeps.local import LocalWorkers
 from mixcoder.experiments.sweeps.sweep import run_sweep
+from mixcoder.experiments.sweeps.workers import Workers
 from mixcoder.io.interrupts import check_interrupted
 
 
@@ -35,10 +37,14 @@ def run(
     runs: RunsOption = Path("runs"),
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=256, help="runs side by side")] = 1,
     device: DeviceOption = "auto",
+    launcher: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="put before the command of each run: 'srun -n1'")
+    ] = None,
     format: FormatOption = Format.text,
 ) -> None:
     """Train what of an experiment file is not done yet, and print the result table."""
-    options = _RunOptions(runs, jobs, device, format, context.obj)
+    launcher_words = [] if launcher is None else split_launcher(launcher)
+    options = _RunOptions(runs, jobs, device, format, context.obj, launcher_words)
     try:
         with ignore_failures("stdout", BrokenPipeError):
             _run(read_experiment(file, overrides or []), options)
@@ -68,13 +74,14 @@ class _RunOptions(NamedTuple):
     device: str
     format: Format
     plugins: Sequence[str]
+    launcher: Sequence[str]
 
 
 def _run(experiment: Experiment, options: _RunOptions) -> None:
-    """Trains what is not done yet: one run in this process, several in workers."""
+    """Trains what is not done yet: one run in this process; several, or one behind a launcher, in workers."""
     _prepare_data(experiment, options.runs)
     check_interrupted()
-    if len(experiment.runs) == 1:
+    if len(experiment.runs) == 1 and not options.launcher:
         _run_here(experiment.runs[0], options)
     else:
         _run_sweep(experiment, options)
@@ -96,10 +103,14 @@ def _run_here(run: Run, options: _RunOptions) -> None:
         print_text(directory.path)
 
 
+def _create_workers(options: _RunOptions) -> Workers:
+    where = (options.runs, options.jobs, options.device, options.plugins)
+    return LaunchedWorkers(*where, options.launcher) if options.launcher else LocalWorkers(*where)
+
+
 def _run_sweep(experiment: Experiment, options: _RunOptions) -> None:
     with sweep_progress(Console(stderr=True)) as observer:
-        workers = LocalWorkers(options.runs, options.jobs, options.device, options.plugins)
-        states = run_sweep(experiment, options.runs, observer, workers)
+        states = run_sweep(experiment, options.runs, observer, _create_workers(options))
     print_rows(*list_results(records_of(experiment, options.runs)), options.format)
     failed = [state for state in states if state.state == "failed"]
     if failed:

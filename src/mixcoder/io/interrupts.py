@@ -3,7 +3,7 @@
     noting_interrupts ─▶ SIGINT ─▶ noted, KeyboardInterrupt ─┬▶ reaches the command
                                                              └▶ is caught ─▶ check_interrupted
 
-`check_interrupted` is called at the next step.
+`check_interrupted` is called at the next step. `interrupting_on_end` treats requests to end as a Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 _noted = False
+_END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @contextmanager
@@ -31,6 +32,20 @@ def noting_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def interrupting_on_end() -> Iterator[None]:
+    """Context in which SIGTERM and SIGHUP, of a queue or a closed terminal, interrupt as a Ctrl-C does."""
+    numbers = [number for number in _END_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():  # the only one to get signals
+        numbers = []
+    before = {number: signal.signal(number, _note) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _note(signum: int, frame: FrameType | None) -> None:

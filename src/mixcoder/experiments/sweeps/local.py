@@ -3,7 +3,7 @@
     RunState ─▶ mixcoder run <directory>/config.yml ─┬▶ metrics.jsonl ─▶ progress
                                                      └▶ exit status, log.txt ─▶ done, or failed with a reason
 
-Each trains one run in a process of its own, so that a crash ends that run alone.
+Each trains one run in a process of its own, so that a crash ends that run alone. `launched` adds a launcher.
 """
 
 from __future__ import annotations
@@ -34,19 +34,21 @@ _OUT_OF_MEMORY = (
 """What to add to SIGKILL, with which a kernel ends a process for want of memory."""
 
 
-@dataclass
-class _Worker:
+@dataclass(eq=False)
+class Worker:
     """A process that trains a run.
 
     Attributes:
         state: of the run.
         process: the process.
         slot: its number among those side by side, which picks a GPU.
+        log_start: bytes of the log before it.
     """
 
     state: RunState
     process: subprocess.Popen[bytes]
     slot: int
+    log_start: int
 
 
 class LocalWorkers:
@@ -59,12 +61,15 @@ class LocalWorkers:
         plugins: files or modules that each process loads first.
     """
 
+    _process_group: int | None = None
+    """Of the processes: that of the sweep, so that a Ctrl-C at the terminal reaches them too."""
+
     def __init__(self, runs: Path, jobs: int, device: str, plugins: Sequence[str]) -> None:
         self._runs = runs
         self._jobs = jobs
         self._device = device
         self._plugins = plugins
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
 
     @property
     def are_full(self) -> bool:
@@ -87,15 +92,17 @@ class LocalWorkers:
         state.directory.write_config(state.run)
         state.directory.forget_failure()
         with state.directory.open_log() as log:
+            log_start = os.fstat(log.fileno()).st_size
             process = subprocess.Popen(  # noqa: S603 - our own command, no shell
                 self._command(state),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=self._environment(slot),
+                process_group=self._process_group,
             )
         state.state = "running"
-        self._workers.append(_Worker(state, process, slot))
+        self._workers.append(Worker(state, process, slot, log_start))
 
     def wait(self, seconds: float) -> None:
         """Waits so long."""
@@ -103,12 +110,14 @@ class LocalWorkers:
 
     def poll(self) -> list[tuple[RunState, Outcome]]:
         """Reads the metrics of all runs, and the outcome of those whose process has ended."""
-        for worker in self._workers:
+        ended = []
+        for worker in list(self._workers):
             state = worker.state
             state.metrics = _last_metrics(state.directory.path) or state.metrics
-        ended = [worker for worker in self._workers if worker.process.poll() is not None]
-        self._workers = [worker for worker in self._workers if worker not in ended]
-        return [(worker.state, read_outcome(worker.state, worker.process.returncode)) for worker in ended]
+            if outcome := self._outcome(worker):
+                ended.append((state, outcome))
+                self._workers.remove(worker)
+        return ended
 
     def stop(self) -> None:
         """Asks all processes to save a checkpoint and end, and waits for that."""
@@ -117,6 +126,11 @@ class LocalWorkers:
                 worker.process.terminate()  # a background job ignores SIGINT, and so do its workers
         for worker in self._workers:
             worker.process.wait()
+
+    def _outcome(self, worker: Worker) -> Outcome | None:
+        """Returns the outcome of a run, or None while its process goes on."""
+        status = worker.process.poll()
+        return None if status is None else read_outcome(worker.state, status)
 
     def _command(self, state: RunState) -> list[str]:
         # -P: a file in the current folder must not stand for a module of Python's or ours.
@@ -141,30 +155,32 @@ def read_outcome(state: RunState, status: int) -> Outcome:
     if status == RunLockedError.exit_status:  # another process was faster
         return Elsewhere()
     if status < 0:
-        return Failed(_describe_signal(-status), status)
-    return Failed(_last_line(state.directory.path / "log.txt").removeprefix("error: "), status)
+        return Failed(describe_signal(-status), status)
+    return Failed(last_line(state.directory.path / "log.txt").removeprefix("error: "), status)
 
 
-def _describe_signal(number: int) -> str:
+def describe_signal(number: int) -> str:
+    """Returns in words which signal ended a process."""
     name = signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
     return f"killed by {name}{_OUT_OF_MEMORY}" if number == signal.SIGKILL else f"killed by {name}"
 
 
-def _last_line(path: Path) -> str:
-    lines = [line for line in _tail(path).splitlines() if line.strip()]
+def last_line(log: Path, start: int = 0) -> str:
+    """Returns the last line of a log that is not empty, of those from a byte on."""
+    lines = [line for line in read_tail(log, start).splitlines() if line.strip()]
     return lines[-1].strip() if lines else "ended without a word"
 
 
 def _last_metrics(path: Path) -> dict[str, Any] | None:
-    rows = map(parse_metrics, reversed(_tail(path / "metrics.jsonl").splitlines()))
+    rows = map(parse_metrics, reversed(read_tail(path / "metrics.jsonl").splitlines()))
     return next((row for row in rows if row is not None), None)
 
 
-def _tail(path: Path) -> str:
-    """Returns the end of a text file, or an empty text where there is no file."""
+def read_tail(path: Path, start: int = 0) -> str:
+    """Returns the end of a text file, at most from a byte on, or an empty text where there is no file."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            file.seek(max(start, path.stat().st_size - _TAIL_BYTES))
             return file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""

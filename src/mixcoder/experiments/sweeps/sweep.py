@@ -21,7 +21,7 @@ from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.run_loggers import check_loggers
 from mixcoder.experiments.sweeps.run_state import TRAINED_ELSEWHERE, RunState
 from mixcoder.experiments.sweeps.workers import Done, Elsewhere, Failed, Lost, Outcome, Workers
-from mixcoder.io.interrupts import check_interrupted
+from mixcoder.io.interrupts import check_interrupted, interrupting_on_end
 
 POLL_SECONDS = 0.2
 """Seconds between two looks at the workers: progress on a terminal seems immediate."""
@@ -51,8 +51,9 @@ def run_sweep(experiment: Experiment, runs: Path, observer: Observer, workers: W
         RunInterruptedError: the user interrupted; the workers have saved their checkpoints.
     """
     try:
-        states = _initial_states(experiment, runs)
-        train_all(states, workers, observer)
+        with interrupting_on_end():
+            states = _initial_states(experiment, runs)
+            train_all(states, workers, observer)
     except KeyboardInterrupt:
         raise RunInterruptedError("interrupted; the same command goes on from there") from None
     finally:
