@@ -69,6 +69,10 @@ class CacheError(MixcoderError):
     """An error where there is no place for the cache."""
 
 
+class ClusterError(MixcoderError):
+    """An error of a cluster that is not there, or whose nodes cannot train."""
+
+
 class RunDirectoryError(MixcoderError):
     """An error of a run directory that is missing, incomplete or damaged."""
 

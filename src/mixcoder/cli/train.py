@@ -11,6 +11,7 @@ from rich.console import Console
 
 from mixcoder.cli.options import DeviceOption, ExperimentArgument, Format, FormatOption, RunsOption
 from mixcoder.cli.output import print_note, print_rows, print_text
+from mixcoder.cli.place import Place, check_place, create_workers
 from mixcoder.cli.progress import data_progress, sweep_progress, training_progress
 from mixcoder.cli.streams import ignore_failures
 from mixcoder.errors import RunInterruptedError, TrainingError
@@ -19,12 +20,10 @@ from mixcoder.experiments.plans.plan import PLAN_COLUMNS, plan_rows, plan_summar
 from mixcoder.experiments.results.columns import value_columns
 from mixcoder.experiments.results.listing import list_results
 from mixcoder.experiments.results.records import records_in, records_of
-from mixcoder.experiments.runs.preparing import prepare_images
+from mixcoder.experiments.runs.preparing import compare_images, prepare_images
+from mixcoder.experiments.runs.stop_requests import watch_sweep
 from mixcoder.experiments.runs.training_run import train_run
-from mixcoder.experiments.sweeps.launched import LaunchedWorkers, split_launcher
-from mixcoder.experiments.sweeps.local import LocalWorkers
 from mixcoder.experiments.sweeps.sweep import run_sweep
-from mixcoder.experiments.sweeps.workers import Workers
 from mixcoder.io.interrupts import check_interrupted
 
 
@@ -35,16 +34,27 @@ def run(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="such as training.inputs=50_000")
     ] = None,
     runs: RunsOption = Path("runs"),
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=256, help="runs side by side")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="runs side by side; 1, or all of them with --cluster"),
+    ] = None,
     device: DeviceOption = "auto",
+    cluster: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="train on a Ray cluster: HOST:PORT, or auto")
+    ] = None,
+    cpus: Annotated[float | None, typer.Option(min=0, help="cores of a run on the cluster; 1")] = None,
+    gpus: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of a run on the cluster, also 0.25; 0")
+    ] = None,
     launcher: Annotated[
         str | None, typer.Option(metavar="COMMAND", help="put before the command of each run: 'srun -n1'")
     ] = None,
     format: FormatOption = Format.text,
 ) -> None:
     """Train what of an experiment file is not done yet, and print the result table."""
-    launcher_words = [] if launcher is None else split_launcher(launcher)
-    options = _RunOptions(runs, jobs, device, format, context.obj, launcher_words)
+    place = Place(jobs, device, cluster, cpus, gpus, launcher)
+    check_place(place)
+    options = _RunOptions(runs, place, format, context.obj)
     try:
         with ignore_failures("stdout", BrokenPipeError):
             _run(read_experiment(file, overrides or []), options)
@@ -67,50 +77,50 @@ def plan(
 
 
 class _RunOptions(NamedTuple):
-    """A choice of where and how runs are trained."""
+    """A choice of where runs and their directories are, and of the format of their table."""
 
     runs: Path
-    jobs: int
-    device: str
+    place: Place
     format: Format
     plugins: Sequence[str]
-    launcher: Sequence[str]
 
 
 def _run(experiment: Experiment, options: _RunOptions) -> None:
-    """Trains what is not done yet: one run in this process; several, or one behind a launcher, in workers."""
-    _prepare_data(experiment, options.runs)
+    """Trains what is not done yet: one run in this process, several or one elsewhere in workers."""
+    watch_sweep()
+    _prepare_data(experiment, options)
     check_interrupted()
-    if len(experiment.runs) == 1 and not options.launcher:
+    if len(experiment.runs) == 1 and options.place.is_here:
         _run_here(experiment.runs[0], options)
     else:
         _run_sweep(experiment, options)
 
 
-def _prepare_data(experiment: Experiment, runs: Path) -> None:
-    """Fetches and packs the images of all runs; checks that earlier results are of the same images."""
+def _prepare_data(experiment: Experiment, options: _RunOptions) -> None:
+    """Checks that earlier results are of the images that are here; fetches and packs those of the other runs.
+
+    On a cluster each node prepares its images itself.
+    """
     with data_progress(Console(stderr=True)) as progress:
-        notes = prepare_images(experiment.runs, runs, progress)
+        notes = compare_images(experiment.runs, options.runs, progress)
+        if not options.place.cluster:
+            notes += prepare_images(experiment.runs, options.runs, progress)
     for note in notes:
         print_note(note)
 
 
 def _run_here(run: Run, options: _RunOptions) -> None:
     with training_progress(Console(stderr=True)) as observer:
-        directory = train_run(run, options.runs, observer, options.device)
+        directory = train_run(run, options.runs, observer, options.place.device)
     print_rows(*list_results(records_in(directory.path)), options.format)
     if options.format is Format.text:
         print_text(directory.path)
 
 
-def _create_workers(options: _RunOptions) -> Workers:
-    where = (options.runs, options.jobs, options.device, options.plugins)
-    return LaunchedWorkers(*where, options.launcher) if options.launcher else LocalWorkers(*where)
-
-
 def _run_sweep(experiment: Experiment, options: _RunOptions) -> None:
     with sweep_progress(Console(stderr=True)) as observer:
-        states = run_sweep(experiment, options.runs, observer, _create_workers(options))
+        workers = create_workers(options.place, options.runs, options.plugins)
+        states = run_sweep(experiment, options.runs, observer, workers)
     print_rows(*list_results(records_of(experiment, options.runs)), options.format)
     failed = [state for state in states if state.state == "failed"]
     if failed:

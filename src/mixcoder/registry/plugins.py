@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from mixcoder.errors import MixcoderError
+from mixcoder.errors import MixcoderError, system_reason
 
 
 class PluginError(MixcoderError):
@@ -41,6 +42,38 @@ def load_plugin(plugin: str) -> None:
         raise PluginError(f"--plugin {plugin}: {str(error).lower()}{hint}") from None
     except (Exception, SystemExit) as error:
         raise PluginError(f"--plugin {plugin}: {type(error).__name__}: {error}") from error
+
+
+def read_plugins(plugins: Sequence[str]) -> tuple[list[str], dict[str, bytes]]:
+    """Returns plugins as another machine can load them: their names there, and files by path.
+
+    A module that is installed is not read: the other machine has it too, or its own `load_plugin` says that
+    it has not.
+
+    Raises:
+        PluginError: a file cannot be read.
+    """
+    names: list[str] = []
+    files: dict[str, bytes] = {}
+    for number, plugin in enumerate(plugins):
+        path = Path(plugin)
+        if not plugin.endswith(".py"):
+            names.append(plugin)
+            files |= _files_of_module(plugin.partition(".")[0])
+            continue
+        try:
+            files[f"{number}/{path.name}"] = path.read_bytes()
+        except OSError as error:
+            raise PluginError(f"--plugin {plugin}: {system_reason(error)}") from error
+        names.append(f"{number}/{path.name}")
+    return names, files
+
+
+def _files_of_module(name: str) -> dict[str, bytes]:
+    """Returns the Python files of a module, or of a package, of the current folder."""
+    here = Path.cwd()
+    paths = [here / f"{name}.py", *sorted((here / name).rglob("*.py"))]
+    return {path.relative_to(here).as_posix(): path.read_bytes() for path in paths if path.is_file()}
 
 
 def _import_module(name: str) -> None:

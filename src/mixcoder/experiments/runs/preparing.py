@@ -20,7 +20,7 @@ from mixcoder.training.checkpoint import short_hash
 
 
 def prepare_images(runs: Sequence[Run], folder: Path, progress: StartTask) -> list[str]:
-    """Fetches and packs the images of runs that are not done, and compares those of the others.
+    """Fetches and packs the images of runs that are not done.
 
     Args:
         runs: of an experiment.
@@ -31,22 +31,43 @@ def prepare_images(runs: Sequence[Run], folder: Path, progress: StartTask) -> li
         Notes for the user, such as how many images had to be left out.
 
     Raises:
-        RunDirectoryError: a finished run was trained on other images than its settings give now.
         DataError: images cannot be fetched or read.
     """
-    by_source: dict[str, list[Run]] = {}
-    for run in runs:
-        by_source.setdefault(repr((run.data, run.root)), []).append(run)
     notes = []
-    for sharing in by_source.values():
-        source = sharing[0].create_source()
-        directories = RunDirectory.of_all(sharing, folder)
-        done = [directory for directory in directories if directory.is_done()]
-        if len(done) < len(directories):
-            notes.append(source.prepare(progress))
-        if done:
-            notes.append(_check_same_images(done, source, progress))
+    for sharing in _by_source(runs):
+        if not all(directory.is_done() for directory in RunDirectory.of_all(sharing, folder)):
+            notes.append(sharing[0].create_source().prepare(progress))
     return list(filter(None, notes))
+
+
+def compare_images(runs: Sequence[Run], folder: Path, progress: StartTask) -> list[str]:
+    """Checks that the runs that are done were trained on the images that are here now.
+
+    Args:
+        runs: of an experiment.
+        folder: the folder of all runs.
+        progress: called with what is packed.
+
+    Returns:
+        Notes for the user, such as that images cannot be read now.
+
+    Raises:
+        RunDirectoryError: a finished run was trained on other images than its settings give now.
+    """
+    notes = []
+    for sharing in _by_source(runs):
+        done = [directory for directory in RunDirectory.of_all(sharing, folder) if directory.is_done()]
+        if done:
+            notes.append(_check_same_images(done, sharing[0].create_source(), progress))
+    return list(filter(None, notes))
+
+
+def _by_source(runs: Sequence[Run]) -> list[list[Run]]:
+    """Returns the runs in groups, each of one data source."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(repr((run.data, run.root)), []).append(run)
+    return list(groups.values())
 
 
 def _check_same_images(done: Sequence[RunDirectory], source: DataSource, progress: StartTask) -> str:

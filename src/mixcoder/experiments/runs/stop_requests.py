@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -19,6 +20,7 @@ from mixcoder.io.interrupts import is_interrupted
 
 SWEEP_VARIABLE = "MIXCODER_SWEEP"
 """The environment variable that tells a sweep's workers the id of the sweep's process, their parent."""
+_WATCH_SECONDS = 0.5
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Of Ctrl-C, of a machine or a queue that ends a process, of a terminal that is closed."""
 
@@ -27,6 +29,21 @@ def has_lost_sweep() -> bool:
     """Returns whether this process is the worker of a sweep that has ended."""
     sweep = os.environ.get(SWEEP_VARIABLE)
     return sweep is not None and sweep != str(os.getppid())
+
+
+def watch_sweep() -> None:
+    """Sends this process SIGTERM once the sweep that it is a worker of has ended.
+
+    So it also ends while it fetches images, or compiles.
+    """
+    if SWEEP_VARIABLE in os.environ:
+        threading.Thread(target=_wait_for_lost_sweep, daemon=True).start()
+
+
+def _wait_for_lost_sweep() -> None:
+    while not has_lost_sweep():
+        time.sleep(_WATCH_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def check_sweep() -> None:

@@ -113,7 +113,7 @@ class LocalWorkers:
         ended = []
         for worker in list(self._workers):
             state = worker.state
-            state.metrics = _last_metrics(state.directory.path) or state.metrics
+            state.metrics = last_metrics(state.directory.path) or state.metrics
             if outcome := self._outcome(worker):
                 ended.append((state, outcome))
                 self._workers.remove(worker)
@@ -171,7 +171,8 @@ def last_line(log: Path, start: int = 0) -> str:
     return lines[-1].strip() if lines else "ended without a word"
 
 
-def _last_metrics(path: Path) -> dict[str, Any] | None:
+def last_metrics(path: Path) -> dict[str, Any] | None:
+    """Returns the last line of the metrics of a run directory, or None where there is none."""
     rows = map(parse_metrics, reversed(read_tail(path / "metrics.jsonl").splitlines()))
     return next((row for row in rows if row is not None), None)
 

@@ -1,0 +1,88 @@
+"""The way to a Ray cluster: every wait ends in a sentence.
+
+Ray itself waits for minutes where nothing answers, and for ever for what no node has.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import warnings
+from contextlib import closing
+from pathlib import Path
+
+import ray
+
+from mixcoder.errors import ClusterError, MixcoderWarning, first_line
+
+_PROBE_SECONDS = 3.0
+_LOOK_SECONDS = 2.0
+"""Seconds between two looks at what the nodes have."""
+_HINT = "start one with ray start --head, or join it with ray start --address=HOST:PORT; see docs/cluster.md"
+
+
+def connect(address: str) -> None:
+    """Connects this process to a cluster.
+
+    Args:
+        address: HOST:PORT, or "auto" for the cluster that this machine belongs to.
+
+    Raises:
+        ClusterError: there is none, or it is not to be used from here; says why.
+    """
+    known = _find_address() if address == "auto" else address
+    if known:
+        _probe(known)
+    try:
+        ray.init(address=known or "auto", log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # Ray's errors here are of many types: other versions, no token, no node here
+        raise ClusterError(f"--cluster {address}: {first_line(error)}; {_HINT}") from error
+
+
+def _find_address() -> str | None:
+    """Returns the address of the cluster that this machine belongs to, where it is written down."""
+    if os.environ.get("RAY_ADDRESS"):
+        return os.environ["RAY_ADDRESS"]
+    try:
+        return (Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray/ray_current_cluster").read_text().strip()  # noqa: S108
+    except OSError:
+        return None
+
+
+def _probe(address: str) -> None:
+    """Checks that something answers at an address.
+
+    Raises:
+        ClusterError: nothing does, or it is no address.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ClusterError(f"--cluster {address}: must be auto or HOST:PORT, such as 10.0.0.1:6379")
+    try:
+        with closing(socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS)):
+            return
+    except (OSError, OverflowError):
+        raise ClusterError(f"--cluster {address}: no Ray cluster answers there; {_HINT}") from None
+
+
+class MissingResources:
+    """A note, given once, that no node has what a run takes."""
+
+    def __init__(self, cpus: float, gpus: float) -> None:
+        self._wanted = {"CPU": cpus, "GPU": gpus}
+        self._next_look = 0.0
+
+    def tell(self, are_waiting: bool) -> None:
+        """Warns where runs wait for what no node has."""
+        if not are_waiting or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(node.get(key, 0) >= n for key, n in self._wanted.items()) for node in nodes):
+            wanted = " and ".join(f"{n:g} {key}" for key, n in self._wanted.items() if n)
+            warnings.warn(
+                f"waiting: no node has {wanted}; nodes may join, Ctrl-C gives up",
+                MixcoderWarning,
+                stacklevel=2,
+            )
