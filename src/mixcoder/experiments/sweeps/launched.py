@@ -11,29 +11,20 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from mixcoder.errors import ArgumentError
 from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE
-from mixcoder.experiments.sweeps.local import (
-    LocalWorkers,
-    Worker,
-    describe_signal,
-    last_line,
-    read_outcome,
-    read_tail,
-)
+from mixcoder.experiments.sweeps.local import LocalWorkers, Worker
+from mixcoder.experiments.sweeps.outcomes import read_remote_outcome
 from mixcoder.experiments.sweeps.run_state import RunState
-from mixcoder.experiments.sweeps.workers import Failed, Lost, Outcome
+from mixcoder.experiments.sweeps.workers import Outcome
 
 RESULT_SECONDS = 90.0
 """Seconds to wait for a result that another machine has written: NFS may remember for 60 seconds (`acdirmax`)
 that there was none."""
-_KILLED = 128
-"""What shells and srun add to the number of the signal that ended a process, for their own exit status."""
 
 
 def split_launcher(text: str) -> list[str]:
@@ -91,34 +82,4 @@ class LaunchedWorkers(LocalWorkers):
             if time.monotonic() - ended < RESULT_SECONDS:
                 list(worker.state.directory.path.iterdir())  # NFS then looks again
                 return None
-        return read_launched_outcome(worker, status)
-
-
-def read_launched_outcome(worker: Worker, status: int) -> Outcome:
-    """Returns the outcome of a run whose launcher has ended with an exit status.
-
-    A process that was killed is lost, perhaps with its machine; so is one that a queue has asked to end.
-    """
-    outcome = read_outcome(worker.state, status)
-    if not isinstance(outcome, Failed):
-        return outcome
-    folder = worker.state.directory.path
-    error = _last_error(folder / "log.txt", worker.log_start)
-    if os.path.lexists(folder / "failure.json"):  # of the process itself
-        return Failed(error, status)
-    if error.startswith("interrupted"):
-        return Lost(error.partition(";")[0])
-    return Lost(_describe_kill(status)) if status < 0 or status >= _KILLED else Failed(error, status)
-
-
-def _last_error(log: Path, start: int) -> str:
-    """Returns the last error of a log, behind which a launcher may have written more; else its last line."""
-    errors = [line for line in read_tail(log, start).splitlines() if line.startswith("error: ")]
-    return errors[-1].removeprefix("error: ") if errors else last_line(log, start)
-
-
-def _describe_kill(status: int) -> str:
-    """Returns in words how a process was killed, by the exit status of its launcher."""
-    number = -status if status < 0 else status - _KILLED
-    is_known = number in list(signal.Signals)
-    return describe_signal(number) if is_known else f"its launcher ended with status {status}"
+        return read_remote_outcome(worker.state, status, worker.log_start)

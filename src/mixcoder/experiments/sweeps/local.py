@@ -9,29 +9,19 @@ Each trains one run in a process of its own, so that a crash ends that run alone
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from mixcoder.errors import RunLockedError
-from mixcoder.experiments.runs.run_directory import parse_metrics
 from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE
+from mixcoder.experiments.sweeps.outcomes import last_metrics, read_outcome
 from mixcoder.experiments.sweeps.run_state import RunState
-from mixcoder.experiments.sweeps.workers import Done, Elsewhere, Failed, Outcome
-
-_TAIL_BYTES = 4096
-"""Bytes at the end of a log or of metrics that hold the last line."""
-_OUT_OF_MEMORY = (
-    "; the machine may have been out of memory: try fewer jobs (-j) or a smaller training.batch_size"
-)
-"""What to add to SIGKILL, with which a kernel ends a process for want of memory."""
+from mixcoder.experiments.sweeps.workers import Outcome
 
 
 @dataclass(eq=False)
@@ -146,42 +136,3 @@ class LocalWorkers:
         if self._device == "auto" and torch.cuda.is_available():
             environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
         return environment
-
-
-def read_outcome(state: RunState, status: int) -> Outcome:
-    """Returns the outcome of a run whose process has ended with an exit status; below 0, by a signal."""
-    if state.directory.is_done():  # however its process ended afterwards
-        return Done()
-    if status == RunLockedError.exit_status:  # another process was faster
-        return Elsewhere()
-    if status < 0:
-        return Failed(describe_signal(-status), status)
-    return Failed(last_line(state.directory.path / "log.txt").removeprefix("error: "), status)
-
-
-def describe_signal(number: int) -> str:
-    """Returns in words which signal ended a process."""
-    name = signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
-    return f"killed by {name}{_OUT_OF_MEMORY}" if number == signal.SIGKILL else f"killed by {name}"
-
-
-def last_line(log: Path, start: int = 0) -> str:
-    """Returns the last line of a log that is not empty, of those from a byte on."""
-    lines = [line for line in read_tail(log, start).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "ended without a word"
-
-
-def last_metrics(path: Path) -> dict[str, Any] | None:
-    """Returns the last line of the metrics of a run directory, or None where there is none."""
-    rows = map(parse_metrics, reversed(read_tail(path / "metrics.jsonl").splitlines()))
-    return next((row for row in rows if row is not None), None)
-
-
-def read_tail(path: Path, start: int = 0) -> str:
-    """Returns the end of a text file, at most from a byte on, or an empty text where there is no file."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(start, path.stat().st_size - _TAIL_BYTES))
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -23,8 +23,8 @@ from ray.exceptions import RayActorError, RayTaskError
 from mixcoder.errors import ClusterError, WriteError, first_line
 from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE
 from mixcoder.experiments.sweeps import ray_node
-from mixcoder.experiments.sweeps.local import last_metrics, read_outcome
 from mixcoder.experiments.sweeps.mirror import read_files, write_news
+from mixcoder.experiments.sweeps.outcomes import last_metrics, read_remote_outcome
 from mixcoder.experiments.sweeps.ray_connection import MissingResources, connect
 from mixcoder.experiments.sweeps.ray_node import News, NodeProcess, Order, describe_versions
 from mixcoder.experiments.sweeps.run_state import RunState
@@ -40,8 +40,6 @@ _STOP_SECONDS = 30.0
 """The longest time for runs to save a checkpoint and end."""
 _CLOSE_SECONDS = 5.0
 """The longest time for nodes to delete what they have of the runs."""
-_INTERRUPTED = "interrupted"
-"""The beginning of the last words of a run that was ended from outside, such as by a spot machine."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,7 @@ class _RemoteRun:
         answer: that comes next.
         read: takes that answer; returns the outcome, once there is one.
         node: the name of the node, once known.
+        log_start: bytes of the log before the run's own.
         lock: of the run's directory, once the run has a node.
         next_checkpoint: the time to fetch a checkpoint, as of `time.monotonic`.
     """
@@ -81,6 +80,7 @@ class _RemoteRun:
     answer: Any
     read: Callable[[_RemoteRun, Any], Outcome | None]
     node: str = ""
+    log_start: int = 0
     lock: ExitStack = field(default_factory=ExitStack)
     next_checkpoint: float = 0.0
 
@@ -174,7 +174,7 @@ class RayWorkers:
         try:
             return worker.read(worker, ray.get(worker.answer))
         except RayTaskError as error:  # on the node, such as a full disk
-            return Failed(f"{first_line(error.cause)} (on {worker.node})", 1)
+            return Failed(f"{first_line(error.cause)} (on node {worker.node})", 1)
         except RayActorError:
             return Lost(f"its node {worker.node} was lost" if worker.node else "a node was lost")
         except WriteError as error:  # here
@@ -194,6 +194,7 @@ class RayWorkers:
         directory.forget_failure()
         with directory.open_log() as log:
             log.write(f"on node {worker.node}\n".encode())
+            worker.log_start = log.tell()
         worker.state.state = "running"
         worker.answer, worker.read = worker.process.start.remote(self._order(worker.state)), self._ask
         return None
@@ -246,19 +247,13 @@ class RayWorkers:
             end = time.monotonic()
             worker.next_checkpoint = end + (end - start) * len(self._workers) / _CHECKPOINT_SHARE
         status = news["status"]
-        if status is not None:
-            return self._outcome(worker, status)
-        self._ask(worker, news)
-        return None
-
-    def _outcome(self, worker: _RemoteRun, status: int) -> Outcome:
-        """Returns the outcome of a run whose process has ended on its node."""
-        outcome = read_outcome(worker.state, status)
-        if not isinstance(outcome, Failed):
-            return outcome
-        reason = f"{outcome.reason} (on {worker.node})"
-        is_from_outside = status < 0 or outcome.reason.startswith(_INTERRUPTED)
-        return Lost(reason) if is_from_outside else Failed(reason, status)
+        if status is None:
+            self._ask(worker, news)
+            return None
+        outcome = read_remote_outcome(state, status, worker.log_start)
+        if isinstance(outcome, Failed | Lost):
+            outcome = replace(outcome, reason=f"{outcome.reason} (on node {worker.node})")
+        return outcome
 
     def _forget(self, worker: _RemoteRun) -> None:
         """Ends a worker; its node deletes what it has."""
