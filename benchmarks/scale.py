@@ -1,12 +1,13 @@
 """A sweep of 10,000 runs on 1,000 nodes: the real scheduling on simulated nodes, some of which are lost.
 
-    python -m benchmarks.scale [--start-seconds 15] [--answer-seconds 0.003] [--bytes-per-second 100e6] …
+    python -m benchmarks.scale [--start-seconds 15] [--answer-seconds 0.0003] [--transfer-seconds 0.011] …
 
     an experiment file with a matrix ─▶ read_experiment ─▶ train_all ─▶ SimulatedNodes ─▶ makespan, work lost
 
 A run trains in proportion to the multiply-adds of its model, for an hour on average, up to a tenth more or
 less by chance. The ideal is the moment at which the nodes that were there, all together, had been up for as
-long as the runs train: no start, no wait, nothing lost, no node idle at the end.
+long as the runs train: no start, no wait, nothing lost, no node idle at the end. `benchmarks.cluster_costs`
+measures what a cluster costs.
 """
 
 from __future__ import annotations
@@ -89,12 +90,12 @@ class Outcomes:
         return self.makespan / self.ideal - 1
 
 
-def make_experiment(folder: Path, runs: int) -> Experiment:
+def make_experiment(folder: Path, runs: int, *overrides: str) -> Experiment:
     """A matrix of about so many runs, read from its file as `mixcoder run` does."""
     seeds = list(range(max(1, runs // RUNS_A_SEED)))
     path = folder / "scale.yml"
     path.write_text(EXPERIMENT.replace("SEEDS", str(seeds)))
-    return read_experiment(path)
+    return read_experiment(path, overrides)
 
 
 def run_madds(experiment: Experiment) -> list[int]:
@@ -146,15 +147,15 @@ def scenarios(cluster: Cluster) -> list[Scenario]:
         "10 % an hour": replace(cluster, hourly_losses=0.1),
         "1 % an hour, none replaced": replace(cluster, replaced_after=math.inf),
         "1 % an hour, all runs submitted at once": replace(cluster, pending=math.inf),
-        "1 % an hour, checkpoints of 52 MB": replace(cluster, checkpoint_bytes=52_000_000),
+        "1 % an hour, checkpoints of 52 MB": replace(cluster, transfer_seconds=0.2),
     }
     in_file_order = [Scenario(name, each) for name, each in cases.items()]
     longest_first = [replace(each, is_longest_first=True) for each in in_file_order]
     return [*longest_first, *in_file_order, Scenario("1 % an hour, equal runs", cluster, is_equal=True)]
 
 
-def _resident_mebibytes() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def resident_mebibytes(process: int | str = "self") -> float:
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
@@ -171,7 +172,7 @@ def print_driver(experiment: Experiment, before: float, seconds: float) -> None:
     """Prints what the driver of so many runs needs."""
     states = list(map(RunState, experiment.runs, RunDirectory.of_all(experiment.runs, Path("runs"))))
     shown = 1000 * _observer_seconds(states)
-    memory = _resident_mebibytes() - before
+    memory = resident_mebibytes() - before
     print(f"{len(states):,} runs read and checked in {seconds:.1f} s; progress shown in {shown:.1f} ms")
     print(f"memory of the driver: {before:.0f} MiB before, {memory:.0f} MiB for the runs\n")
 
@@ -219,7 +220,7 @@ def main() -> None:
         parser.add_argument(option, type=type(field.default), default=field.default)
     options = vars(parser.parse_args())
     runs = options.pop("runs")
-    before, start = _resident_mebibytes(), time.perf_counter()
+    before, start = resident_mebibytes(), time.perf_counter()
     with TemporaryDirectory() as folder:
         experiment = make_experiment(Path(folder), runs)
         print_driver(experiment, before, time.perf_counter() - start)

@@ -38,8 +38,7 @@ class Cluster:
         noticed_after: seconds until the driver learns of a loss.
         start_seconds: from a free node to the first training step of a run there.
         answer_seconds: that the driver needs for one answer of a run.
-        checkpoint_bytes: of a checkpoint.
-        bytes_per_second: of checkpoints that the driver takes in and writes.
+        transfer_seconds: that the driver needs for one checkpoint.
         pending: runs that are handed to the cluster before there is a node for them.
     """
 
@@ -48,9 +47,8 @@ class Cluster:
     replaced_after: float = 600.0
     noticed_after: float = 30.0
     start_seconds: float = 15.0
-    answer_seconds: float = 0.003
-    checkpoint_bytes: int = 500_000
-    bytes_per_second: float = 100e6
+    answer_seconds: float = 0.0003
+    transfer_seconds: float = 0.011
     pending: float = 100.0
 
     @property
@@ -61,8 +59,7 @@ class Cluster:
     @property
     def checkpoint_seconds(self) -> float:
         """The seconds between two checkpoints of a run that reach the driver."""
-        transfers = self.nodes * self.checkpoint_bytes / self.bytes_per_second
-        return max(CHECKPOINT_SECONDS, transfers / CHECKPOINT_SHARE)
+        return max(CHECKPOINT_SECONDS, self.nodes * self.transfer_seconds / CHECKPOINT_SHARE)
 
 
 @dataclass

@@ -68,13 +68,13 @@ def test_lost_nodes_cost_what_was_not_mirrored_and_a_start(experiment: Experimen
 
 def test_checkpoints_that_are_too_large_to_mirror_often_cost_more(experiment: Experiment) -> None:
     small, _ = train(experiment, SMALL, hours=1)
-    large, _ = train(experiment, replace(SMALL, checkpoint_bytes=4_000_000_000), hours=1)
+    large, _ = train(experiment, replace(SMALL, transfer_seconds=10), hours=1)
     assert large.lost_seconds > 10 * small.lost_seconds
 
 
 def test_a_run_that_loses_every_node_fails_and_the_others_go_on(experiment: Experiment) -> None:
     """Runs of ten hours on nodes that live for about one, whose checkpoints never arrive."""
-    cluster = replace(SMALL, hourly_losses=0.6, checkpoint_bytes=10**13)
+    cluster = replace(SMALL, hourly_losses=0.6, transfer_seconds=10_000)
     nodes, states = train(experiment, cluster, hours=10)
     failed = [state for state in states if state.state == "failed"]
     assert len(failed) > 100
