@@ -101,8 +101,24 @@ class TrainingError(MixcoderError):
     exit_status = 1
 
 
+class DivergenceError(TrainingError):
+    """An error of a training run whose loss is no longer finite."""
+
+
 class RunInterruptedError(TrainingError):
     """An interruption of a training run, which has not failed."""
+
+
+class PeerEndedError(RunInterruptedError):
+    """An interruption of a training run by the end of another process that trains it."""
+
+
+class ReportedError(MixcoderError):
+    """An error that another process of the same run reports; this one ends with the same `exit_status`."""
+
+    def __init__(self, exit_status: int) -> None:
+        super().__init__("reported by another process")
+        self.exit_status = exit_status
 
 
 _NO_MEMORY = ("alloc", "out of memory", "start new thread", "failed to map segment")

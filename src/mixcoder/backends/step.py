@@ -18,6 +18,8 @@ TrainingStep = Callable[[Tensor], Tensor]
 """Takes images (B, C, H, W) uint8, updates the model, returns the loss () before the update."""
 Gradients = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Takes images (B, C, H, W) uint8; returns gradients (N,) and loss ()."""
+Reduction = Callable[[Tensor], None]
+"""Replaces the gradients (N,) of a process's shard by those of the batch, in place."""
 
 
 class UnsupportedError(Exception):
@@ -36,6 +38,7 @@ class StepSpec:
         optimizers: that together train all parameters.
         precision: of matrix products and convolutions: torch.float32 or torch.bfloat16.
         shards: equal ones of a batch that are computed side by side; they divide B.
+        reduction: of gradients, where other processes compute the rest of each batch.
     """
 
     model: Autoencoder
@@ -45,6 +48,7 @@ class StepSpec:
     optimizers: Sequence[torch.optim.Optimizer] = ()
     precision: torch.dtype = torch.float32
     shards: int = 1
+    reduction: Reduction | None = None
 
     @property
     def batch_size(self) -> int:
@@ -57,6 +61,8 @@ def apply_optimizers(gradients_of: Gradients, spec: StepSpec) -> TrainingStep:
     parameters, optimizers = spec.parameters, spec.optimizers
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     is_whole = all(p is parameters.vector for group in groups for p in group["params"])
+    if spec.reduction:
+        gradients_of = _reduced(gradients_of, spec.reduction)
 
     def step(images: Tensor) -> Tensor:
         gradients, loss = gradients_of(images)
@@ -70,3 +76,14 @@ def apply_optimizers(gradients_of: Gradients, spec: StepSpec) -> TrainingStep:
         return loss
 
     return step
+
+
+def _reduced(gradients_of: Gradients, reduction: Reduction) -> Gradients:
+    """Returns the function that computes the gradients of a batch, and the loss of this process's shard."""
+
+    def reduced(images: Tensor) -> tuple[Tensor, Tensor]:
+        gradients, loss = gradients_of(images)
+        reduction(gradients)
+        return gradients, loss
+
+    return reduced

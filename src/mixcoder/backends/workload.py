@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -40,6 +40,10 @@ class Workload:
     def total_madds(self) -> int:
         """Multiply-adds of the whole run, forward."""
         return self.madds * self.total_inputs
+
+    def shard(self, images: int) -> Workload:
+        """Returns the workload of a process that computes so many images of each batch."""
+        return replace(self, batch_size=images, total_inputs=self.total_inputs * images // self.batch_size)
 
     def pays_from(self, total_madds: float) -> bool:
         """Returns whether compiling is asked for, or saves time, as it does from `total_madds` on."""

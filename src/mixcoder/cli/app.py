@@ -21,7 +21,7 @@ import typer
 import mixcoder
 from mixcoder.cli.lazy import LazyGroup, add_commands
 from mixcoder.cli.streams import ignore_failures
-from mixcoder.errors import MixcoderError, MixcoderWarning, is_out_of_memory
+from mixcoder.errors import MixcoderError, MixcoderWarning, ReportedError, is_out_of_memory
 from mixcoder.io.interrupts import is_interrupted, noting_interrupts
 from mixcoder.registry.plugins import load_plugin
 from mixcoder.text.sanitize import sanitize, sanitize_lines
@@ -90,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with ignore_failures("stderr", OSError), noting_interrupts():
         try:
             create_app().main(args=arguments, prog_name="mixcoder")
+        except ReportedError as error:
+            sys.exit(error.exit_status)
         except MixcoderError as error:
             _exit_with(str(error), error.exit_status)
         except KeyboardInterrupt:

@@ -58,6 +58,20 @@ def check_place(place: Place) -> None:
         raise ArgumentError("--gpus", f"must be a share of one GPU or whole ones, found {place.gpus:g}")
 
 
+def check_under_torchrun(place: Place) -> None:
+    """Checks that a process of torchrun is given no option for other places.
+
+    Raises:
+        ArgumentError: it is; says which.
+    """
+    jobs = place.jobs if place.jobs != 1 else None
+    others = {"-j": jobs, "--cluster": place.cluster, "--cpus": place.cpus, "--gpus": place.gpus}
+    for option, value in {**others, "--launcher": place.launcher}.items():
+        if value is not None:
+            reason = "all its processes train one run after the other"
+            raise ArgumentError(option, f"does not go with torchrun, {reason}; leave it out")
+
+
 def create_workers(place: Place, runs: Path, plugins: Sequence[str]) -> Workers:
     """Returns the workers of a sweep.
 

@@ -253,17 +253,25 @@ class TrainingBatches:
     Epoch follows epoch without a gap and every batch is full, so that batch `step` holds the images
     `step * batch_size` to `(step + 1) * batch_size` of the stream: nothing but the step is needed to go
     on where a run stopped.
+
+    Args:
+        split: what batches are taken from.
+        batch_size: images of a batch.
+        seed: of the order and the draws.
+        shard: which images of each batch are made; the others are left to other processes.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int) -> None:
+    def __init__(self, split: Split, batch_size: int, seed: int, shard: slice = slice(None)) -> None:
         self.split = split
         self.batch_size = batch_size
         self.seed = seed
+        self.shard = shard
         self._epochs: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __getitem__(self, step: int) -> Tensor:
-        """Returns batch number `step`: (B, C, H, W) uint8."""
-        return self.split.batch(*self._choice(step))
+        """Returns the shard of batch number `step`: (B, C, H, W) uint8."""
+        indices, draws = self._choice(step)
+        return self.split.batch(indices[self.shard], draws[self.shard])
 
     def indices(self, step: int) -> Tensor:
         """Returns which images batch `step` holds: (B,) int64, on the device of the split."""

@@ -15,6 +15,7 @@ from mixcoder.images.shape import ImageShape
 from mixcoder.measures import MEASURES
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import evaluation_mode
+from mixcoder.training.ranks import ALONE, Ranks
 
 _LARGEST_BATCH = 500
 _BATCH_ELEMENTS = 2**21
@@ -22,7 +23,11 @@ _BATCH_ELEMENTS = 2**21
 
 
 def validation_loss(
-    model: Autoencoder, split: ImageSplit, loss: str, between_batches: Callable[[], None] = lambda: None
+    model: Autoencoder,
+    split: ImageSplit,
+    loss: str,
+    between_batches: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> float:
     """Returns the loss averaged over all pixels of all images, whatever the batches.
 
@@ -33,14 +38,15 @@ def validation_loss(
         split: images (N, C, H, W) uint8.
         loss: "mse", "l1" or "huber".
         between_batches: called before each batch; what it raises ends the validation.
+        ranks: that call this function together, each for its part of the images.
     """
     total = 0.0
     with evaluating(model, split.device):
-        for batch in validation_batches(split):
+        for batch in validation_batches(split, ranks.shard(len(split))):
             between_batches()
             images = to_float(batch)
             total += LOSSES[loss](model(images), images, reduction="sum").item()
-    return total / split.images.numel()
+    return ranks.total(total) / split.images.numel()
 
 
 def measure_reconstructions(
@@ -81,11 +87,11 @@ def keeping_random_state(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
-def validation_batches(split: ImageSplit) -> Iterator[Tensor]:
-    """Yields all images in order, (B, C, H, W) uint8, in batches that are sure to fit into memory."""
-    size = safe_batch_size(split.image_shape)
-    for start in range(0, len(split), size):
-        yield split.images[start : start + size]
+def validation_batches(split: ImageSplit, place: slice = slice(None)) -> Iterator[Tensor]:
+    """Yields the images at `place`, (B, C, H, W) uint8, in batches that are sure to fit into memory."""
+    size, images = safe_batch_size(split.image_shape), split.images[place]
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
 
 
 def safe_batch_size(image_shape: ImageShape) -> int:

@@ -26,7 +26,7 @@ from mixcoder.backends.backend import build_step, choose_backend
 from mixcoder.backends.parameters import FlatParameters, give_own_memory, trained_parameters
 from mixcoder.backends.step import StepSpec, TrainingStep
 from mixcoder.data.split import ImageData, TrainingBatches
-from mixcoder.errors import ArgumentError, TrainingError, describe_type
+from mixcoder.errors import ArgumentError, DataError, DivergenceError, describe_type
 from mixcoder.models.autoencoder import Autoencoder, as_autoencoder
 from mixcoder.models.cost import count_madds
 from mixcoder.models.modes import keeping_modes, make_trainable
@@ -48,6 +48,7 @@ from mixcoder.training.checkpoint import (
 from mixcoder.training.clock import TrainingClock
 from mixcoder.training.evaluation import validation_loss
 from mixcoder.training.optimizers import create_optimizers, set_learning_rate
+from mixcoder.training.ranks import ALONE, Ranks
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.schedules import learning_rate_at
 
@@ -135,6 +136,7 @@ class Trainer:
         model: is trained in place; on the device of the data.
         data: images of the model's shape.
         recipe: how to train.
+        ranks: the processes that train the model together, of which this is one.
 
     Attributes:
         between_validation_batches: called while it validates; what it raises ends the run.
@@ -144,10 +146,11 @@ class Trainer:
         ArgumentError: model, data and recipe do not fit each other.
     """
 
-    def __init__(self, model: Autoencoder, data: ImageData, recipe: Recipe) -> None:
+    def __init__(self, model: Autoencoder, data: ImageData, recipe: Recipe, ranks: Ranks = ALONE) -> None:
         self.model = model
         self.data = data
         self.recipe = recipe
+        self.ranks = ranks
         _check_model(model, data.validation.device)
         self.total_steps = recipe.total_steps(len(data.train))
         if recipe.warmup_steps >= self.total_steps:
@@ -163,12 +166,15 @@ class Trainer:
         self.clock = TrainingClock()
         self.between_validation_batches: Callable[[], None] = lambda: None
         workload = recipe.workload(model, count_madds(model), self.total_inputs, data.validation.device)
-        self.backend = choose_backend(workload)
+        shard = ranks.shard(recipe.batch_size)
+        shard_size = shard.stop - shard.start
+        self._weight = shard_size / recipe.batch_size
+        self.backend = choose_backend(workload.shard(shard_size))
         self._parameters = FlatParameters(model)
         self.optimizers = create_optimizers(
             self._parameters, recipe.optimizer, recipe.learning_rate, recipe.weight_decay
         )
-        self._batches = TrainingBatches(data.train, recipe.batch_size, recipe.seed)
+        self._batches = TrainingBatches(data.train, recipe.batch_size, recipe.seed, shard)
         self._chunk_size = min(_LARGEST_CHUNK, -(-self.total_steps // _CHUNKS_A_RUN))
         self._is_cold = True
 
@@ -176,7 +182,7 @@ class Trainer:
         """Trains from the present step to the last; yields its progress.
 
         Raises:
-            TrainingError: the loss is no longer finite; says at which step and what to try.
+            DivergenceError: the loss is no longer finite; says at which step and what to try.
         """
         if self.step >= self.total_steps:  # nothing to compile for
             return
@@ -193,7 +199,7 @@ class Trainer:
                 inputs=self.inputs,
                 training_loss=losses.double().mean().item(),
                 learning_rate=learning_rate_at(self.step - 1, self.total_steps, self.recipe),
-                validation_loss=self.validate() if self._is_validation_step(self.step) else None,
+                validation_loss=self.validate(self.ranks) if self._is_validation_step(self.step) else None,
                 throughput=self.clock.throughput,
             )
 
@@ -239,27 +245,59 @@ class Trainer:
         restore_optimizers(self.optimizers, tensors)
         self.step, self.clock = state.step, state.clock
 
+    def share_state(self) -> None:
+        """Brings all ranks to the step and the tensors of the first.
+
+        Raises:
+            DataError: a rank has other images than the first.
+        """
+        if self.ranks.count == 1:
+            return
+        has_same_images = self.ranks.is_same(self.data_hash)
+        with self.ranks.together():
+            if not has_same_images:
+                raise DataError(
+                    f"{self.data.name}: the images of this process are not those of the first one"
+                )
+        self.step = self.ranks.from_first(self.step)
+        if not self.ranks.is_first:
+            reset_optimizer_state(self.optimizers, self.step)
+        self.ranks.broadcast(self._learned_tensors().values())
+
     def create_step(self) -> TrainingStep:
         """Returns the step that `run` takes, compiled now where it is to be."""
         images = self._batches[self.step]
-        spec = StepSpec(self.model, self._parameters, self.recipe.loss, images, self.optimizers)
+        spec = StepSpec(
+            self.model,
+            self._parameters,
+            self.recipe.loss,
+            images,
+            self.optimizers,
+            reduction=self.ranks.reduction(self._weight),
+        )
         step, self.backend = build_step(spec, self.backend)
         return step
 
     def _tensors(self) -> dict[str, Tensor]:
         """Returns the tensors of a checkpoint, by name."""
+        return {**self._learned_tensors(), **random_tensors()}
+
+    def _learned_tensors(self) -> dict[str, Tensor]:
+        """Returns the tensors of a checkpoint that the images make, by name: of model and optimizers."""
         weights = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        return {**weights, **optimizer_tensors(self.optimizers), **random_tensors()}
+        return {**weights, **optimizer_tensors(self.optimizers)}
 
     def _train_chunk(self, train_step: TrainingStep, last_step: int) -> Tensor:
         """Trains up to `last_step`; returns the losses (steps,) of these steps, read from the device once."""
+        self.ranks.seed(self.recipe.seed, self.step)
         losses = []
         images = (last_step - self.step) * self.recipe.batch_size
         with self.clock.measure(images, warmup=self._is_cold), self.backend.threads():
             for step in range(self.step, last_step):
                 set_learning_rate(self.optimizers, learning_rate_at(step, self.total_steps, self.recipe))
                 losses.append(train_step(self._batches[step]))
-            stacked = torch.stack(losses).cpu()
+            stacked = self.ranks.weighted_sum(torch.stack(losses).cpu(), self._weight)
+        self.ranks.broadcast(self.model.buffers())  # such as running statistics, each rank's of its images
         self.step = last_step
         self._is_cold = False
         return stacked
@@ -275,24 +313,24 @@ class Trainer:
         count = self.recipe.validations
         return step * count // self.total_steps > (step - 1) * count // self.total_steps
 
-    def validate(self) -> float:
-        """Returns the validation loss of the present weights.
+    def validate(self, ranks: Ranks = ALONE) -> float:
+        """Returns the validation loss of the present weights, which `ranks` compute together.
 
         Raises:
-            TrainingError: the loss is not finite.
+            DivergenceError: the loss is not finite.
         """
         loss = validation_loss(
-            self.model, self.data.validation, self.recipe.loss, self.between_validation_batches
+            self.model, self.data.validation, self.recipe.loss, self.between_validation_batches, ranks
         )
         if not math.isfinite(loss):
-            raise TrainingError(self._divergence("validation loss", loss, self.step))
+            raise DivergenceError(self._divergence("validation loss", loss, self.step))
         return loss
 
     def _check_losses(self, losses: Tensor, first_step: int) -> None:
         bad = torch.nonzero(~torch.isfinite(losses))
         if len(bad):
             index = int(bad[0])
-            raise TrainingError(self._divergence("loss", losses[index].item(), first_step + index + 1))
+            raise DivergenceError(self._divergence("loss", losses[index].item(), first_step + index + 1))
 
     def _divergence(self, noun: str, loss: float, step: int) -> str:
         rate = learning_rate_at(step - 1, self.total_steps, self.recipe)

@@ -47,7 +47,7 @@ class Native:
         return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
     def build(self, spec: StepSpec) -> TrainingStep:
-        """Returns the step; with one `VectorAdamW`, its update is part of the kernels.
+        """Returns the step; with one `VectorAdamW` and no reduction, its update is part of the kernels.
 
         Stay within `one_thread` from step to step: threads that share an operation of torch's wait busily for
         the next one, and would take the time of the shards.
@@ -63,7 +63,7 @@ class Native:
             problem = "the operations compute something else"
             check_close(gradients_of(spec.images), expected, spec.precision, problem)
         match spec.optimizers:
-            case [VectorAdamW() as optimizer]:
+            case [VectorAdamW() as optimizer] if spec.reduction is None:
                 with factory_defaults():
                     return NativeStep(spec, optimizer).update
         return apply_optimizers(gradients_of, spec)

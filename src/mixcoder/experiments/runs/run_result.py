@@ -81,4 +81,5 @@ def _hardware(trainer: Trainer) -> dict[str, Any]:
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        **({"ranks": trainer.ranks.count} if trainer.ranks.count > 1 else {}),
     }

@@ -17,6 +17,7 @@ from typing import Any
 
 from mixcoder.errors import RunInterruptedError
 from mixcoder.io.interrupts import is_interrupted
+from mixcoder.training.ranks import is_under_torchrun
 
 SWEEP_VARIABLE = "MIXCODER_SWEEP"
 """The environment variable that tells a sweep's workers the id of the sweep's process, their parent."""
@@ -62,7 +63,8 @@ class StopRequests:
     """A context that, from `defer` on, remembers signals to end until the trainer has come to a whole step.
 
     Before that there is nothing to lose, and a signal ends the process at once. So does a second Ctrl-C; the
-    signal that a sweep sends to its workers after a Ctrl-C that they have received themselves does not.
+    signal that a sweep or torchrun sends to its processes after a Ctrl-C that they have received themselves
+    does not.
     """
 
     def __init__(self) -> None:
@@ -88,7 +90,7 @@ class StopRequests:
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
         self._is_remembered = True
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN and not is_under_torchrun():
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __exit__(self, *_: object) -> None:

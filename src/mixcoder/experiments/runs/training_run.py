@@ -3,7 +3,8 @@
     Run ─▶ seed ─▶ model, data ─▶ Trainer ─┬▶ Progress ─▶ metrics.jsonl, checkpoint, loggers, observer
                                            └▶ at the end ─▶ model.safetensors, loggers, result.json
 
-A run that was cut off resumes from its last checkpoint, and ends with the same bytes.
+A run that was cut off resumes from its last checkpoint, and ends with the same bytes. Of several processes
+that train one run, the first restores and writes; the others follow.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from mixcoder.experiments.runs.run_loggers import RunLogs, check_loggers
 from mixcoder.experiments.runs.run_result import describe_result, validation_losses
 from mixcoder.experiments.runs.stop_requests import StopRequests, check_sweep
 from mixcoder.io.interrupts import check_interrupted
+from mixcoder.training.ranks import ALONE, Ranks
 from mixcoder.training.trainer import Progress, Trainer
 
 CHECKPOINT_SECONDS = 5.0
@@ -43,7 +46,9 @@ Observer = Callable[[Trainer, Progress], None]
 """Called with each Progress of a run."""
 
 
-def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") -> RunDirectory:
+def train_run(
+    run: Run, runs: Path, observer: Observer, device: str = "auto", ranks: Ranks = ALONE
+) -> RunDirectory:
     """Trains a run, unless it is done already, from its last checkpoint on.
 
     Args:
@@ -51,43 +56,91 @@ def train_run(run: Run, runs: Path, observer: Observer, device: str = "auto") ->
         runs: the folder of all runs.
         observer: called with the progress.
         device: "auto", "cpu", or a torch device such as "cuda:1".
+        ranks: the processes that train it together, of which this is one.
 
     Returns:
         The run directory, with its result.
 
     Raises:
         RunInterruptedError: the user interrupted the run.
-        TrainingError: the loss is no longer finite.
+        DivergenceError: the loss is no longer finite.
         RunLockedError: another process trains the run.
+        ReportedError: another rank has failed before its first step.
         MixcoderError: data, run or run directory are not in order.
     """
     directory = RunDirectory.of(run, runs)
-    if directory.read_result() is not None:
+    if _is_done(directory, ranks):
         return directory
-    check_loggers(run)
     started = time.perf_counter()
-    with reraise_oom(run):
-        trainer = _create_trainer(run, resolve_device(device))
+    with ranks.together(), reraise_oom(run):
+        if ranks.is_first:
+            check_loggers(run)
+        trainer = _create_trainer(run, device, ranks)
     check_interrupted()
-    with directory.locked():
-        if directory.read_result() is not None:  # by the process that we waited for
+    with ExitStack() as held:
+        with ranks.together():
+            if ranks.is_first:
+                held.enter_context(directory.locked())
+        if _is_done(directory, ranks):  # by the process that we waited for
             return directory
-        with _recording_failure(directory), reraise_oom(run):
+        if ranks.is_first:
+            _lead(run, trainer, directory, observer, started)
+        else:
+            _follow(run, trainer)
+    return directory
+
+
+def _is_done(directory: RunDirectory, ranks: Ranks) -> bool:
+    """Returns whether the first rank finds a result.
+
+    Raises:
+        RunDirectoryError: the result is damaged.
+    """
+    with ranks.together():
+        is_done = ranks.is_first and directory.read_result() is not None
+    return ranks.any(is_done)
+
+
+def _lead(run: Run, trainer: Trainer, directory: RunDirectory, observer: Observer, started: float) -> None:
+    """Trains as the first rank, or alone: restores the last checkpoint, and writes all files."""
+    ranks = trainer.ranks
+    with _recording_failure(directory), reraise_oom(run):
+        with ranks.together():
+            directory.forget_failure()
             directory.write_config(run)
             _restore_checkpoint(trainer, directory)
             logs = RunLogs(run, directory, trainer.data.validation.device)
-            _train(trainer, directory, logs, observer)
+        trainer.share_state()
+        _train(trainer, directory, logs, observer)
+        with ranks.together():
             directory.write_model(trainer.model, *run.model)
             result = describe_result(run, trainer, directory, time.perf_counter() - started)
             logs.finish(result)
             directory.write_result(result)
-    return directory
+
+
+def _follow(run: Run, trainer: Trainer) -> None:
+    """Trains as another rank than the first, which it waits for at the start and at the end.
+
+    Raises:
+        ReportedError: the run was interrupted, as the first rank says.
+    """
+    ranks = trainer.ranks
+    with ranks.together():
+        pass
+    with reraise_oom(run), StopRequests() as requests:
+        trainer.share_state()
+        for _ in trainer.run():
+            requests.defer()
+            if ranks.any(requests.is_pending):
+                break
+    with ranks.together():
+        pass
 
 
 @contextmanager
 def _recording_failure(directory: RunDirectory) -> Iterator[None]:
     """Context that notes why a run failed, for tables; an interrupted run has not failed."""
-    directory.forget_failure()
     try:
         yield
     except RunInterruptedError:
@@ -131,13 +184,14 @@ def _train(trainer: Trainer, directory: RunDirectory, logs: RunLogs, observer: O
             if progress.validation_loss is not None:
                 logs.show(progress.inputs, trainer.model, trainer.data.validation)
             observer(trainer, progress)
-            is_to_stop = requests.is_pending  # a later request waits for the next step
+            is_to_stop = trainer.ranks.any(requests.is_pending)  # a later request waits for the next step
             if is_to_stop or time.perf_counter() > next_save:
                 next_save = _save(trainer, directory)
             if is_to_stop:
-                raise RunInterruptedError(
-                    f"interrupted after {progress.inputs:,} inputs; the same command goes on from there"
-                )
+                with trainer.ranks.together():
+                    raise RunInterruptedError(
+                        f"interrupted after {progress.inputs:,} inputs; the same command goes on from there"
+                    )
 
 
 def _save(trainer: Trainer, directory: RunDirectory) -> float:
@@ -149,15 +203,22 @@ def _save(trainer: Trainer, directory: RunDirectory) -> float:
     return end + max(CHECKPOINT_SECONDS, (end - start) / CHECKPOINT_SHARE)
 
 
-def _create_trainer(run: Run, device: torch.device) -> Trainer:
+def _create_trainer(run: Run, device_name: str, ranks: Ranks) -> Trainer:
+    device = resolve_device(device_name)
     data = run.create_source().load().to(device)
-    check_memory(run, device)
+    check_memory(_shard_of(run, ranks), device)
     torch.manual_seed(run.recipe.seed)
     model = run.create_model().to(device)
     try:
-        return Trainer(model, data, run.recipe)
+        return Trainer(model, data, run.recipe, ranks)
     except ArgumentError as error:
         raise ExperimentError([f"training.{error}" if error.argument else error.message]) from None
+
+
+def _shard_of(run: Run, ranks: Ranks) -> Run:
+    """Returns a run with the images of each batch that this rank computes."""
+    shard = ranks.shard(run.recipe.batch_size)
+    return replace(run, recipe=run.recipe.model_copy(update={"batch_size": shard.stop - shard.start}))
 
 
 def _metrics_row(progress: Progress) -> dict[str, Any]:

@@ -1,0 +1,342 @@
+"""Runs under torchrun, in real processes: equal to one process, ended together, resumed to the byte."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixcoder.errors import RunLockedError
+from mixcoder.experiments.file.spec import read_experiment
+from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.experiments.runs.training_run import train_run
+from mixcoder.registry.plugins import load_plugin
+from mixcoder.training.ranks import Ranks
+from tests.conftest import needs_compiler, slow
+from tests.faults.victims import PHOTOS, PLUGIN, make_photos
+
+SIGNALS = Path(__file__).with_name("sudden_signals.py")
+PEER_ENDED = (
+    "another process of this run has ended or does not answer; torchrun's restart, or the same command, "
+    "goes on from the last checkpoint"
+)
+TIMEOUT = 120
+"""Seconds, after which a launch that should take five has failed."""
+
+MIXER = "{type: mixer, patch_size: 4, hidden_channels: [9], latent_dim: 8, mixer_at: [1], mixer: cnnf}"
+DROPPING = "{type: dropping, latent_dim: 8}"
+SHORT = "steps: 40, validations: 8, learning_rate: 0.01"
+LONG = "steps: 420, validations: 3, learning_rate: 0.003, compile: off"
+MIDDLE = 211
+"""Of two steps a chunk, so that a chunk has a middle; step 211 is in one."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a launch of torchrun has left.
+
+    Attributes:
+        status: of torchrun.
+        out: stdout of each rank, of all attempts.
+        err: stderr of each rank, of all attempts.
+        codes: exit statuses of the ranks that failed, as torchrun lists them.
+    """
+
+    status: int
+    out: list[str]
+    err: list[str]
+    codes: set[int]
+
+
+def write_experiment(
+    folder: Path, training: str, model: str = MIXER, data: str = "{source: digits}", matrix: str = ""
+) -> Path:
+    path = folder / "x.yml"
+    text = f"name: x\ndata: {data}\nmodel: {model}\ntraining: {{batch_size: 64, {training}}}\n"
+    path.write_text(text + (f"matrix: {matrix}\n" if matrix else ""))
+    return path
+
+
+def launch(
+    path: Path, *arguments: str, ranks: int = 2, runs: str = "runs", restarts: int = 0, sudden: str = ""
+) -> Launch:
+    """Runs an experiment under torchrun; in its first attempt, with a signal as `SIGNALS` takes it."""
+    logs = tempfile.mkdtemp(prefix="logs", dir=path.parent)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command += [f"--max-restarts={restarts}", "--redirects=3", f"--log-dir={logs}"]
+    command += ["-m", "mixcoder", "--plugin", str(PLUGIN), "--plugin", str(SIGNALS)]
+    command += ["run", str(path), *arguments, "--runs", str(path.parent / runs)]
+    environment = os.environ | ({"SUDDEN_SIGNAL": sudden} if sudden else {})
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment,
+    )
+    try:
+        _, said = process.communicate(timeout=TIMEOUT)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its ranks then end by themselves
+        process.wait()
+    codes = {int(code) for code in re.findall(r"^  exitcode +: (-?\d+) ", said, re.M)}
+    out, err = ([_logged(Path(logs), rank, name) for rank in range(ranks)] for name in ("stdout", "stderr"))
+    return Launch(process.returncode, out, err, codes)
+
+
+def _logged(logs: Path, rank: int, name: str) -> str:
+    return "".join(path.read_text() for path in sorted(logs.glob(f"*/attempt_*/{rank}/{name}.log")))
+
+
+def train_alone(path: Path, *overrides: str) -> list[RunDirectory]:
+    """Trains all runs of an experiment in this process."""
+    load_plugin(str(PLUGIN))
+    runs = read_experiment(path, overrides).runs
+    return [train_run(run, path.parent / "alone", lambda trainer, progress: None) for run in runs]
+
+
+def directories(path: Path, runs: str = "runs") -> list[RunDirectory]:
+    load_plugin(str(PLUGIN))
+    return [RunDirectory.of(run, path.parent / runs) for run in read_experiment(path).runs]
+
+
+def assert_equal(found: RunDirectory, expected: RunDirectory) -> None:
+    """Every loss of every row, and every measure of the result, is equal within rounding: 1e-6 relative."""
+    rows, expected_rows = found.read_metrics(), expected.read_metrics()
+    assert len(rows) == len(expected_rows) > 10
+    for row, expected_row in zip(rows, expected_rows, strict=True):
+        assert row == pytest.approx(expected_row, rel=1e-6)
+    result, expected_result = found.read_result() or {}, expected.read_result() or {}
+    keys = ["validation_loss", "best_validation_loss", "psnr", "ssim"]
+    assert [result[key] for key in keys] == pytest.approx([expected_result[key] for key in keys], rel=1e-6)
+
+
+def contents(directory: RunDirectory) -> dict[str, bytes]:
+    names = ("model.safetensors", "metrics.jsonl", "checkpoint/best.safetensors")
+    return {name: (directory.path / name).read_bytes() for name in names}
+
+
+@needs_compiler
+def test_two_ranks_train_as_one_process(tmp_path: Path) -> None:
+    """Also that the first alone prints, and that a matrix trains one run after the other."""
+    how = "compile: '${how.compile}', optimizer: '${how.optimizer}'"
+    matrix = "{name: native, compile: 'on', optimizer: adamw}, {name: eager, compile: 'off', optimizer: muon}"
+    path = write_experiment(tmp_path, f"{SHORT}, {how}", matrix=f"{{how: [{matrix}]}}")
+    ended = launch(path)
+    assert ended.status == 0, ended.err
+    for found, expected in zip(directories(path), train_alone(path), strict=True):
+        assert_equal(found, expected)
+    first, other = ended.err
+    assert "native steps" in first
+    assert "eager steps" in first
+    assert "running: how=eager" in first
+    assert "0.0" in ended.out[0]
+    assert (other, ended.out[1]) == ("", "")
+    assert (directories(path)[0].read_result() or {})["hardware"]["ranks"] == 2
+
+
+@slow
+@needs_compiler
+@pytest.mark.parametrize("compile", ["on", "off"])
+def test_shards_of_unequal_size_count_by_their_images(tmp_path: Path, compile: str) -> None:
+    path = write_experiment(tmp_path, f"{SHORT}, compile: {compile}")
+    ended = launch(path, ranks=3)  # 22, 21 and 21 images of each batch
+    assert ended.status == 0, ended.err
+    assert_equal(directories(path)[0], train_alone(path)[0])
+
+
+@slow
+def test_crops_are_those_of_one_process(tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos")
+    model = "{type: cnn, channels: [4, 4], kernel_size: 3, latent_dim: 8}"
+    path = write_experiment(tmp_path, f"{SHORT}, compile: off", model, PHOTOS)
+    ended = launch(path, ranks=3)
+    assert ended.status == 0, ended.err
+    assert_equal(directories(path)[0], train_alone(path)[0])
+    assert (directories(path)[0].read_result() or {})["data_hash"] == (
+        train_alone(path)[0].read_result() or {}
+    )["data_hash"]
+
+
+of_calm = pytest.mark.xdist_group("calm ranks")
+"""One worker takes these, and trains what they compare with once."""
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment with dropout that three ranks have trained, with shards of 22, 21 and 21 images."""
+    path = write_experiment(tmp_path_factory.mktemp("calm"), LONG, DROPPING)
+    ended = launch(path, ranks=3, runs="calm")
+    assert ended.status == 0, ended.err
+    return path
+
+
+@slow
+@of_calm
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_rank_and_a_restart_change_no_byte(calm: Path, rank: int) -> None:
+    runs = f"killed-{rank}"
+    ended = launch(calm, ranks=3, runs=runs, restarts=1, sudden=f"SIGKILL self {rank} {MIDDLE}")
+    assert ended.status == 0, ended.err
+    assert [said.count(PEER_ENDED) for said in ended.err] == [int(i != rank) for i in range(3)]
+    assert contents(directories(calm, runs)[0]) == contents(directories(calm, "calm")[0])
+
+
+@slow
+@of_calm
+def test_ctrl_c_and_the_same_command_change_no_byte(calm: Path) -> None:
+    ended = launch(calm, ranks=3, runs="interrupted", sudden=f"SIGINT torchrun 0 {MIDDLE}")
+    assert ended.status != 0
+    first, *others = ended.err
+    assert re.search(
+        r"^error: interrupted after [\d,]+ inputs; the same command goes on from there$", first, re.M
+    )
+    assert others == ["", ""]
+    directory = directories(calm, "interrupted")[0]
+    assert directory.checkpoint.exists()
+    assert not directory.is_done()
+    assert launch(calm, ranks=3, runs="interrupted").status == 0
+    assert contents(directory) == contents(directories(calm, "calm")[0])
+
+
+@slow
+def test_a_rank_that_dies_ends_the_others_with_a_sentence(tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, LONG)
+    ended = launch(path, sudden=f"SIGKILL self 1 {MIDDLE}")
+    assert ended.status != 0
+    assert ended.codes == {1, -signal.SIGKILL}
+    assert ended.err[0] == f"eager steps, products in float32\nerror: {PEER_ENDED}\n"
+    assert ended.err[1] == ""
+    [directory] = directories(path)
+    assert directory.read_failure() is None
+    assert not directory.is_done()
+
+
+@slow
+def test_ranks_end_with_their_torchrun(tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, LONG.replace("420", "1_000_000"))
+    launch(path, sudden=f"SIGKILL torchrun 0 {MIDDLE}")
+    [directory] = directories(path)
+    with directory.locked():  # or it fails within some seconds
+        assert not directory.is_done()
+
+
+@slow
+def test_what_is_done_is_skipped(tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, f"{SHORT}, compile: off")
+    [directory] = train_alone(path)
+    before = {file: file.stat().st_mtime_ns for file in directory.path.rglob("*")}
+    ended = launch(path, runs="alone")
+    assert ended.status == 0, ended.err
+    assert {file: file.stat().st_mtime_ns for file in directory.path.rglob("*")} == before
+    assert str(directory.path) in ended.out[0]
+    assert (ended.out[1], ended.err) == ("", ["", ""])
+
+
+@slow
+def test_a_run_that_another_process_trains_is_left_to_it(tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, f"{SHORT}, compile: off")
+    [directory] = directories(path)
+    with directory.locked():
+        ended = launch(path)
+    assert ended.err == [f"error: {directory.path}: another process is training this run\n", ""]
+    assert RunLockedError.exit_status in ended.codes
+
+
+@slow
+@pytest.mark.parametrize("name", ["result.json", "checkpoint/latest.safetensors"])
+def test_a_damaged_run_directory_is_one_sentence(tmp_path: Path, name: str) -> None:
+    path = write_experiment(tmp_path, f"{SHORT}, compile: off")
+    [directory] = directories(path)
+    (directory.path / name).parent.mkdir(parents=True)
+    (directory.path / name).write_bytes(b"no such thing")
+    ended = launch(path)
+    assert re.fullmatch(rf"error: {directory.path / name}: [^\n]+\n", ended.err[0])
+    assert ended.err[1] == ""
+    assert 2 in ended.codes
+
+
+@slow
+def test_a_run_that_diverges_does_not_keep_the_next_from_training(tmp_path: Path) -> None:
+    training = "steps: 40, validations: 8, compile: off, optimizer: sgd, learning_rate: '${rate}'"
+    path = write_experiment(tmp_path, training, matrix="{rate: [1.0e+20, 0.01]}")
+    ended = launch(path)
+    first, other = ended.err
+    assert "error: 1 of 2 runs failed:\n  rate=1e+20: the " in first
+    assert other == ""
+    bad, good = directories(path)
+    assert "became" in (bad.read_failure() or {})["reason"]
+    assert_equal(good, train_alone(path, "matrix.rate=[0.01]")[0])
+
+
+REFUSED = {
+    "more ranks than images": (
+        ["training.batch_size=1"],
+        "training.batch_size: 1 images are too few for 2 processes",
+    ),
+    "side by side": (["-j", "2"], "-j: does not go with torchrun"),
+    "no GPUs": (["--device", "cuda"], "device: "),
+    "a GPU for all": (["--device", "cuda:0"], "device: under torchrun, must be auto, cpu or cuda"),
+    "no experiment": (["training.batchsize=1"], "unknown key"),
+}
+"""What cannot be done, and what the first rank says."""
+
+
+@slow
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_done_is_said_once(tmp_path: Path, case: str) -> None:
+    if case == "no GPUs" and torch.cuda.is_available():
+        pytest.skip("there are GPUs")
+    arguments, message = REFUSED[case]
+    ended = launch(write_experiment(tmp_path, SHORT), *arguments)
+    said = "".join(ended.err)
+    assert re.fullmatch(r"error: [^\n]+\n", said)
+    assert message in said
+    assert 2 in ended.codes
+
+
+@slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("compile", ["off", "on"])
+def test_one_rank_on_a_gpu_trains_as_one_process(tmp_path: Path, compile: str) -> None:
+    """Gradients go through NCCL."""
+    path = write_experiment(tmp_path, f"{SHORT}, precision: float32, compile: {compile}")
+    ended = launch(path, ranks=1)
+    assert ended.status == 0, ended.err
+    assert_equal(directories(path)[0], train_alone(path)[0])
+    for directory in (*directories(path), *directories(path, "alone")):
+        hardware = (directory.read_result() or {})["hardware"]
+        assert hardware["device"] == torch.cuda.get_device_name()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+@pytest.mark.parametrize("length", [1, 7, 64])
+def test_shards_are_all_of_a_batch_in_order(count: int, length: int) -> None:
+    images = torch.arange(length)
+    shards = [images[rank_of(index, count).shard(length)] for index in range(count)]
+    assert torch.equal(torch.cat(shards), images)
+    sizes = [len(shard) for shard in shards]
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes) - min(sizes) <= 1
+
+
+def rank_of(index: int, count: int) -> Ranks:
+    ranks = Ranks()
+    ranks.index, ranks.count = index, count
+    return ranks
+
+
+def test_one_process_loads_nothing_of_several() -> None:
+    program = "import sys, mixcoder.cli.train; sys.exit('mixcoder.training.process_group' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
