@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from benchmarks.rank_scaling import SHARDS, Model, Network
 from benchmarks.scale import Scenario, make_experiment, run_madds, run_seconds, scenarios, simulate
 from benchmarks.simulated_nodes import Cluster, SimulatedNodes, ideal_seconds
 
@@ -119,3 +120,17 @@ def test_runs_that_are_all_submitted_at_once_start_again_behind_all_others(exper
 def test_every_scenario_trains_all_runs(experiment: Experiment) -> None:
     for scenario in scenarios(Cluster(nodes=20)):
         assert simulate(experiment, run_madds(experiment), scenario, Path("runs")).failed == 0, scenario
+
+
+def test_a_ring_sends_each_element_twice_whatever_the_number_of_ranks() -> None:
+    assert Network(latency=1, rate=math.inf).all_reduce_seconds(10, ranks=4) == 6
+    assert Network(latency=0, rate=4).all_reduce_seconds(300, ranks=3) == 400
+    assert Network(latency=0, rate=4).all_reduce_seconds(300, ranks=1) == 0
+
+
+def test_ranks_share_a_batch_and_pay_for_the_sum() -> None:
+    seconds = tuple(float(images) for images in SHARDS)
+    free, dear = Network(latency=0, rate=math.inf), Network(latency=1, rate=math.inf)
+    model = Model("linear", 1, seconds)
+    assert model.speed_up(2048, 8, free) == 8
+    assert model.speed_up(64, 64, dear) == 64 / (1 + 126)
