@@ -29,6 +29,9 @@ test-all: $(VENV)/.test ## run all tests: also long trainings, kills, compilers 
 test-machines: $(VENV)/.test ## run some tests as on other machines: older, without a compiler or a home, ...
 	$(BIN)/python -m tests.machines
 
+.PHONY: ray
+ray: $(VENV)/.ray ## add Ray to the environment: tests of clusters then run too
+
 .PHONY: check
 check: $(VENV)/.check ## lint, format and type checks
 	$(BIN)/ruff check .
@@ -87,6 +90,10 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+$(VENV)/.ray: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,ray]"
 	touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/bin/python

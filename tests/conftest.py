@@ -47,7 +47,12 @@ def slow_but(quick: int, cases: Iterable[Any]) -> list[Any]:
     return [case if i < quick else pytest.param(case, marks=slow) for i, case in enumerate(cases)]
 
 
-_MADE_ONCE = {"browser": "site and browser", "site": "site and browser", "wheel": "wheel"}
+_MADE_ONCE = {
+    "browser": "site and browser",
+    "site": "site and browser",
+    "wheel": "wheel",
+    "ray_cluster": "ray",
+}
 """Fixtures that take seconds to make, and the group of their tests, which one worker runs."""
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 import warnings
 from contextlib import closing
@@ -17,6 +18,7 @@ import ray
 from mixcoder.errors import ClusterError, MixcoderWarning, first_line
 
 _PROBE_SECONDS = 3.0
+_CONNECT_SECONDS = 20.0
 _LOOK_SECONDS = 2.0
 """Seconds between two looks at what the nodes have."""
 _HINT = "start one with ray start --head, or join it with ray start --address=HOST:PORT; see docs/cluster.md"
@@ -32,22 +34,40 @@ def connect(address: str) -> None:
         ClusterError: there is none, or it is not to be used from here; says why.
     """
     known = _find_address() if address == "auto" else address
-    if known:
-        _probe(known)
-    try:
-        ray.init(address=known or "auto", log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # Ray's errors here are of many types: other versions, no token, no node here
-        raise ClusterError(f"--cluster {address}: {first_line(error)}; {_HINT}") from error
+    _probe(known)
+    errors: list[Exception] = []
+    thread = threading.Thread(target=_init, args=(known, errors), daemon=True)
+    thread.start()
+    thread.join(_CONNECT_SECONDS)
+    if thread.is_alive():
+        raise ClusterError(
+            f"--cluster {address}: what answers there is no Ray cluster of version {ray.__version__}"
+        )
+    if errors:
+        raise ClusterError(f"--cluster {address}: {first_line(errors[0]).rstrip('.')}; {_HINT}") from errors[
+            0
+        ]
 
 
-def _find_address() -> str | None:
-    """Returns the address of the cluster that this machine belongs to, where it is written down."""
-    if os.environ.get("RAY_ADDRESS"):
-        return os.environ["RAY_ADDRESS"]
+def _init(address: str, errors: list[Exception]) -> None:
+    """Connects, or notes why not."""
     try:
-        return (Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray/ray_current_cluster").read_text().strip()  # noqa: S108
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # of many types: another version, no token, a cluster without this machine
+        errors.append(error)
+
+
+def _find_address() -> str:
+    """Returns the address of the cluster that this machine belongs to.
+
+    Raises:
+        ClusterError: it belongs to none.
+    """
+    written_down = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")  # noqa: S108 - Ray's
+    try:
+        return os.environ.get("RAY_ADDRESS") or written_down.read_text().strip()
     except OSError:
-        return None
+        raise ClusterError(f"--cluster auto: this machine belongs to no Ray cluster; {_HINT}") from None
 
 
 def _probe(address: str) -> None:
@@ -57,7 +77,7 @@ def _probe(address: str) -> None:
         ClusterError: nothing does, or it is no address.
     """
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or "//" in host:
         raise ClusterError(f"--cluster {address}: must be auto or HOST:PORT, such as 10.0.0.1:6379")
     try:
         with closing(socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS)):

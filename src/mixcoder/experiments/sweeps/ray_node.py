@@ -132,8 +132,8 @@ class NodeProcess:
             return
         self._process.kill()
         self._process.wait()
+        _delete(self._folder)
         os.close(self._lock)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _command(self, order: Order) -> list[str]:
         command = [sys.executable, "-P", "-m", "mixcoder"]
@@ -222,9 +222,18 @@ def _remove_abandoned() -> None:
             handle = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                _delete(folder)
             finally:
                 os.close(handle)
+
+
+def _delete(folder: Path) -> None:
+    """Deletes the folder of a run, its lock last: what a killed process leaves can be found."""
+    for entry in folder.iterdir():
+        if entry.name != _LOCK:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    (folder / _LOCK).unlink()
+    folder.rmdir()
 
 
 def _locked_file(path: Path) -> int:
