@@ -53,6 +53,25 @@ def test_names_and_reasons_of_runs(tmp_path: Path, is_terminal: bool) -> None:
     assert text.count(SAFE) == 2 or is_terminal
 
 
+def test_a_terminal_shows_the_first_of_a_thousand_runs(tmp_path: Path) -> None:
+    (tmp_path / "x.yml").write_text(EXPERIMENT.replace("[0, 1]", str(list(range(1100)))))
+    runs = read_experiment(tmp_path / "x.yml").runs
+    states = [RunState(run, RunDirectory(tmp_path)) for run in runs]
+    console = Console(file=StringIO(), force_terminal=True, width=100, height=60)
+    with sweep_progress(console) as show:
+        for state in states[:1000]:
+            state.state, state.metrics = "running", {"inputs": 64, "training_loss": 0.5}
+        show(states)
+        states[3].state = "done"
+        show(states)
+    text = said(console)
+    last = text[text.rindex("all runs") :]
+    assert "1 of 1100 done, 999 running" in last
+    assert last.count("64/640 inputs") == 20
+    assert "seed=3 " not in last
+    assert "seed=20 " in last
+
+
 def test_images_are_read_once_to_know_how_long_epochs_are(tmp_path: Path) -> None:
     """Progress is shown several times a second, and these may be gigabytes."""
     (tmp_path / "photos").mkdir()

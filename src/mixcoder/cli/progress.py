@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
 """Seconds between two plain lines: a log stays short, and still shows that something happens."""
+_MOST_BARS = 20
+"""Runs shown on a terminal at a time: a cluster may train a thousand, whose bars take minutes to draw."""
 _LINES_A_RUN = 20
 """Plain lines of a run, where the pauses allow it."""
 
@@ -157,7 +159,7 @@ class _Losses:
 
 
 class _LiveSweep:
-    """An observer that shows a bar for all runs, and one for each run that is trained now."""
+    """An observer that shows a bar for all runs, and one for each of the first that are trained now."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -167,13 +169,16 @@ class _LiveSweep:
     def __call__(self, states: Sequence[RunState]) -> None:
         ended = sum(state.has_ended for state in states)
         failed = sum(state.state == "failed" for state in states)
+        running = [state for state in states if state.state == "running"]
         text = f"{ended - failed} of {len(states)} done" + (f", {failed} failed" if failed else "")
+        if len(running) > _MOST_BARS:
+            text += f", {len(running)} running"
         self._live.update(self._total, total=len(states), completed=ended, text=text)
-        for state in states:
-            if state.state == "running":
-                self._show(state)
-            elif state.name in self._tasks:
-                self._live.remove_task(self._tasks.pop(state.name))
+        shown = {state.name: state for state in running[:_MOST_BARS]}
+        for name in self._tasks.keys() - shown.keys():
+            self._live.remove_task(self._tasks.pop(name))
+        for state in shown.values():
+            self._show(state)
 
     def _show(self, state: RunState) -> None:
         if state.name not in self._tasks:
