@@ -20,7 +20,9 @@ from mixcoder.errors import ClusterError, MixcoderWarning, first_line
 _PROBE_SECONDS = 3.0
 _CONNECT_SECONDS = 20.0
 _LOOK_SECONDS = 2.0
-"""Seconds between two looks at what the nodes have."""
+"""Seconds between two looks at the head of the cluster, and at what the nodes have."""
+_HEAD_SECONDS = 20.0
+"""How long a head may be away, as while it is started again; after 60 s Ray ends this process."""
 _HINT = "start one with ray start --head, or join it with ray start --address=HOST:PORT; see docs/cluster.md"
 
 
@@ -79,30 +81,54 @@ def _probe(address: str) -> None:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "//" in host:
         raise ClusterError(f"--cluster {address}: must be auto or HOST:PORT, such as 10.0.0.1:6379")
+    if not _answers(host, int(port)):
+        raise ClusterError(f"--cluster {address}: no Ray cluster answers there; {_HINT}")
+
+
+def _answers(host: str, port: int) -> bool:
     try:
-        with closing(socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS)):
-            return
+        with closing(socket.create_connection((host.strip("[]"), port), _PROBE_SECONDS)):
+            return True
     except (OSError, OverflowError):
-        raise ClusterError(f"--cluster {address}: no Ray cluster answers there; {_HINT}") from None
+        return False
 
 
-class MissingResources:
-    """A note, given once, that no node has what a run takes."""
+class ClusterWatch:
+    """A watch over what a sweep would else wait for without a word.
+
+    Args:
+        cpus: that a run takes of a node.
+        gpus: likewise.
+    """
 
     def __init__(self, cpus: float, gpus: float) -> None:
         self._wanted = {"CPU": cpus, "GPU": gpus}
-        self._next_look = 0.0
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        self._head = (host, int(port))
+        self._next_look = self._answered = time.monotonic()
 
-    def tell(self, are_waiting: bool) -> None:
-        """Warns where runs wait for what no node has."""
-        if not are_waiting or time.monotonic() < self._next_look:
+    def look(self, are_waiting: bool) -> None:
+        """Looks at the cluster, if it is time to; warns where runs wait for what no node has.
+
+        Raises:
+            ClusterError: the head of the cluster is gone.
+        """
+        now = time.monotonic()
+        if now < self._next_look:
             return
-        self._next_look = time.monotonic() + _LOOK_SECONDS
+        self._next_look = now + _LOOK_SECONDS
+        if _answers(*self._head):
+            self._answered = now
+            if are_waiting:
+                self._tell_of_missing()
+        elif now - self._answered > _HEAD_SECONDS:
+            raise ClusterError(
+                "the head of the cluster is gone; the same command goes on once there is one again"
+            )
+
+    def _tell_of_missing(self) -> None:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(all(node.get(key, 0) >= n for key, n in self._wanted.items()) for node in nodes):
             wanted = " and ".join(f"{n:g} {key}" for key, n in self._wanted.items() if n)
-            warnings.warn(
-                f"waiting: no node has {wanted}; nodes may join, Ctrl-C gives up",
-                MixcoderWarning,
-                stacklevel=2,
-            )
+            message = f"waiting: no node has {wanted}; nodes may join, Ctrl-C gives up"
+            warnings.warn(message, MixcoderWarning, stacklevel=2)

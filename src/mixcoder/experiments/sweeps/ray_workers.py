@@ -25,7 +25,7 @@ from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE
 from mixcoder.experiments.sweeps import ray_node
 from mixcoder.experiments.sweeps.mirror import read_files, write_news
 from mixcoder.experiments.sweeps.outcomes import last_metrics, read_remote_outcome
-from mixcoder.experiments.sweeps.ray_connection import MissingResources, connect
+from mixcoder.experiments.sweeps.ray_connection import ClusterWatch, connect
 from mixcoder.experiments.sweeps.ray_node import News, NodeProcess, Order, describe_versions
 from mixcoder.experiments.sweeps.run_state import RunState
 from mixcoder.experiments.sweeps.workers import Done, Elsewhere, Failed, Lost, Outcome
@@ -104,7 +104,7 @@ class RayWorkers:
         connect(address)
         self._resources = resources
         self._jobs = jobs
-        self._missing = MissingResources(resources.cpus, resources.gpus)
+        self._watch = ClusterWatch(resources.cpus, resources.gpus)
         self._versions = describe_versions()
         self._workers: list[_RemoteRun] = []
         self._closing: list[Any] = []
@@ -138,9 +138,13 @@ class RayWorkers:
         """Brings the directories of all runs up to date; returns the runs that ended.
 
         Raises:
-            ClusterError: a node has another Mixcoder, torch or Python, or none.
+            ClusterError: a node has another Mixcoder, torch or Python, or none; or the cluster is gone.
         """
-        self._missing.tell(any(worker.state.state == "waiting" for worker in self._workers))
+        self._watch.look(any(not worker.node for worker in self._workers))
+        return self._read_answers()
+
+    def _read_answers(self) -> list[tuple[RunState, Outcome]]:
+        """Reads what has come from the nodes; returns the runs that ended."""
         answers = {worker.answer: worker for worker in self._workers}
         ready, _ = ray.wait(list(answers), num_returns=len(answers), timeout=0) if answers else ([], [])
         ended = []
@@ -162,7 +166,7 @@ class RayWorkers:
         end = time.monotonic() + _STOP_SECONDS
         while self._workers and time.monotonic() < end:
             self.wait(_SHORTEST_NEWS)
-            self.poll()
+            self._read_answers()
         for worker in list(self._workers):
             self._forget(worker)
         if self._closing:
