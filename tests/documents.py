@@ -37,12 +37,13 @@ DOCUMENTS = ["README.md", *(path.relative_to(ROOT).as_posix() for path in sorted
 NOT_RUN = {
     r"make \w+": "sets up a virtual environment, from the network",
     r"pip install": "the network",
+    r"torchrun ": "several processes",
     r"mixcoder data fetch (unsplash|hub)": "the network",
     r"mixcoder \w+ (experiments/(mnist|photos)/|runs/photos-)": "minutes to hours of training",
 }
 """Commands that are checked, not run, and why: what they begin with."""
 
-_PROGRAMS = ("mixcoder ", "make ", "pip ", "python ")
+_PROGRAMS = ("mixcoder ", "make ", "pip ", "python ", "torchrun ")
 _FILE = re.compile(r"`([\w./-]+\.(?:yml|py))`:\Z")
 _DURATION = re.compile(r"\binputs(?:=|: )([\d_]+)")
 _FEW_INPUTS = "640"
@@ -147,6 +148,8 @@ def check(command: str) -> None:
         assert re.search(rf"^{target}:", read_document("Makefile"), flags=re.M), f"make knows no {target}"
     elif program == "pip":
         _check_requirement(words[-1])
+    elif program == "torchrun":
+        _check_parameters(parsed(words[words.index("mixcoder") + 1 :]).params)
     else:
         _check_parameters(parsed(words).params)
 

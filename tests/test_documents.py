@@ -101,6 +101,7 @@ LIES = {
     "```python\nimport mixcoder\nmixcoder.load('nowhere')\n```\n": "holds no trained model",
     "```python\nprint(model)\n```\n": "name 'model' is not defined",
     "```yaml\nname: mine\ndata: {source: digits}\n```\n": "model: is missing",
+    "```sh\ntorchrun -m mixcoder run experiments/mnist/first.yml model.mixr=mlp\n```\n": "unknown key 'mixr'",
     "Write `mine.py`:\n\n```python\nimport mixcoder\n```\n": "mine.py",
     "```sh\nmixcoder --version\n```\n```text\nversion …\n```\n": "version … is not in",
     "Say `mixcoder table FILE --order KEY`.\n": "table has no --order",

@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from socket import socket
+from subprocess import PIPE, Popen
 
 import pytest
 import torch
@@ -22,6 +25,7 @@ from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.registry.plugins import load_plugin
 from mixcoder.training.ranks import Ranks
 from tests.conftest import needs_compiler, slow
+from tests.documents import read_document
 from tests.faults.victims import PHOTOS, PLUGIN, make_photos
 
 SIGNALS = Path(__file__).with_name("sudden_signals.py")
@@ -70,29 +74,29 @@ def launch(
     path: Path, *arguments: str, ranks: int = 2, runs: str = "runs", restarts: int = 0, sudden: str = ""
 ) -> Launch:
     """Runs an experiment under torchrun; in its first attempt, with a signal as `SIGNALS` takes it."""
-    logs = tempfile.mkdtemp(prefix="logs", dir=path.parent)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command += [f"--max-restarts={restarts}", "--redirects=3", f"--log-dir={logs}"]
-    command += ["-m", "mixcoder", "--plugin", str(PLUGIN), "--plugin", str(SIGNALS)]
-    command += ["run", str(path), *arguments, "--runs", str(path.parent / runs)]
-    environment = os.environ | ({"SUDDEN_SIGNAL": sudden} if sudden else {})
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=environment,
-    )
-    try:
+    logs = Path(tempfile.mkdtemp(prefix="logs", dir=path.parent))
+    options = ["--standalone", f"--nproc-per-node={ranks}", f"--max-restarts={restarts}"]
+    options += ["--redirects=3", f"--log-dir={logs}"]
+    with torchrun(options, path, *arguments, "--runs", str(path.parent / runs), sudden=sudden) as process:
         _, said = process.communicate(timeout=TIMEOUT)
+    codes = {int(code) for code in re.findall(r"^  exitcode +: (-?\d+) ", said, re.M)}
+    out, err = ([_logged(logs, rank, name) for rank in range(ranks)] for name in ("stdout", "stderr"))
+    return Launch(process.returncode, out, err, codes)
+
+
+@contextmanager
+def torchrun(options: list[str], path: Path, *arguments: str, sudden: str = "") -> Iterator[Popen[str]]:
+    """Starts torchrun; at the end, no process of it is left."""
+    command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "mixcoder"]
+    command += ["--plugin", str(PLUGIN), "--plugin", str(SIGNALS), "run", str(path), *arguments]
+    environment = os.environ | ({"SUDDEN_SIGNAL": sudden} if sudden else {})
+    process = Popen(command, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True, env=environment)
+    try:
+        yield process
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # its ranks then end by themselves
-        process.wait()
-    codes = {int(code) for code in re.findall(r"^  exitcode +: (-?\d+) ", said, re.M)}
-    out, err = ([_logged(Path(logs), rank, name) for rank in range(ranks)] for name in ("stdout", "stderr"))
-    return Launch(process.returncode, out, err, codes)
+        process.communicate()
 
 
 def _logged(logs: Path, rank: int, name: str) -> str:
@@ -157,6 +161,32 @@ def test_shards_of_unequal_size_count_by_their_images(tmp_path: Path, compile: s
 
 
 @slow
+def test_two_machines_train_as_one_process(tmp_path: Path) -> None:
+    """Each has a torchrun of its own; the first has the results."""
+    path = write_experiment(tmp_path, f"{SHORT}, compile: off")
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with ExitStack() as started:
+        processes = []
+        for number in (0, 1):
+            options = [
+                "--nnodes=2",
+                f"--node-rank={number}",
+                "--master-addr=127.0.0.1",
+                f"--master-port={port}",
+            ]
+            runs = ["--runs", str(tmp_path / f"runs-{number}")]
+            processes.append(started.enter_context(torchrun(options, path, *runs)))
+        said = [process.communicate(timeout=TIMEOUT) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert_equal(directories(path, "runs-0")[0], train_alone(path)[0])
+    assert not (tmp_path / "runs-1").exists()
+    assert "mixer" in said[0][0]
+    assert said[1][0] == ""
+
+
+@slow
 def test_crops_are_those_of_one_process(tmp_path: Path) -> None:
     make_photos(tmp_path / "photos")
     model = "{type: cnn, channels: [4, 4], kernel_size: 3, latent_dim: 8}"
@@ -217,6 +247,7 @@ def test_a_rank_that_dies_ends_the_others_with_a_sentence(tmp_path: Path) -> Non
     assert ended.status != 0
     assert ended.codes == {1, -signal.SIGKILL}
     assert ended.err[0] == f"eager steps, products in float32\nerror: {PEER_ENDED}\n"
+    assert f"\nerror: {PEER_ENDED}\n" in read_document("docs/one-big-run.md")
     assert ended.err[1] == ""
     [directory] = directories(path)
     assert directory.read_failure() is None
