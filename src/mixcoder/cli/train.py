@@ -17,6 +17,7 @@ from mixcoder.cli.output import print_note, print_rows, print_text
 from mixcoder.cli.place import Place, check_place, check_under_torchrun, create_workers
 from mixcoder.cli.progress import data_progress, sweep_progress, training_progress
 from mixcoder.cli.streams import ignore_failures
+from mixcoder.data.fetch_progress import no_progress
 from mixcoder.errors import (
     DivergenceError,
     ExperimentError,
@@ -138,6 +139,8 @@ def _run_sweep(experiment: Experiment, options: _RunOptions) -> None:
     with sweep_progress(Console(stderr=True)) as observer:
         workers = create_workers(options.place, options.runs, options.plugins)
         states = run_sweep(experiment, options.runs, observer, workers)
+    if options.place.cluster:  # each node has read images of its own
+        compare_images(experiment.runs, options.runs, no_progress)
     _print_runs(
         experiment, options, {state.name: state.reason for state in states if state.state == "failed"}
     )

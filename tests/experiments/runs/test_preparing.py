@@ -77,6 +77,26 @@ def test_a_matrix_of_results_is_told_once(cli: Cli, project: Path) -> None:
     assert " and 2 more: " in err
 
 
+@slow
+def test_results_of_different_pictures_are_not_mixed(cli: Cli, project: Path) -> None:
+    """As two machines of a cluster may have them in folders of one name."""
+    (project / "b.yml").write_text(
+        FILE.replace("inputs: 640", 'inputs: 16, seed: "${seed}"') + "matrix: {seed: [0, 1]}"
+    )
+    assert cli("run", "b.yml")[0] == 0
+    first, second = sorted(project.rglob("result.json"))
+    there = {**json.loads(second.read_text()), "data_hash": "f" * 64}
+    second.write_text(json.dumps(there))
+    shutil.rmtree(project / "photos")
+    status, out, err = cli("run", "b.yml")
+    assert (status, out) == (2, "")
+    assert (
+        f"{first.parent.relative_to(project)} and {second.parent.relative_to(project)} were trained on" in err
+    )
+    assert "different images (" in err
+    assert "and ffffffffffff" in err
+
+
 def test_pictures_that_are_gone_leave_results_to_be_seen(cli: Cli, project: Path) -> None:
     assert cli("run", "b.yml")[0] == 0
     shutil.rmtree(project / "photos")

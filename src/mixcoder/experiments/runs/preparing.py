@@ -8,7 +8,7 @@ So a table never mixes results of different images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mixcoder.data import DataSource
@@ -76,6 +76,9 @@ def _check_same_images(done: Sequence[RunDirectory], source: DataSource, progres
     Raises:
         RunDirectoryError: a run was trained on other images.
     """
+    stated = {directory: _data_hash(directory) for directory in done}
+    hashes = {directory: data_hash for directory, data_hash in stated.items() if data_hash is not None}
+    _check_equal(hashes)
     if not source.is_fetched():
         return ""
     try:
@@ -83,8 +86,7 @@ def _check_same_images(done: Sequence[RunDirectory], source: DataSource, progres
         now = source.load().content_hash()
     except MixcoderError as error:
         return f"finished runs are shown as they are, their images cannot be read now ({error})"
-    hashes = [(directory, _data_hash(directory)) for directory in done]
-    others = [(directory, was) for directory, was in hashes if was is not None and was != now]
+    others = [(directory, was) for directory, was in hashes.items() if was != now]
     if not others:
         return ""
     directory, was = others[0]
@@ -94,6 +96,22 @@ def _check_same_images(done: Sequence[RunDirectory], source: DataSource, progres
         f"{short_hash(now)}); bring those back, delete what is finished to train anew, "
         f"or keep both with another name, such as name={directory.path.parent.name}-2"
     )
+
+
+def _check_equal(hashes: Mapping[RunDirectory, str]) -> None:
+    """Checks that runs were trained on the same images: two machines may have others in folders of one name.
+
+    Raises:
+        RunDirectoryError: two were not; names them.
+    """
+    first = next(iter(hashes), None)
+    for directory, stated in hashes.items():
+        if first is not None and stated != hashes[first]:
+            raise RunDirectoryError(
+                f"{first.path} and {directory.path} were trained on different images "
+                f"({short_hash(hashes[first])} and {short_hash(stated)}; log.txt says where); "
+                "delete the one that is wrong to train it anew"
+            )
 
 
 def _data_hash(directory: RunDirectory) -> str | None:
