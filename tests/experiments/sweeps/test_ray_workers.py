@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import torch
 
 from tests.conftest import slow
 from tests.ray_cluster import ENVIRONMENT, RayCluster
@@ -242,3 +244,16 @@ def test_an_address_without_a_cluster_is_refused_at_once(project: Path) -> None:
         _, err = sweep.communicate(timeout=60)
     assert sweep.returncode == 2
     assert err.startswith("error: --cluster 127.0.0.1:1: no Ray cluster answers there; ")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_four_runs_share_a_gpu(ray_cluster: RayCluster, project: Path) -> None:
+    node = ray_cluster.add_node(num_cpus=4, num_gpus=1)
+    four = ["matrix.rate=[0.01, 0.02]", "--gpus", "0.25", "-j", "4"]
+    try:
+        err = swept(project, "--cluster", ray_cluster.address, *four)
+    finally:
+        ray_cluster.kill_node(node)
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["running"] * 4 + ["done"] * 4
+    results = [json.loads(path.read_text()) for path in project.glob("runs/mine/*/result.json")]
+    assert [result["hardware"]["device"] for result in results] == [torch.cuda.get_device_name()] * 4
