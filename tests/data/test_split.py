@@ -81,6 +81,19 @@ def test_a_batch_depends_on_its_step_alone(tiny_data: ImageData) -> None:
     assert forwards[0].shape == (8, 1, 4, 6)
 
 
+@given(count=st.integers(1, 40), batch_size=st.integers(1, 50), cut=st.integers(0, 50))
+def test_shards_are_what_a_batch_holds_at_their_place(count: int, batch_size: int, cut: int) -> None:
+    """Also where an epoch ends within a shard."""
+    split, cut = ImageSplit(torch.arange(count, dtype=torch.uint8)[:, None, None, None]), min(cut, batch_size)
+    whole = TrainingBatches(split, batch_size, seed=3)
+    first, second = (
+        TrainingBatches(split, batch_size, 3, s) for s in (slice(0, cut), slice(cut, batch_size))
+    )
+    for step in range(6):
+        shards = [batches[step] for batches, size in ((first, cut), (second, batch_size - cut)) if size]
+        assert torch.equal(torch.cat(shards), whole[step])
+
+
 BYTES = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
 GOOD = ImageSplit(BYTES)
 WRONG_IMAGES: dict[str, tuple[Any, str]] = {

@@ -208,19 +208,19 @@ def _train_in_turn(experiment: Experiment, runs: Path, ranks: ProcessGroup) -> d
     for run in experiment.runs:
         name = label(run.values)
         try:
-            with _progress(name, ranks) as observer:
+            if ranks.is_first and name and not RunDirectory.of(run, runs).is_done():
+                print_note(f"running: {name}")
+            with _progress(ranks) as observer:
                 train_run(run, runs, observer, str(ranks.device), ranks)
         except DivergenceError as error:
             failed[name] = error
     return failed
 
 
-def _progress(name: str, ranks: Ranks) -> AbstractContextManager[Observer]:
+def _progress(ranks: Ranks) -> AbstractContextManager[Observer]:
     """Returns a context that shows the progress of a run, or nothing where another process does."""
     if not ranks.is_first:
         return nullcontext(_show_nothing)
-    if name:
-        print_note(f"running: {name}")
     return training_progress(Console(stderr=True))
 
 

@@ -258,33 +258,35 @@ class TrainingBatches:
         split: what batches are taken from.
         batch_size: images of a batch.
         seed: of the order and the draws.
-        shard: which images of each batch are made; the others are left to other processes.
+        shard: the place in a batch of the images that are made; the others are left to other processes.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int, shard: slice = slice(None)) -> None:
+    def __init__(self, split: Split, batch_size: int, seed: int, shard: slice | None = None) -> None:
         self.split = split
         self.batch_size = batch_size
         self.seed = seed
-        self.shard = shard
+        self.shard = shard or slice(0, batch_size)
         self._epochs: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __getitem__(self, step: int) -> Tensor:
         """Returns the shard of batch number `step`: (B, C, H, W) uint8."""
-        indices, draws = self._choice(step)
-        return self.split.batch(indices[self.shard], draws[self.shard])
+        first = step * self.batch_size
+        return self.split.batch(*self._choice(first + self.shard.start, first + self.shard.stop))
 
     def indices(self, step: int) -> Tensor:
         """Returns which images batch `step` holds: (B,) int64, on the device of the split."""
-        return self._choice(step)[0]
+        first = step * self.batch_size
+        return self._choice(first, first + self.batch_size)[0]
 
-    def _choice(self, step: int) -> tuple[Tensor, Tensor]:
-        """Returns the indices (B,) and the draws (B, k) of batch `step`."""
-        start, count = step * self.batch_size, len(self.split)
+    def _choice(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Returns the indices (B,) and the draws (B, k) of the images `start` to `stop` of the stream."""
+        count = len(self.split)
         pieces = []
-        while (missing := (step + 1) * self.batch_size - start) > 0:
+        while start < stop:
             epoch, offset = divmod(start, count)
             order, draws = self._epoch(epoch)
-            pieces.append((order[offset : offset + missing], draws[offset : offset + missing]))
+            place = slice(offset, offset + stop - start)
+            pieces.append((order[place], draws[place]))
             start += len(pieces[-1][0])
         if len(pieces) == 1:
             return pieces[0]
