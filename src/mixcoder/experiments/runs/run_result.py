@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mixcoder import __version__  # also of a source tree that is not installed
 from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.stop_requests import check_sweep
@@ -53,7 +54,8 @@ def describe_result(
         "hardware": _hardware(trainer),
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("mixcoder", "torch", "numpy")},
+            "mixcoder": __version__,
+            **{name: version(name) for name in ("torch", "numpy")},
         },
         "training_images": len(trainer.data.train),
         "validation_images": len(trainer.data.validation),
