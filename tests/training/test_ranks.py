@@ -18,11 +18,12 @@ from subprocess import PIPE, Popen
 import pytest
 import torch
 
-from mixcoder.errors import RunLockedError
+from mixcoder.errors import ArgumentError, RunLockedError
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.registry.plugins import load_plugin
+from mixcoder.training.process_group import _local_device
 from mixcoder.training.ranks import Ranks
 from tests.conftest import needs_compiler, slow
 from tests.documents import read_document
@@ -160,30 +161,68 @@ def test_shards_of_unequal_size_count_by_their_images(tmp_path: Path, compile: s
     assert_equal(directories(path)[0], train_alone(path)[0])
 
 
-@slow
-def test_two_machines_train_as_one_process(tmp_path: Path) -> None:
-    """Each has a torchrun of its own; the first has the results."""
-    path = write_experiment(tmp_path, f"{SHORT}, compile: off")
+def launch_on_two_machines(first: Path, second: Path, *arguments: str) -> list[tuple[int, str, str]]:
+    """Runs an experiment under two launches of torchrun; their statuses, stdout and stderr.
+
+    Each writes to `runs` beside its file; the second is given the arguments.
+    """
     with socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with ExitStack() as started:
         processes = []
-        for number in (0, 1):
-            options = [
-                "--nnodes=2",
-                f"--node-rank={number}",
-                "--master-addr=127.0.0.1",
-                f"--master-port={port}",
-            ]
-            runs = ["--runs", str(tmp_path / f"runs-{number}")]
-            processes.append(started.enter_context(torchrun(options, path, *runs)))
+        for number, (path, own) in enumerate([(first, ()), (second, arguments)]):
+            options = ["--nnodes=2", f"--node-rank={number}"]
+            options += ["--master-addr=127.0.0.1", f"--master-port={port}"]
+            runs = str(path.parent / "runs")
+            processes.append(started.enter_context(torchrun(options, path, *own, "--runs", runs)))
         said = [process.communicate(timeout=TIMEOUT) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert_equal(directories(path, "runs-0")[0], train_alone(path)[0])
-    assert not (tmp_path / "runs-1").exists()
-    assert "mixer" in said[0][0]
-    assert said[1][0] == ""
+        return [(process.returncode, out, err) for process, (out, err) in zip(processes, said, strict=True)]
+
+
+def write_two_experiments(folder: Path, *, are_photos_equal: bool) -> tuple[Path, Path]:
+    """One experiment on photos in two folders, as on two machines."""
+    paths = []
+    for number in (0, 1):
+        place = folder / f"machine-{number}"
+        place.mkdir()
+        make_photos(place / "photos")
+        model = "{type: cnn, channels: [4, 4], kernel_size: 3, latent_dim: 8}"
+        paths.append(write_experiment(place, f"{SHORT}, compile: off", model, PHOTOS))
+    if not are_photos_equal:
+        sorted((folder / "machine-1" / "photos").iterdir())[0].unlink()
+    return paths[0], paths[1]
+
+
+@slow
+def test_two_machines_train_as_one_process(tmp_path: Path) -> None:
+    """Each has a torchrun and images of its own; the first has the results."""
+    first, second = write_two_experiments(tmp_path, are_photos_equal=True)
+    (status, out, err), (other_status, other_out, _) = launch_on_two_machines(first, second)
+    assert (status, other_status) == (0, 0), err
+    assert_equal(directories(first)[0], train_alone(first)[0])
+    assert not (second.parent / "runs").exists()
+    assert "cnn-folder" in out
+    assert other_out == ""
+
+
+@slow
+@pytest.mark.parametrize("is_other", ["runs", "images"])
+def test_machines_that_would_train_something_else_are_refused(tmp_path: Path, is_other: str) -> None:
+    first, second = write_two_experiments(tmp_path, are_photos_equal=is_other == "runs")
+    overrides = ["training.seed=1"] if is_other == "runs" else []
+    (status, _, err), (other_status, _, other_err) = launch_on_two_machines(first, second, *overrides)
+    assert status != 0
+    assert other_status != 0
+    assert "error: " not in err
+    message = {
+        "runs": f"error: {second}: states other runs here than where the first process runs\n",
+        "images": "error: folder: the images of this process are not those of the first one\n",
+    }[is_other]
+    assert other_err.count("error: ") == 1
+    assert message in other_err
+    assert not directories(first)[0].is_done()
+    assert directories(first)[0].read_failure() is None
 
 
 @slow
@@ -349,6 +388,17 @@ def test_one_rank_on_a_gpu_trains_as_one_process(tmp_path: Path, compile: str) -
     for directory in (*directories(path), *directories(path, "alone")):
         hardware = (directory.read_result() or {})["hardware"]
         assert hardware["device"] == torch.cuda.get_device_name()
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_ranks_do_not_share_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(
+        ArgumentError, match="^device: 2 processes need as many GPUs, here are 1; 'cpu' needs none$"
+    ):
+        _local_device(name)
+    assert _local_device("cpu") == torch.device("cpu")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])

@@ -24,6 +24,7 @@ from mixcoder.errors import (
     ArgumentError,
     ExperimentError,
     MixcoderError,
+    ReportedError,
     RunInterruptedError,
     WriteError,
     first_line,
@@ -140,10 +141,13 @@ def _follow(run: Run, trainer: Trainer) -> None:
 
 @contextmanager
 def _recording_failure(directory: RunDirectory) -> Iterator[None]:
-    """Context that notes why a run failed, for tables; an interrupted run has not failed."""
+    """Context that notes why a run failed, for tables.
+
+    A run that was interrupted, or that another rank could not begin, has not failed.
+    """
     try:
         yield
-    except RunInterruptedError:
+    except (RunInterruptedError, ReportedError):
         raise
     except Exception as error:
         if isinstance(error, MixcoderError):
