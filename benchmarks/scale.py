@@ -30,6 +30,7 @@ from benchmarks.simulated_nodes import Cluster, SimulatedNodes, ideal_seconds
 from mixcoder.cli.progress import sweep_progress
 from mixcoder.experiments.file.spec import Experiment, read_experiment
 from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.experiments.sweeps.run_order import longest_first
 from mixcoder.experiments.sweeps.run_state import RunState
 from mixcoder.experiments.sweeps.sweep import train_all
 from mixcoder.models.cost import count_madds
@@ -120,14 +121,10 @@ def simulate(experiment: Experiment, madds: Sequence[int], scenario: Scenario, r
     """Trains all runs of an experiment on the nodes of a scenario."""
     states = list(map(RunState, experiment.runs, RunDirectory.of_all(experiment.runs, runs)))
     seconds = run_seconds(madds, scenario.is_equal)
-    if scenario.is_longest_first:
-        order = sorted(range(len(states)), key=lambda i: -madds[i])
-        states = [states[i] for i in order]
-        seconds = [seconds[i] for i in order]
     by_directory = {state.directory.path: length for state, length in zip(states, seconds, strict=True)}
     nodes = SimulatedNodes(scenario.cluster, by_directory, SEED)
     start = time.process_time()
-    train_all(states, nodes, lambda states: None)
+    train_all(states, nodes, lambda states: None, longest_first if scenario.is_longest_first else list)
     return Outcomes(
         ideal=ideal_seconds(nodes.node_changes, sum(seconds)),
         makespan=nodes.now,

@@ -39,7 +39,7 @@ class Cluster:
         start_seconds: from a free node to the first training step of a run there.
         answer_seconds: that the driver needs for one answer of a run.
         transfer_seconds: that the driver needs for one checkpoint.
-        pending: runs that are handed to the cluster before there is a node for them.
+        pending: runs that wait for a node, or as many as have one if those are more; that of `ray_workers`.
     """
 
     nodes: int = 1000
@@ -109,7 +109,7 @@ class SimulatedNodes:
     @property
     def are_full(self) -> bool:
         """Returns whether all nodes are taken, and enough runs wait for one."""
-        return not self._free and len(self._pending) >= self.cluster.pending
+        return not self._free and len(self._pending) >= max(self.cluster.pending, len(self._tries))
 
     @property
     def are_busy(self) -> bool:

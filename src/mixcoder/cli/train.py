@@ -35,6 +35,7 @@ from mixcoder.experiments.runs.preparing import compare_images, prepare_images
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE, watch_sweep
 from mixcoder.experiments.runs.training_run import Observer, train_run
+from mixcoder.experiments.sweeps.run_order import longest_first
 from mixcoder.experiments.sweeps.sweep import run_sweep
 from mixcoder.io.interrupts import check_interrupted
 from mixcoder.training.ranks import Ranks, is_under_torchrun
@@ -138,7 +139,8 @@ def _run_here(run: Run, options: _RunOptions) -> None:
 def _run_sweep(experiment: Experiment, options: _RunOptions) -> None:
     with sweep_progress(Console(stderr=True)) as observer:
         workers = create_workers(options.place, options.runs, options.plugins)
-        states = run_sweep(experiment, options.runs, observer, workers)
+        order = list if options.place.is_here else longest_first
+        states = run_sweep(experiment, options.runs, observer, workers, order)
     if options.place.cluster:  # each node has read images of its own
         compare_images(experiment.runs, options.runs, no_progress)
     _print_runs(

@@ -102,6 +102,17 @@ def test_runs_start_in_their_order_as_places_become_free(experiment: Experiment)
     assert workers.now == pytest.approx(5)  # 1, 2 and 3 one after the other beside 0
 
 
+def test_runs_start_in_another_order_where_one_is_stated(experiment: Experiment) -> None:
+    """What is done keeps its place in the list; what waits starts in the order stated."""
+    RunDirectory.of_all(experiment.runs[1:2], Path("runs"))[0].write_result({"validation_loss": 0.1})
+    workers = TimedWorkers(1, {3: [GONE]})
+    states = run_sweep(
+        experiment, Path("runs"), lambda states: None, workers, lambda states: list(reversed(states))
+    )
+    assert [state.run.values["seed"] for state in states] == [0, 1, 2, 3]
+    assert workers.started == [3, 3, 2, 0]
+
+
 def test_all_runs_start_at_once_where_there_is_no_end_of_places(experiment: Experiment) -> None:
     """So that a cluster sees how many machines are wanted."""
     workers = TimedWorkers(10**6)

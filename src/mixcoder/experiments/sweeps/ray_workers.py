@@ -36,6 +36,9 @@ _ANSWERS_A_SECOND = 500
 """Seconds between two news of a run, and how many news of all runs this machine reads in a second."""
 _CHECKPOINT_SHARE = 0.5
 """The largest part of this machine's time that checkpoints take: with many runs, each comes less often."""
+_MANY_WAITING = 100
+"""The most runs that wait for a place, or as many as have one: an autoscaler sees enough, and a run that was
+lost, which comes behind them, waits for no more. `python -m benchmarks.cluster_costs` shows their memory."""
 _STOP_SECONDS = 30.0
 """The longest time for runs to save a checkpoint and end."""
 _CLOSE_SECONDS = 5.0
@@ -91,7 +94,7 @@ class RayWorkers:
     Args:
         address: of the cluster, HOST:PORT, or "auto" for the one that this machine belongs to.
         resources: of each run.
-        jobs: runs at a time; None submits all at once, so that an autoscaler sees what is wanted.
+        jobs: runs at a time; None submits many more than there are places, so that an autoscaler sees them.
         plugins: files or modules that each process loads first; they travel with the run.
 
     Raises:
@@ -115,8 +118,11 @@ class RayWorkers:
 
     @property
     def are_full(self) -> bool:
-        """Returns whether as many runs as were asked for are on the cluster."""
-        return self._jobs is not None and len(self._workers) >= self._jobs
+        """Returns whether as many runs as were asked for are on the cluster, or many wait for a place."""
+        if self._jobs is not None and len(self._workers) >= self._jobs:
+            return True
+        waiting = sum(worker.state.state == "waiting" for worker in self._workers)
+        return waiting >= max(_MANY_WAITING, len(self._workers) - waiting)
 
     @property
     def are_busy(self) -> bool:

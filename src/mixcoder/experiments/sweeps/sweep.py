@@ -32,16 +32,23 @@ Observer = Callable[[Sequence[RunState]], None]
 """Called several times a second with the states of all runs."""
 
 
-def run_sweep(experiment: Experiment, runs: Path, observer: Observer, workers: Workers) -> list[RunState]:
+Order = Callable[[Sequence[RunState]], list[RunState]]
+"""Returns runs in the order in which they start."""
+
+
+def run_sweep(
+    experiment: Experiment, runs: Path, observer: Observer, workers: Workers, order: Order = list
+) -> list[RunState]:
     """Trains every run that is not done yet.
 
     A run that another process is training, such as the worker of a killed sweep, is waited for.
 
     Args:
-        experiment: its runs, in this order.
+        experiment: its runs.
         runs: the folder of all runs.
         observer: called with the progress.
         workers: that train them; stopped at the end.
+        order: in which they start; that of the file, unless stated.
 
     Returns:
         A state for each run, all of them "done" or "failed".
@@ -53,7 +60,7 @@ def run_sweep(experiment: Experiment, runs: Path, observer: Observer, workers: W
     try:
         with interrupting_on_end():
             states = _initial_states(experiment, runs)
-            train_all(states, workers, observer)
+            train_all(states, workers, observer, order)
     except KeyboardInterrupt:
         raise RunInterruptedError("interrupted; the same command goes on from there") from None
     finally:
@@ -76,9 +83,9 @@ def _initial_states(experiment: Experiment, runs: Path) -> list[RunState]:
     return states
 
 
-def train_all(states: Sequence[RunState], workers: Workers, observer: Observer) -> None:
+def train_all(states: Sequence[RunState], workers: Workers, observer: Observer, order: Order = list) -> None:
     """Trains all runs that wait, until each is done or has failed."""
-    waiting = deque(state for state in states if not state.has_ended)
+    waiting = deque(order([state for state in states if not state.has_ended]))
     losses: Counter[Path] = Counter()
     while waiting or workers.are_busy:
         _start_waiting(waiting, workers)
