@@ -187,7 +187,8 @@ class _LiveSweep:
         text = "getting ready"
         if state.metrics:
             inputs, loss = state.metrics["inputs"], state.metrics["training_loss"]
-            text = f"{inputs:,}/{state.total_inputs:,} inputs · loss {loss:.5f}"
+            total = "" if state.total_inputs is None else f"/{state.total_inputs:,}"
+            text = f"{inputs:,}{total} inputs · loss {loss:.5f}"
         self._live.update(self._tasks[state.name], completed=state.metrics.get("inputs", 0), text=text)
 
 

@@ -35,7 +35,7 @@ training: {learning_rate: "${rate}", inputs: 60_000, validations: 3, seed: "${se
 matrix: {rate: [0.01, 0.02, 0.03], seed: [0, 1]}
 """
 PLUGIN = """\
-import mixcoder, torch
+import mixcoder, time, torch
 from mixcoder.experiments.runs import training_run
 
 training_run.CHECKPOINT_SECONDS = 0.3  # so that there is much to lose soon
@@ -49,9 +49,17 @@ class Own(mixcoder.MixingLayer):
         self.weights = torch.nn.Parameter(torch.ones(channels))
 
     def mix(self, x):
+        time.sleep(0)
         return x * self.weights + x.mean(1, keepdim=True)
 """
 TWO = "matrix.rate=[0.01]"
+
+
+def slow_down(project: Path) -> None:
+    """Lets a run take five seconds at least, also on a fast machine: there is time to kill it."""
+    (project / "own.py").write_text(PLUGIN.replace("sleep(0)", "sleep(0.0025)"))
+
+
 OTHER_TORCH = """\
 import importlib.metadata as m
 version = m.version
@@ -170,6 +178,7 @@ def test_six_runs_are_those_of_this_machine(
 def test_a_node_that_vanishes_takes_nothing_with_it(
     ray_cluster: RayCluster, project: Path, calm: dict[str, bytes]
 ) -> None:
+    slow_down(project)
     with started(project, "--cluster", ray_cluster.address, TWO) as sweep:
         wait_until(lambda: len(checkpoints(project / "runs")) == 2)
         ray_cluster.kill_node(1)
@@ -186,6 +195,7 @@ def test_a_killed_sweep_and_an_interrupted_one_go_on(
     ray_cluster: RayCluster, project: Path, calm: dict[str, bytes]
 ) -> None:
     """After a kill no process is left in 5 s; after a Ctrl-C the last checkpoints are here in 5 s."""
+    slow_down(project)
     command = ("--cluster", ray_cluster.address, TWO)
     with started(project, *command) as sweep:
         wait_until(lambda: len(checkpoints(project / "runs")) == 2)

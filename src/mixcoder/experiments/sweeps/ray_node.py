@@ -81,6 +81,10 @@ class NodeProcess:
     that was killed has left.
     """
 
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_stopped = False
+
     def describe(self) -> dict[str, str]:
         """Returns the node's name and address, and what is installed there, empty where it is not."""
         return {"host": socket.gethostname(), "command": sys.executable, **describe_versions()}
@@ -109,9 +113,12 @@ class NodeProcess:
                 stderr=output,
                 pass_fds=[self._lock],
             )
+        if self._is_stopped:  # meanwhile, by another thread
+            self.stop()
 
     def news(self, seconds: float, *, with_checkpoint: bool) -> News:
         """Returns what is new after so many seconds; sooner, and all, once the process has ended."""
+        assert self._process is not None
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         status = self._process.poll()  # before any file is read: what it wrote last is read too
@@ -124,11 +131,13 @@ class NodeProcess:
 
     def stop(self) -> None:
         """Asks the process to save a checkpoint and end."""
-        self._process.terminate()
+        self._is_stopped = True
+        if self._process is not None:
+            self._process.terminate()
 
     def close(self) -> None:
         """Ends what is left of the process, and deletes its folder."""
-        if not hasattr(self, "_process"):  # it was not started
+        if self._process is None:
             return
         self._process.kill()
         self._process.wait()

@@ -110,6 +110,7 @@ class RayWorkers:
         self._watch = ClusterWatch(resources.cpus, resources.gpus)
         self._versions = describe_versions()
         self._workers: list[_RemoteRun] = []
+        self._placed = 0
         self._closing: list[Any] = []
         ray.cloudpickle.register_pickle_by_value(ray_node)
         self._actor = ray.remote(NodeProcess).options(
@@ -121,8 +122,8 @@ class RayWorkers:
         """Returns whether as many runs as were asked for are on the cluster, or many wait for a place."""
         if self._jobs is not None and len(self._workers) >= self._jobs:
             return True
-        waiting = sum(worker.state.state == "waiting" for worker in self._workers)
-        return waiting >= max(_MANY_WAITING, len(self._workers) - waiting)
+        waiting = len(self._workers) - self._placed
+        return waiting >= max(_MANY_WAITING, self._placed)
 
     @property
     def are_busy(self) -> bool:
@@ -131,6 +132,7 @@ class RayWorkers:
 
     def start(self, state: RunState) -> None:
         """Asks the cluster for a place for a run, which waits until it has one."""
+        state.has_images_here = False
         process = self._actor.remote()
         self._workers.append(_RemoteRun(state, process, process.describe.remote(), self._begin))
 
@@ -146,7 +148,7 @@ class RayWorkers:
         Raises:
             ClusterError: a node has another Mixcoder, torch or Python, or none; or the cluster is gone.
         """
-        self._watch.look(any(not worker.node for worker in self._workers))
+        self._watch.look(self._placed < len(self._workers))
         return self._read_answers()
 
     def _read_answers(self) -> list[tuple[RunState, Outcome]]:
@@ -193,6 +195,7 @@ class RayWorkers:
     def _begin(self, worker: _RemoteRun, description: Mapping[str, str]) -> Outcome | None:
         """Starts a run on the node that it was placed on."""
         worker.node = description["host"]
+        self._placed += 1
         self._check_versions(description)
         directory = worker.state.directory
         if directory.is_locked():
@@ -243,7 +246,7 @@ class RayWorkers:
 
     def _ask(self, worker: _RemoteRun, _: object) -> None:
         """Asks for the next news of a run."""
-        seconds = max(_SHORTEST_NEWS, len(self._workers) / _ANSWERS_A_SECOND)
+        seconds = max(_SHORTEST_NEWS, self._placed / _ANSWERS_A_SECOND)
         is_due = time.monotonic() >= worker.next_checkpoint
         worker.answer = worker.process.news.remote(seconds, with_checkpoint=is_due)
         worker.read = self._hear
@@ -255,7 +258,7 @@ class RayWorkers:
         state.metrics = last_metrics(state.directory.path) or state.metrics
         if any(name.startswith("checkpoint/") for name in news["files"]):
             end = time.monotonic()
-            worker.next_checkpoint = end + (end - start) * len(self._workers) / _CHECKPOINT_SHARE
+            worker.next_checkpoint = end + (end - start) * self._placed / _CHECKPOINT_SHARE
         status = news["status"]
         if status is None:
             self._ask(worker, news)
@@ -269,6 +272,7 @@ class RayWorkers:
         """Ends a worker; its node deletes what it has."""
         self._workers.remove(worker)
         worker.lock.close()
+        self._placed -= bool(worker.node)
         if worker.node:  # Ray ends the process afterwards, as nothing refers to it any more
             self._closing = [*_unanswered(self._closing), worker.process.close.remote()]
         else:

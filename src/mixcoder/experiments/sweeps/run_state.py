@@ -26,6 +26,7 @@ class RunState:
         state: whether the run waits, is trained, or has ended.
         metrics: the last line of its metrics.
         reason: why the run failed, or what it waits for.
+        has_images_here: whether this machine has the images, so that they can be counted.
     """
 
     run: Run
@@ -33,6 +34,7 @@ class RunState:
     state: Literal["waiting", "running", "done", "failed"] = "waiting"
     metrics: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
+    has_images_here: bool = True
 
     @cached_property
     def name(self) -> str:
@@ -40,8 +42,10 @@ class RunState:
         return label(self.run.values) or self.directory.path.name
 
     @cached_property
-    def total_inputs(self) -> int:
-        """Images seen when the run is over; of a run stated in epochs, the images are counted."""
+    def total_inputs(self) -> int | None:
+        """Images seen when the run is over; None of a run stated in epochs whose images are elsewhere."""
+        if self.run.recipe.epochs is not None and not self.has_images_here:
+            return None
         return self.run.total_steps * self.run.recipe.batch_size
 
     @property
