@@ -39,6 +39,35 @@ ARGUMENTS: dict[OpOverload, list[tuple[Any, ...]]] = {
         for operation in (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor)
     },
 }
+GROUPED = torch.rand(2, 4, 9, 8), torch.rand(6, 2, 3, 5), torch.rand(6)
+ARGUMENTS |= {
+    aten.mm.default: [(torch.rand(2, 3), torch.rand(3, 4))],
+    aten.bmm.default: [(torch.rand(5, 2, 3), torch.rand(5, 3, 4))],
+    aten.convolution.default: [
+        (torch.rand(2, 3, 9), torch.rand(4, 3, 5), None, [2], [1], [1], False, [0], 1),
+        (
+            torch.rand(2, 4, 9, 8),
+            torch.rand(6, 2, 3, 5),
+            torch.rand(6),
+            [1, 2],
+            [1, 0],
+            [2, 1],
+            False,
+            [0, 0],
+            2,
+        ),
+        (torch.rand(2, 4, 5, 6), torch.rand(4, 3, 3, 4), None, [2, 3], [1, 0], [1, 2], True, [1, 2], 2),
+    ],
+    **{
+        operation: [
+            (torch.rand(2, 3, 4), [1], True),
+            (torch.rand(2, 3, 4), [0, -1]),
+            (torch.rand(2, 3), None),
+            (torch.rand(2, 3), None, True),
+        ]
+        for operation in (aten.mean.dim, aten.sum.dim_IntList)
+    },
+}
 CASES = [(operation, arguments) for operation in _SHAPES for arguments in ARGUMENTS[operation]]
 
 
@@ -54,6 +83,34 @@ def test_shapes_are_those_that_torch_finds(operation: OpOverload, arguments: tup
     really = operation(*arguments)
     found = compute(operation, tuple(on_meta(argument) for argument in arguments), {})
     assert (found.shape, found.dtype, found.is_meta) == (really.shape, really.dtype, True)
+
+
+PLAIN = (None, [1], [0], [1], False, [0], 1)
+UNFIT: list[tuple[OpOverload, tuple[Any, ...]]] = [
+    (aten.add.Tensor, (torch.rand(2, 3), torch.rand(2))),
+    (aten.mm.default, (torch.rand(2, 3), torch.rand(2, 3))),
+    (aten.bmm.default, (torch.rand(5, 2, 3), torch.rand(4, 3, 2))),
+    (aten.addmm.default, (torch.rand(3), torch.rand(2, 3), torch.rand(3, 4))),
+    (aten.cat.default, ([torch.rand(2, 3), torch.rand(3, 2)],)),
+    (aten.cat.default, ([torch.rand(2, 3), torch.rand(2, 3)], 2)),
+    (aten.mean.dim, (torch.rand(2, 3), [2])),
+    (
+        aten.convolution.default,
+        (torch.rand(2, 3, 9), torch.rand(4, 2, 5), None, [1], [0], [1], False, [0], 1),
+    ),
+    (
+        aten.convolution.default,
+        (torch.rand(2, 3, 3), torch.rand(4, 3, 5), None, [1], [0], [1], False, [0], 1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("operation", "arguments"), UNFIT, ids=lambda it: str(it) if callable(it) else "")
+def test_what_does_not_fit_is_torchs_error(operation: OpOverload, arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(Exception) as theirs:
+        operation(*arguments)
+    with pytest.raises(type(theirs.value)):
+        compute(operation, tuple(on_meta(argument) for argument in arguments), {})
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.float64, torch.bfloat16])

@@ -23,6 +23,7 @@ from mixcoder.experiments.file.data_paths import Choice, with_root
 from mixcoder.experiments.file.yaml_file import Document
 from mixcoder.images.shape import ImageShape
 from mixcoder.models import MODELS, create_model
+from mixcoder.models.dispatch import CheapShapes
 from mixcoder.registry.problems import Path as KeyPath
 from mixcoder.registry.problems import Problem, describe_value, list_problems
 from mixcoder.registry.registry import Registry
@@ -218,7 +219,8 @@ def _model_problem(model: Choice, image_shape: ImageShape) -> tuple[str, str] | 
         return None
     images = torch.zeros(2, *image_shape, device="meta")
     try:
-        shape = tuple(built(images).shape)
+        with CheapShapes():
+            shape = tuple(built(images).shape)
     except Exception as error:  # of a plugin's own layer; ours has been tried above
         if is_out_of_memory(error):
             raise
