@@ -67,7 +67,7 @@ class SilentProcess(NodeProcess):
 @contextmanager
 def local_cluster() -> Iterator[LocalCluster]:
     """A head without cores, and two nodes of one."""
-    cluster = LocalCluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster = LocalCluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(2):
             cluster.add_node(num_cpus=1)

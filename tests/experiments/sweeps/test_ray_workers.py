@@ -31,7 +31,7 @@ model:
   latent_dim: 3
   mixer_at: [1]
   mixer: own
-training: {learning_rate: "${rate}", inputs: 60_000, validations: 3, seed: "${seed}"}
+training: {learning_rate: "${rate}", inputs: 40_000, validations: 3, seed: "${seed}"}
 matrix: {rate: [0.01, 0.02, 0.03], seed: [0, 1]}
 """
 PLUGIN = """\

@@ -31,7 +31,7 @@ from mixcoder.experiments.sweeps.run_state import RunState
 from mixcoder.experiments.sweeps.workers import Done, Elsewhere, Failed, Lost, Outcome
 from mixcoder.registry.plugins import read_plugins
 
-_SHORTEST_NEWS = 0.5
+_SHORTEST_NEWS = 1.0
 _ANSWERS_A_SECOND = 500
 """Seconds between two news of a run, and how many news of all runs this machine reads in a second."""
 _CHECKPOINT_SHARE = 0.5
