@@ -2,7 +2,7 @@
 
     python -m benchmarks.cluster_costs [--submitted 1000 4000]
 
-    two nodes of one core on this machine ─▶ RayWorkers, NodeProcess ─▶ seconds, bytes a second, kibibytes
+    two nodes of one core on this machine ─▶ RayWorkers, NodeRun ─▶ seconds, bytes a second, kibibytes
 
 The figures are those that `benchmarks.scale` takes. Network and disk are this machine's own.
 """
@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -30,7 +30,7 @@ from benchmarks.scale import make_experiment, resident_mebibytes
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.sweeps.mirror import write_news
 from mixcoder.experiments.sweeps.outcomes import last_metrics
-from mixcoder.experiments.sweeps.ray_node import NodeProcess
+from mixcoder.experiments.sweeps.ray_node import NodeRun
 from mixcoder.experiments.sweeps.ray_workers import RayWorkers, Resources
 from mixcoder.experiments.sweeps.run_state import RunState
 
@@ -38,18 +38,14 @@ METRICS = b'{"step": 15625, "inputs": 1000000, "training_loss": 0.0123456, "lear
 MANY_INPUTS = 640
 
 
-class SilentProcess(NodeProcess):
-    """A process that trains nothing, whose files are written by hand; its news are the real ones."""
+class SilentRun(NodeRun):
+    """A run that trains nothing, whose files are written by hand; its news are the real ones."""
 
-    def begin(self) -> None:
-        """Starts it, in a folder of its own."""
-        self._folder = Path(mkdtemp())
+    def __init__(self) -> None:
+        self._open()
         self._directory = self._folder / "run"
         (self._directory / "checkpoint").mkdir(parents=True)
         (self._folder / "output").touch()
-        self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR)
-        self._sent = {}
-        self._printed = 0
         self._process = subprocess.Popen(["sleep", "3600"])
 
     def train(self) -> None:
@@ -84,13 +80,13 @@ def print_starts(workers: RayWorkers, states: list[RunState]) -> None:
         start = time.perf_counter()
         workers.start(state)
         while state.state != "running":
-            workers.wait(0.02)
+            workers.wait()
             workers.poll()
         placed.append(time.perf_counter() - start)
         while workers.are_busy:
             if state.metrics and len(trained) < len(placed):
                 trained.append(time.perf_counter() - start)
-            workers.wait(0.02)
+            workers.wait()
             workers.poll()
     print(f"from submit to a started process: {_median(placed)} s")
     print(f"from submit to the first metrics here: {_median(trained)} s")
@@ -100,8 +96,7 @@ def print_news(folder: Path) -> None:
     """Prints what the driver needs for an answer, and for the bytes of a checkpoint."""
     directory = RunDirectory(folder / "news")
     directory.path.mkdir()
-    process: Any = ray.remote(SilentProcess).options(num_cpus=1).remote()
-    ray.get(process.begin.remote())
+    process: Any = ray.remote(SilentRun).options(num_cpus=1).remote()
     walls, processors = [], []
     for _ in range(300):
         ray.get(process.train.remote())
@@ -131,10 +126,10 @@ def print_news(folder: Path) -> None:
 
 def print_descriptors() -> None:
     """Prints how many files and connections the driver holds open for each process that it talks to."""
-    actor: Any = ray.remote(SilentProcess).options(num_cpus=0.1)
+    actor: Any = ray.remote(SilentRun).options(num_cpus=0.1)
     before = _open_descriptors()
     processes = [actor.remote() for _ in range(10)]
-    ray.get([process.begin.remote() for process in processes])
+    ray.get([process.train.remote() for process in processes])
     each = (_open_descriptors() - before) / len(processes)
     print(f"open files and connections for each process: {each:.1f}, and the lock of its run")
     ray.get([process.close.remote() for process in processes])
@@ -156,7 +151,6 @@ def print_submitted(workers: RayWorkers, states: list[RunState], gcs: int) -> No
     looks, processors = [], []
     for _ in range(10):
         start, processor = time.perf_counter(), time.process_time()
-        workers.wait(0.0)
         workers.poll()
         looks.append(1000 * (time.perf_counter() - start))
         processors.append(1000 * (time.process_time() - processor))

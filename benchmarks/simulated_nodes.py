@@ -121,11 +121,11 @@ class SimulatedNodes:
         self._pending.append(state)
         self._place(self.now)
 
-    def wait(self, seconds: float) -> None:
+    def wait(self) -> None:
         """Moves the clock a round on, or to the next event where that is later; half a round on average."""
         if not self._events:
             raise RuntimeError("no node is left")
-        period = max(seconds, self.cluster.round_seconds)
+        period = self.cluster.round_seconds
         self.now = max(self.now + period, self._events[0][0] + period / 2)
         while self._events and self._events[0][0] <= self.now:
             time, _, kind, node, what = heapq.heappop(self._events)

@@ -3,8 +3,8 @@
     one line in: {"add": {"num_cpus": 1}} ─▶ one line out: the number of the node
                  {"kill": 1}              ─▶ its raylet is killed, as a machine that vanishes
 
-`python -m tests.ray_cluster` prints its address first, and ends with its standard input. Ray itself stays out
-of the process of the tests.
+`python -m tests.ray_cluster NODES` prints its address first, and ends with its standard input. Ray itself
+stays out of the process of the tests.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,11 +26,12 @@ class RayCluster:
 
     Args:
         folder: of Ray's files; its path is short, as sockets lie there.
+        nodes: of one CPU each, numbered from 0.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nodes: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.ray_cluster"],
+            [sys.executable, "-m", "tests.ray_cluster", str(nodes)],
             cwd=Path(__file__).parents[1],
             env={**os.environ, **ENVIRONMENT, "RAY_TMPDIR": str(folder)},
             stdin=subprocess.PIPE,
@@ -37,7 +39,11 @@ class RayCluster:
             text=True,
         )
         self.folder = folder
-        self.address = self._line()
+
+    @cached_property
+    def address(self) -> str:
+        """HOST:PORT, once the cluster is up."""
+        return self._line()
 
     def add_node(self, **settings: Any) -> int:
         """Adds a node; returns its number."""
@@ -52,6 +58,7 @@ class RayCluster:
         self._process.communicate(timeout=60)
 
     def _ask(self, request: dict[str, Any]) -> str:
+        assert self.address
         assert self._process.stdin is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
         return self._line()
@@ -63,7 +70,7 @@ class RayCluster:
         return line.strip()
 
 
-def serve(requests: TextIO) -> None:
+def serve(nodes_at_first: int, requests: TextIO) -> None:
     """Starts a cluster, and changes it as the lines of `requests` say, until these end."""
     import ray
     from ray.cluster_utils import Cluster
@@ -72,8 +79,8 @@ def serve(requests: TextIO) -> None:
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **place}
     )
+    nodes = [cluster.add_node(num_cpus=1, **place) for _ in range(nodes_at_first)]
     print(cluster.address, flush=True)
-    nodes = []
     for line in requests:
         match json.loads(line):
             case {"add": settings}:
@@ -88,4 +95,4 @@ def serve(requests: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.stdin)
+    serve(int(sys.argv[1]), sys.stdin)

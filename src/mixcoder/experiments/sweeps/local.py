@@ -23,6 +23,9 @@ from mixcoder.experiments.sweeps.outcomes import last_metrics, read_outcome
 from mixcoder.experiments.sweeps.run_state import RunState
 from mixcoder.experiments.sweeps.workers import Outcome
 
+_POLL_SECONDS = 0.2
+"""Seconds between two looks at the processes: progress on a terminal seems immediate."""
+
 
 @dataclass(eq=False)
 class Worker:
@@ -94,9 +97,9 @@ class LocalWorkers:
         state.state = "running"
         self._workers.append(Worker(state, process, slot, log_start))
 
-    def wait(self, seconds: float) -> None:
-        """Waits so long."""
-        time.sleep(seconds)
+    def wait(self) -> None:
+        """Waits for a moment."""
+        time.sleep(_POLL_SECONDS)
 
     def poll(self) -> list[tuple[RunState, Outcome]]:
         """Reads the metrics of all runs, and the outcome of those whose process has ended."""

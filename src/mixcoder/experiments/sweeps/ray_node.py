@@ -29,6 +29,7 @@ from typing import TypedDict
 _FOLDER = "mixcoder-run-"
 _LOCK = "lock"
 _CHECKPOINTS = "checkpoint/"
+_OUTPUT = "output"
 _CONFIG = "config.yml"
 _FIRST_READ = "latest.safetensors"
 _GROWING = ("metrics.jsonl", ".tfevents.")
@@ -75,55 +76,81 @@ class News(TypedDict):
 
 
 class NodeProcess:
-    """A process that trains one run on this node.
+    """A process of Ray on this node, which holds a place in the cluster for one run after another.
 
-    Its folder is locked while this process or the trained one lives, so that a later one deletes what a node
-    that was killed has left.
+    Its methods are called by two threads, so that `stop` need not wait for `news`.
     """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+        self._run: NodeRun | None = None
         self._is_stopped = False
 
     def describe(self) -> dict[str, str]:
-        """Returns the node's name and address, and what is installed there, empty where it is not."""
+        """Deletes what an earlier run has left; returns the node's name, and what is installed there."""
+        self.close()
         return {"host": socket.gethostname(), "command": sys.executable, **describe_versions()}
 
     def start(self, order: Order) -> None:
-        """Writes the files of a run and starts to train it.
+        """Starts to train a run.
 
         Raises:
             OSError: a file cannot be written, or the process cannot be started.
         """
         _remove_abandoned()
-        self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
-        self._lock = _locked_file(self._folder / _LOCK)
-        self._directory = self._folder / "runs" / order["directory"]
-        _write_all(self._folder / "plugins", order["plugins"])
-        _write_all(self._directory, order["files"])
-        self._sent = {name: _stamp((self._directory / name).stat()) for name in order["files"]}
-        self._printed = 0
-        with (self._folder / "output").open("wb") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-                self._command(order),
-                cwd=self._folder / "plugins",
-                env={**os.environ, **order["environment"], order["parent_variable"]: str(os.getpid())},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=[self._lock],
-            )
-        if self._is_stopped:  # meanwhile, by another thread
-            self.stop()
+        self._run = NodeRun(order)
+        if self._is_stopped:  # meanwhile
+            self._run.stop()
+
+    def news(self, seconds: float, *, with_checkpoint: bool) -> News:
+        """Returns what is new of the run that was started."""
+        assert self._run is not None
+        return self._run.news(seconds, with_checkpoint=with_checkpoint)
+
+    def stop(self) -> None:
+        """Asks the run that was started, or will be, to save a checkpoint and end."""
+        self._is_stopped = True
+        if self._run is not None:
+            self._run.stop()
+
+    def close(self) -> None:
+        """Ends and deletes what is left of a run."""
+        if self._run is not None:
+            self._run.close()
+            self._run = None
+
+
+class NodeRun:
+    """A run in training, in a folder of its own.
+
+    The folder is locked while this process or the trained one lives, so that a later one deletes what a node
+    that was killed has left.
+
+    Args:
+        order: what to train.
+
+    Raises:
+        OSError: a file cannot be written, or the process cannot be started.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self._open()
+        try:
+            self._directory = self._folder / "runs" / order["directory"]
+            _write_all(self._folder / "plugins", order["plugins"])
+            _write_all(self._directory, order["files"])
+            self._sent |= {name: _stamp((self._directory / name).stat()) for name in order["files"]}
+            self._process = self._start(order)
+        except BaseException:
+            self._delete()
+            raise
 
     def news(self, seconds: float, *, with_checkpoint: bool) -> News:
         """Returns what is new after so many seconds; sooner, and all, once the process has ended."""
-        assert self._process is not None
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         status = self._process.poll()  # before any file is read: what it wrote last is read too
         files = self._new_files(with_checkpoint=with_checkpoint or status is not None)
-        with (self._folder / "output").open("rb") as file:
+        with (self._folder / _OUTPUT).open("rb") as file:
             file.seek(self._printed)
             output = file.read()
         self._printed += len(output)
@@ -131,25 +158,40 @@ class NodeProcess:
 
     def stop(self) -> None:
         """Asks the process to save a checkpoint and end."""
-        self._is_stopped = True
-        if self._process is not None:
-            self._process.terminate()
+        self._process.terminate()
 
     def close(self) -> None:
-        """Ends what is left of the process, and deletes its folder."""
-        if self._process is None:
-            return
+        """Ends the process if it has not ended, and deletes the folder."""
         self._process.kill()
         self._process.wait()
-        _delete(self._folder)
-        os.close(self._lock)
+        self._delete()
 
-    def _command(self, order: Order) -> list[str]:
+    def _open(self) -> None:
+        """Creates the folder."""
+        self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
+        self._lock = _locked_file(self._folder / _LOCK)
+        self._sent: dict[str, Stamp] = {}
+        self._printed = 0
+
+    def _start(self, order: Order) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-P", "-m", "mixcoder"]
         for name in order["plugin_names"]:
             command += ["--plugin", name]
-        config = self._directory / _CONFIG
-        return [*command, "run", str(config), "--runs", str(self._folder / "runs"), *order["arguments"]]
+        command += ["run", str(self._directory / _CONFIG), "--runs", str(self._folder / "runs")]
+        with (self._folder / _OUTPUT).open("wb") as output:
+            return subprocess.Popen(  # noqa: S603 - our own command, no shell
+                [*command, *order["arguments"]],
+                cwd=self._folder / "plugins",
+                env={**os.environ, **order["environment"], order["parent_variable"]: str(os.getpid())},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[self._lock],
+            )
+
+    def _delete(self) -> None:
+        _delete_folder(self._folder)
+        os.close(self._lock)
 
     def _new_files(self, *, with_checkpoint: bool) -> dict[str, tuple[int, bytes]]:
         """Returns files that have changed, the last checkpoint first: metrics then reach at least as far."""
@@ -231,12 +273,12 @@ def _remove_abandoned() -> None:
             handle = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _delete(folder)
+                _delete_folder(folder)
             finally:
                 os.close(handle)
 
 
-def _delete(folder: Path) -> None:
+def _delete_folder(folder: Path) -> None:
     """Deletes the folder of a run, its lock last: what a killed process leaves can be found."""
     for entry in folder.iterdir():
         if entry.name != _LOCK:

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
-from mixcoder.errors import ClusterError, WriteError, first_line
+from mixcoder.errors import ClusterError, RunDirectoryError, RunLockedError, WriteError, first_line
 from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE
 from mixcoder.experiments.sweeps import ray_node
 from mixcoder.experiments.sweeps.mirror import read_files, write_news
@@ -136,11 +136,11 @@ class RayWorkers:
         process = self._actor.remote()
         self._workers.append(_RemoteRun(state, process, process.describe.remote(), self._begin))
 
-    def wait(self, seconds: float) -> None:
-        """Waits for news of a tenth of the runs, at most so long."""
+    def wait(self) -> None:
+        """Waits for news of a tenth of the runs."""
         answers = [worker.answer for worker in self._workers]
         if answers:
-            ray.wait(answers, num_returns=max(1, len(answers) // 10), timeout=seconds)
+            ray.wait(answers, num_returns=max(1, len(answers) // 10), timeout=_SHORTEST_NEWS)
 
     def poll(self) -> list[tuple[RunState, Outcome]]:
         """Brings the directories of all runs up to date; returns the runs that ended.
@@ -160,7 +160,7 @@ class RayWorkers:
             worker = answers[answer]
             outcome = self._take(worker)
             if outcome:
-                self._forget(worker)
+                self._hand_over(worker, outcome)
                 ended.append((worker.state, outcome))
         return ended
 
@@ -173,7 +173,7 @@ class RayWorkers:
                 self._forget(worker)
         end = time.monotonic() + _STOP_SECONDS
         while self._workers and time.monotonic() < end:
-            self.wait(_SHORTEST_NEWS)
+            self.wait()
             self._read_answers()
         for worker in list(self._workers):
             self._forget(worker)
@@ -187,15 +187,17 @@ class RayWorkers:
             return worker.read(worker, ray.get(worker.answer))
         except RayTaskError as error:  # on the node, such as a full disk
             return Failed(f"{first_line(error.cause)} (on node {worker.node})", 1)
-        except RayActorError:
+        except RayError:  # of a node, a process or a network that is gone
             return Lost(f"its node {worker.node} was lost" if worker.node else "a node was lost")
-        except WriteError as error:  # here
+        except RunLockedError:
+            return Elsewhere()
+        except (RunDirectoryError, WriteError) as error:  # here
             return Failed(str(error), error.exit_status)
 
     def _begin(self, worker: _RemoteRun, description: Mapping[str, str]) -> Outcome | None:
         """Starts a run on the node that it was placed on."""
+        self._placed += not worker.node
         worker.node = description["host"]
-        self._placed += 1
         self._check_versions(description)
         directory = worker.state.directory
         if directory.is_locked():
@@ -267,6 +269,18 @@ class RayWorkers:
         if isinstance(outcome, Failed | Lost):
             outcome = replace(outcome, reason=f"{outcome.reason} (on node {worker.node})")
         return outcome
+
+    def _hand_over(self, worker: _RemoteRun, outcome: Outcome) -> None:
+        """Gives the place of a run that has ended to one that waits, which is sooner there than by Ray."""
+        waiting = next((other for other in self._workers if not other.node), None)
+        if waiting is None or isinstance(outcome, Lost):
+            self._forget(worker)
+            return
+        ray.kill(waiting.process)
+        waiting.process, waiting.node = worker.process, worker.node
+        waiting.answer = waiting.process.describe.remote()
+        worker.lock.close()
+        self._workers.remove(worker)
 
     def _forget(self, worker: _RemoteRun) -> None:
         """Ends a worker; its node deletes what it has."""

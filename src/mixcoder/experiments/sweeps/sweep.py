@@ -23,8 +23,6 @@ from mixcoder.experiments.sweeps.run_state import TRAINED_ELSEWHERE, RunState
 from mixcoder.experiments.sweeps.workers import Done, Elsewhere, Failed, Lost, Outcome, Workers
 from mixcoder.io.interrupts import check_interrupted, interrupting_on_end
 
-POLL_SECONDS = 0.2
-"""Seconds between two looks at the workers: progress on a terminal seems immediate."""
 MOST_LOSSES = 5
 """How often a run that was lost is started again."""
 
@@ -89,7 +87,7 @@ def train_all(states: Sequence[RunState], workers: Workers, observer: Observer, 
     losses: Counter[Path] = Counter()
     while waiting or workers.are_busy:
         _start_waiting(waiting, workers)
-        workers.wait(POLL_SECONDS)
+        workers.wait()
         check_interrupted()
         for state, outcome in workers.poll():
             _apply(outcome, state, waiting, losses)

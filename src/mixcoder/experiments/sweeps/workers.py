@@ -76,8 +76,8 @@ class Workers(Protocol):
             OSError: a process cannot be started.
         """
 
-    def wait(self, seconds: float) -> None:
-        """Waits until a run may have ended, at most so long."""
+    def wait(self) -> None:
+        """Waits until a run may have ended; a second at most, so that progress is seen."""
 
     def poll(self) -> Sequence[tuple[RunState, Outcome]]:
         """Updates the states of all runs that were started; returns those that ended since the last call."""
