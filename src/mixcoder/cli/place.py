@@ -9,6 +9,7 @@ One run without any of them is trained in this process.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from mixcoder.experiments.sweeps.local import LocalWorkers
 from mixcoder.experiments.sweeps.workers import Workers
 
 _MOST_JOBS_HERE = 256
+_SMALLEST_SHARE = 0.0001
+"""Of a core or a GPU, as Ray counts them."""
 
 
 class Place(NamedTuple):
@@ -54,8 +57,19 @@ def check_place(place: Place) -> None:
         raise ArgumentError("--launcher", "starts runs without --cluster; leave out one of them")
     if place.cluster is not None and place.device != "auto":
         raise ArgumentError("--device", "goes without --cluster: there, --gpus 1 takes a GPU, --gpus 0 none")
+    if place.cluster is not None:
+        _check_resources(place)
+
+
+def _check_resources(place: Place) -> None:
+    """Checks what a run takes of a node, as Ray would in words of its own."""
+    for option, value in (("--cpus", place.cpus), ("--gpus", place.gpus)):
+        if value and not _SMALLEST_SHARE <= value < math.inf:
+            raise ArgumentError(option, f"must be 0, or at least {_SMALLEST_SHARE}, found {value:g}")
     if place.gpus and place.gpus > 1 and place.gpus % 1:
         raise ArgumentError("--gpus", f"must be a share of one GPU or whole ones, found {place.gpus:g}")
+    if place.cpus == 0 and not place.gpus and place.jobs is None:
+        raise ArgumentError("--cpus", "0 puts all runs on one node; state --gpus, or how many runs with -j")
 
 
 def check_under_torchrun(place: Place) -> None:
@@ -85,7 +99,9 @@ def create_workers(place: Place, runs: Path, plugins: Sequence[str]) -> Workers:
         return LocalWorkers(*here)
     try:
         from mixcoder.experiments.sweeps.ray_workers import RayWorkers, Resources
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
         raise ClusterError("--cluster needs another package: pip install 'mixcoder[ray]'") from None
     resources = Resources(1.0 if place.cpus is None else place.cpus, place.gpus or 0.0)
     return RayWorkers(place.cluster, resources, place.jobs, plugins)

@@ -17,7 +17,6 @@ from mixcoder.cli.output import print_note, print_rows, print_text
 from mixcoder.cli.place import Place, check_place, check_under_torchrun, create_workers
 from mixcoder.cli.progress import data_progress, sweep_progress, training_progress
 from mixcoder.cli.streams import ignore_failures
-from mixcoder.data.fetch_progress import no_progress
 from mixcoder.errors import (
     DivergenceError,
     ExperimentError,
@@ -118,14 +117,22 @@ def _run(experiment: Experiment, options: _RunOptions) -> None:
 
 
 def _prepare_data(experiment: Experiment, options: _RunOptions) -> None:
-    """Checks that earlier results are of the images that are here; fetches and packs those of the other runs.
+    """Compares the images of earlier results with those here; fetches and packs the images of other runs.
 
     On a cluster each node prepares its images itself.
     """
+    _compare_images(experiment, options.runs)
+    if options.place.cluster is None:
+        with data_progress(Console(stderr=True)) as progress:
+            notes = prepare_images(experiment.runs, options.runs, progress)
+        for note in notes:
+            print_note(note)
+
+
+def _compare_images(experiment: Experiment, runs: Path) -> None:
+    """Checks that results are of the images that are here."""
     with data_progress(Console(stderr=True)) as progress:
-        notes = compare_images(experiment.runs, options.runs, progress)
-        if not options.place.cluster:
-            notes += prepare_images(experiment.runs, options.runs, progress)
+        notes = compare_images(experiment.runs, runs, progress)
     for note in notes:
         print_note(note)
 
@@ -141,8 +148,8 @@ def _run_sweep(experiment: Experiment, options: _RunOptions) -> None:
         workers = create_workers(options.place, options.runs, options.plugins)
         order = list if options.place.is_here else longest_first
         states = run_sweep(experiment, options.runs, observer, workers, order)
-    if options.place.cluster:  # each node has read images of its own
-        compare_images(experiment.runs, options.runs, no_progress)
+    if options.place.cluster is not None:  # each node has read images of its own
+        _compare_images(experiment, options.runs)
     _print_runs(
         experiment, options, {state.name: state.reason for state in states if state.state == "failed"}
     )

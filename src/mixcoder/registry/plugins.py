@@ -47,8 +47,8 @@ def load_plugin(plugin: str) -> None:
 def read_plugins(plugins: Sequence[str]) -> tuple[list[str], dict[str, bytes]]:
     """Returns plugins as another machine can load them: their names there, and files by path.
 
-    A module that is installed is not read: the other machine has it too, or its own `load_plugin` says that
-    it has not.
+    Of a module or a package of the current folder, all its Python files are read; what else it imports, and
+    modules that are installed, must be on the other machine.
 
     Raises:
         PluginError: a file cannot be read.
@@ -56,16 +56,15 @@ def read_plugins(plugins: Sequence[str]) -> tuple[list[str], dict[str, bytes]]:
     names: list[str] = []
     files: dict[str, bytes] = {}
     for number, plugin in enumerate(plugins):
-        path = Path(plugin)
-        if not plugin.endswith(".py"):
-            names.append(plugin)
-            files |= _files_of_module(plugin.partition(".")[0])
-            continue
         try:
-            files[f"{number}/{path.name}"] = path.read_bytes()
+            if plugin.endswith(".py"):
+                names.append(f"{number}/{Path(plugin).name}")
+                files[names[-1]] = Path(plugin).read_bytes()
+            else:
+                names.append(plugin)
+                files |= _files_of_module(plugin.partition(".")[0])
         except OSError as error:
             raise PluginError(f"--plugin {plugin}: {system_reason(error)}") from error
-        names.append(f"{number}/{path.name}")
     return names, files
 
 

@@ -94,7 +94,7 @@ class LocalWorkers:
                 env=self._environment(slot),
                 process_group=self._process_group,
             )
-        state.state = "running"
+        state.begin()
         self._workers.append(Worker(state, process, slot, log_start))
 
     def wait(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import ray
 
-from mixcoder.errors import ClusterError, MixcoderWarning, first_line
+from mixcoder.errors import ClusterError, MixcoderWarning
 
 _PROBE_SECONDS = 3.0
 _CONNECT_SECONDS = 20.0
@@ -23,6 +23,8 @@ _LOOK_SECONDS = 2.0
 """Seconds between two looks at the head of the cluster, and at what the nodes have."""
 _HEAD_SECONDS = 20.0
 """How long a head may be away, as while it is started again; after 60 s Ray ends this process."""
+_TAKEN_SECONDS = 20.0
+"""How long no run has a node, before a cluster that others fill is spoken of."""
 _HINT = "start one with ray start --head, or join it with ray start --address=HOST:PORT; see docs/cluster.md"
 
 
@@ -43,12 +45,12 @@ def connect(address: str) -> None:
     thread.join(_CONNECT_SECONDS)
     if thread.is_alive():
         raise ClusterError(
-            f"--cluster {address}: what answers there is no Ray cluster of version {ray.__version__}"
+            f"--cluster {address}: what answers there lets this machine not in; it must be a Ray cluster of "
+            f"version {ray.__version__}, RAY_AUTH_TOKEN its token, and this machine one of its nodes: "
+            "ray start --address=HOST:PORT"
         )
-    if errors:
-        raise ClusterError(f"--cluster {address}: {first_line(errors[0]).rstrip('.')}; {_HINT}") from errors[
-            0
-        ]
+    for error in errors:
+        raise ClusterError(f"--cluster {address}: {' '.join(str(error).split()).rstrip('.')}") from error
 
 
 def _init(address: str, errors: list[Exception]) -> None:
@@ -65,11 +67,16 @@ def _find_address() -> str:
     Raises:
         ClusterError: it belongs to none.
     """
-    written_down = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")  # noqa: S108 - Ray's
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - as Ray does
+    stated = os.environ.get("RAY_ADDRESS", "auto")
     try:
-        return os.environ.get("RAY_ADDRESS") or written_down.read_text().strip()
+        return stated if stated not in ("", "auto") else _written_down(Path(folder))
     except OSError:
         raise ClusterError(f"--cluster auto: this machine belongs to no Ray cluster; {_HINT}") from None
+
+
+def _written_down(folder: Path) -> str:
+    return (folder / "ray" / "ray_current_cluster").read_text().strip()
 
 
 def _probe(address: str) -> None:
@@ -103,32 +110,51 @@ class ClusterWatch:
 
     def __init__(self, cpus: float, gpus: float) -> None:
         self._wanted = {"CPU": cpus, "GPU": gpus}
-        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-        self._head = (host, int(port))
-        self._next_look = self._answered = time.monotonic()
+        context = ray.get_runtime_context()
+        host, _, port = context.gcs_address.rpartition(":")
+        self._head, self._node = (host, int(port)), context.get_node_id()
+        self._next_look = self._answered = self._placed = time.monotonic()
 
-    def look(self, are_waiting: bool) -> None:
+    def look(self, placed: int, waiting: int) -> None:
         """Looks at the cluster, if it is time to; warns where runs wait for what no node has.
 
+        Args:
+            placed: runs that have a node.
+            waiting: runs that wait for one.
+
         Raises:
-            ClusterError: the head of the cluster is gone.
+            ClusterError: the cluster is gone.
         """
         now = time.monotonic()
+        if placed or not waiting:
+            self._placed = now
         if now < self._next_look:
             return
         self._next_look = now + _LOOK_SECONDS
         if _answers(*self._head):
             self._answered = now
-            if are_waiting:
-                self._tell_of_missing()
+            self._look_at_nodes(waiting)
         elif now - self._answered > _HEAD_SECONDS:
             raise ClusterError(
                 "the head of the cluster is gone; the same command goes on once there is one again"
             )
 
-    def _tell_of_missing(self) -> None:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not any(all(node.get(key, 0) >= n for key, n in self._wanted.items()) for node in nodes):
+    def _look_at_nodes(self, waiting: int) -> None:
+        nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        if self._node not in nodes:
+            raise ClusterError(
+                "this machine is no longer part of the cluster; join it again with ray start, "
+                "then the same command goes on"
+            )
+        if waiting and not any(map(self._suffices, nodes.values())):
             wanted = " and ".join(f"{n:g} {key}" for key, n in self._wanted.items() if n)
-            message = f"waiting: no node has {wanted}; nodes may join, Ctrl-C gives up"
-            warnings.warn(message, MixcoderWarning, stacklevel=2)
+            _tell(f"waiting: no node has {wanted}; nodes may join, Ctrl-C gives up")
+        elif time.monotonic() - self._placed > _TAKEN_SECONDS:
+            _tell("waiting: all nodes are taken; Ctrl-C gives up")
+
+    def _suffices(self, resources: dict[str, float]) -> bool:
+        return all(resources.get(key, 0) >= n for key, n in self._wanted.items())
+
+
+def _tell(message: str) -> None:
+    warnings.warn(message, MixcoderWarning, stacklevel=2)  # shown once

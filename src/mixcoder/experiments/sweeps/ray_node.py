@@ -29,9 +29,10 @@ from typing import TypedDict
 _FOLDER = "mixcoder-run-"
 _LOCK = "lock"
 _CHECKPOINTS = "checkpoint/"
+LATEST = "checkpoint/latest.safetensors"
+RESULT = "result.json"
 _OUTPUT = "output"
 _CONFIG = "config.yml"
-_FIRST_READ = "latest.safetensors"
 _GROWING = ("metrics.jsonl", ".tfevents.")
 """Parts of names of files that are appended to; all others are replaced whole."""
 
@@ -68,11 +69,13 @@ class News(TypedDict):
         status: exit status of the process; None while it runs.
         output: what it has printed.
         files: by path below the run's directory: where the new bytes belong, and these.
+        folder: the run's directory on the node.
     """
 
     status: int | None
     output: bytes
     files: Mapping[str, tuple[int, bytes]]
+    folder: str
 
 
 class NodeProcess:
@@ -149,12 +152,13 @@ class NodeRun:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         status = self._process.poll()  # before any file is read: what it wrote last is read too
-        files = self._new_files(with_checkpoint=with_checkpoint or status is not None)
+        left_out = () if status is not None else (RESULT,) if with_checkpoint else (RESULT, _CHECKPOINTS)
         with (self._folder / _OUTPUT).open("rb") as file:
             file.seek(self._printed)
             output = file.read()
         self._printed += len(output)
-        return {"status": status, "output": output, "files": files}
+        folder = str(self._directory)
+        return {"status": status, "output": output, "files": self._new_files(left_out), "folder": folder}
 
     def stop(self) -> None:
         """Asks the process to save a checkpoint and end."""
@@ -193,12 +197,16 @@ class NodeRun:
         _delete_folder(self._folder)
         os.close(self._lock)
 
-    def _new_files(self, *, with_checkpoint: bool) -> dict[str, tuple[int, bytes]]:
-        """Returns files that have changed, the last checkpoint first: metrics then reach at least as far."""
+    def _new_files(self, left_out: tuple[str, ...]) -> dict[str, tuple[int, bytes]]:
+        """Returns files that have changed, the last checkpoint first: metrics then reach at least as far.
+
+        Args:
+            left_out: beginnings of names of files that are not wanted now.
+        """
         found = {}
         for path in sorted(_files_in(self._directory), key=_order_to_read):
             name = path.relative_to(self._directory).as_posix()
-            if name.startswith(_CHECKPOINTS) and not with_checkpoint:
+            if name.startswith(left_out):
                 continue
             with suppress(FileNotFoundError), path.open("rb") as file:  # replaced this moment: next time
                 before, now = self._sent.get(name, _NEVER_SENT), _stamp(os.fstat(file.fileno()))
@@ -253,7 +261,7 @@ def _files_in(directory: Path) -> Iterator[Path]:
 
 def _order_to_read(path: Path) -> bool:
     """Returns False for the checkpoint, which is read first."""
-    return path.name != _FIRST_READ
+    return not path.as_posix().endswith(LATEST)
 
 
 def _is_growing(name: str) -> bool:

@@ -12,6 +12,7 @@ what the run has done since its last news.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -20,13 +21,20 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from mixcoder.errors import ClusterError, RunDirectoryError, RunLockedError, WriteError, first_line
+from mixcoder.errors import (
+    ClusterError,
+    MixcoderError,
+    MixcoderWarning,
+    RunLockedError,
+    first_line,
+    system_reason,
+)
 from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE
 from mixcoder.experiments.sweeps import ray_node
 from mixcoder.experiments.sweeps.mirror import read_files, write_news
 from mixcoder.experiments.sweeps.outcomes import last_metrics, read_remote_outcome
 from mixcoder.experiments.sweeps.ray_connection import ClusterWatch, connect
-from mixcoder.experiments.sweeps.ray_node import News, NodeProcess, Order, describe_versions
+from mixcoder.experiments.sweeps.ray_node import LATEST, News, NodeProcess, Order, describe_versions
 from mixcoder.experiments.sweeps.run_state import RunState
 from mixcoder.experiments.sweeps.workers import Done, Elsewhere, Failed, Lost, Outcome
 from mixcoder.registry.plugins import read_plugins
@@ -63,7 +71,7 @@ class Resources:
         return "cuda" if self.gpus else "cpu"
 
 
-@dataclass
+@dataclass(eq=False)
 class _RemoteRun:
     """A run on its way through the cluster.
 
@@ -141,6 +149,8 @@ class RayWorkers:
         answers = [worker.answer for worker in self._workers]
         if answers:
             ray.wait(answers, num_returns=max(1, len(answers) // 10), timeout=_SHORTEST_NEWS)
+        else:  # all runs wait for processes of others
+            time.sleep(_SHORTEST_NEWS)
 
     def poll(self) -> list[tuple[RunState, Outcome]]:
         """Brings the directories of all runs up to date; returns the runs that ended.
@@ -148,7 +158,7 @@ class RayWorkers:
         Raises:
             ClusterError: a node has another Mixcoder, torch or Python, or none; or the cluster is gone.
         """
-        self._watch.look(self._placed < len(self._workers))
+        self._watch.look(self._placed, len(self._workers) - self._placed)
         return self._read_answers()
 
     def _read_answers(self) -> list[tuple[RunState, Outcome]]:
@@ -166,15 +176,18 @@ class RayWorkers:
 
     def stop(self) -> None:
         """Asks all runs to save a checkpoint and end, and brings what they saved here."""
-        for worker in list(self._workers):
-            if worker.state.state == "running":
-                worker.process.stop.remote()
-            else:
-                self._forget(worker)
+        running = [worker for worker in self._workers if worker.state.state == "running"]
+        for worker in running:
+            worker.process.stop.remote()
+        for worker in set(self._workers) - set(running):
+            self._forget(worker)
         end = time.monotonic() + _STOP_SECONDS
         while self._workers and time.monotonic() < end:
             self.wait()
             self._read_answers()
+        if self._workers:
+            message = f"{len(self._workers)} runs did not save a last checkpoint in {_STOP_SECONDS:g} s"
+            warnings.warn(message, MixcoderWarning, stacklevel=2)
         for worker in list(self._workers):
             self._forget(worker)
         if self._closing:
@@ -182,17 +195,26 @@ class RayWorkers:
         ray.shutdown()
 
     def _take(self, worker: _RemoteRun) -> Outcome | None:
-        """Reads the answer of a worker, and asks for the next; returns the outcome, once there is one."""
+        """Reads the answer of a worker, and asks for the next; returns the outcome, once there is one.
+
+        Raises:
+            ClusterError: the cluster cannot be used; what is wrong with one run is its outcome.
+        """
+        place = f"node {worker.node}" if worker.node else "a node"
         try:
             return worker.read(worker, ray.get(worker.answer))
-        except RayTaskError as error:  # on the node, such as a full disk
-            return Failed(f"{first_line(error.cause)} (on node {worker.node})", 1)
-        except RayError:  # of a node, a process or a network that is gone
-            return Lost(f"its node {worker.node} was lost" if worker.node else "a node was lost")
+        except RayTaskError as error:  # such as a disk that is full there
+            return Lost(f"{_reason(error.cause)} (on {place})")
+        except RayError:  # of a machine, a process or a network that is gone
+            return Lost(f"{place} was lost")
+        except ClusterError:
+            raise
         except RunLockedError:
             return Elsewhere()
-        except (RunDirectoryError, WriteError) as error:  # here
+        except MixcoderError as error:
             return Failed(str(error), error.exit_status)
+        except OSError as error:  # of this machine
+            return Failed(_reason(error), 1)
 
     def _begin(self, worker: _RemoteRun, description: Mapping[str, str]) -> Outcome | None:
         """Starts a run on the node that it was placed on."""
@@ -210,7 +232,7 @@ class RayWorkers:
         with directory.open_log() as log:
             log.write(f"on node {worker.node}\n".encode())
             worker.log_start = log.tell()
-        worker.state.state = "running"
+        worker.state.begin()
         worker.answer, worker.read = worker.process.start.remote(self._order(worker.state)), self._ask
         return None
 
@@ -258,7 +280,7 @@ class RayWorkers:
         start, state = time.monotonic(), worker.state
         write_news(state.directory, news)
         state.metrics = last_metrics(state.directory.path) or state.metrics
-        if any(name.startswith("checkpoint/") for name in news["files"]):
+        if LATEST in news["files"]:
             end = time.monotonic()
             worker.next_checkpoint = end + (end - start) * self._placed / _CHECKPOINT_SHARE
         status = news["status"]
@@ -291,6 +313,10 @@ class RayWorkers:
             self._closing = [*_unanswered(self._closing), worker.process.close.remote()]
         else:
             ray.kill(worker.process)
+
+
+def _reason(error: Exception) -> str:
+    return system_reason(error) if isinstance(error, OSError) else first_line(error)
 
 
 def _unanswered(answers: Sequence[Any]) -> list[Any]:

@@ -53,6 +53,10 @@ class RunState:
         """Returns whether the run is done or has failed."""
         return self.state in ("done", "failed")
 
+    def begin(self) -> None:
+        """Notes that the run is trained now."""
+        self.state, self.reason = "running", ""
+
     def wait(self, reason: str) -> None:
         """Lets the run wait, and notes for what."""
         self.state, self.reason = "waiting", reason

@@ -30,12 +30,12 @@ Observer = Callable[[Sequence[RunState]], None]
 """Called several times a second with the states of all runs."""
 
 
-Order = Callable[[Sequence[RunState]], list[RunState]]
+StartOrder = Callable[[Sequence[RunState]], list[RunState]]
 """Returns runs in the order in which they start."""
 
 
 def run_sweep(
-    experiment: Experiment, runs: Path, observer: Observer, workers: Workers, order: Order = list
+    experiment: Experiment, runs: Path, observer: Observer, workers: Workers, order: StartOrder = list
 ) -> list[RunState]:
     """Trains every run that is not done yet.
 
@@ -81,7 +81,9 @@ def _initial_states(experiment: Experiment, runs: Path) -> list[RunState]:
     return states
 
 
-def train_all(states: Sequence[RunState], workers: Workers, observer: Observer, order: Order = list) -> None:
+def train_all(
+    states: Sequence[RunState], workers: Workers, observer: Observer, order: StartOrder = list
+) -> None:
     """Trains all runs that wait, until each is done or has failed."""
     waiting = deque(order([state for state in states if not state.has_ended]))
     losses: Counter[Path] = Counter()
@@ -110,7 +112,6 @@ def _start_waiting(waiting: deque[RunState], workers: Workers) -> None:
 
 
 def _start(state: RunState, workers: Workers) -> None:
-    state.reason = ""
     try:
         workers.start(state)
     except (MixcoderError, OSError) as error:  # of this run's directory; the others can go on
