@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mixcoder.io.safetensors_file import read_metadata
 from tests.conftest import slow
@@ -118,11 +119,14 @@ def swept(project: Path, *arguments: str) -> str:
 
 
 def outcomes(runs: Path) -> dict[str, bytes]:
-    """What equal runs have to the byte."""
+    """What equal runs have to the byte; of the best weights, the tensors."""
     names = ("model.safetensors", "model.json", "metrics.jsonl", "config.yml")
-    return {
-        f"{path.name}/{name}": (path / name).read_bytes() for path in runs.glob("mine/*") for name in names
-    }
+    found: dict[str, bytes] = {}
+    for path in runs.glob("mine/*"):
+        found |= {f"{path.name}/{name}": (path / name).read_bytes() for name in names}
+        best = load_file(path / "checkpoint" / "best.safetensors")
+        found[f"{path.name}/best"] = b"".join(best[name].numpy().tobytes() for name in sorted(best))
+    return found
 
 
 def wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
