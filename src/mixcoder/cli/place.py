@@ -57,6 +57,8 @@ def check_place(place: Place) -> None:
         raise ArgumentError("--launcher", "starts runs without --cluster; leave out one of them")
     if place.cluster is not None and place.device != "auto":
         raise ArgumentError("--device", "goes without --cluster: there, --gpus 1 takes a GPU, --gpus 0 none")
+    if place.cluster == "":
+        raise ArgumentError("--cluster", "must be auto or HOST:PORT, such as 10.0.0.1:6379")
     if place.cluster is not None:
         _check_resources(place)
 
