@@ -1,4 +1,4 @@
-"""Options that say where runs are trained: those that do not go together are named before anything is read."""
+"""Options that say where runs are trained: what does not go together is named."""
 
 from __future__ import annotations
 
