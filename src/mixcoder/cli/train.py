@@ -53,15 +53,15 @@ def run(
     runs: RunsOption = Path("runs"),
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="runs side by side; 1, or all of them with --cluster"),
+        typer.Option("--jobs", "-j", min=1, help="runs side by side (1; with --cluster, all)"),
     ] = None,
     device: DeviceOption = "auto",
     cluster: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="train on a Ray cluster: HOST:PORT, or auto")
     ] = None,
-    cpus: Annotated[float | None, typer.Option(min=0, help="cores of a run on the cluster; 1")] = None,
+    cpus: Annotated[float | None, typer.Option(min=0, help="with --cluster, cores of a run (1)")] = None,
     gpus: Annotated[
-        float | None, typer.Option(min=0, help="GPUs of a run on the cluster, also 0.25; 0")
+        float | None, typer.Option(min=0, help="with --cluster, GPUs of a run, also 0.25 (0)")
     ] = None,
     launcher: Annotated[
         str | None, typer.Option(metavar="COMMAND", help="put before the command of each run: 'srun -n1'")

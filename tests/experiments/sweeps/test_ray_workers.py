@@ -22,6 +22,7 @@ from tests.conftest import slow
 from tests.ray_cluster import ENVIRONMENT, RayCluster
 
 pytestmark = slow
+NEEDS_RAY = "needs Ray: pip install 'mixcoder[ray]'"
 
 FILE = """\
 name: mine
@@ -77,7 +78,7 @@ PathFinder.find_spec = lambda name, *rest: None if name == "mixcoder" else find_
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[RayCluster]:
     """A cluster of a head and two nodes of one CPU; a test that kills a node adds another."""
-    pytest.importorskip("ray", reason="needs Ray: pip install 'mixcoder[ray]'")
+    pytest.importorskip("ray", reason=NEEDS_RAY)
     with TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
         cluster = RayCluster(Path(folder), nodes=2)
         yield cluster
@@ -254,6 +255,7 @@ def test_a_node_with_other_packages_is_refused(
 
 
 def test_an_address_without_a_cluster_is_refused_at_once(project: Path) -> None:
+    pytest.importorskip("ray", reason=NEEDS_RAY)
     with started(project, "--cluster", "127.0.0.1:1") as sweep:
         _, err = sweep.communicate(timeout=60)
     assert sweep.returncode == 2
