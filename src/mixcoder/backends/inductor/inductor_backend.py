@@ -11,6 +11,7 @@ from torch import Tensor
 from mixcoder.backends.eager import eager_gradients
 from mixcoder.backends.inductor.compiled_graph import load_graph
 from mixcoder.backends.inductor.package_runner import PackageRunner
+from mixcoder.backends.inductor.package_trial import check_package
 from mixcoder.backends.inductor.step_graph import compile_step
 from mixcoder.backends.self_check import as_unsupported, check_close, check_pure
 from mixcoder.backends.step import Gradients, StepSpec, TrainingStep, apply_optimizers
@@ -94,7 +95,9 @@ def compiled_gradients(spec: StepSpec) -> Gradients:
     check_pure(spec.model)
     vector = spec.parameters.vector.detach()
     with as_unsupported():
-        graph = load_graph(compile_step(spec, spec.images))
+        package = compile_step(spec, spec.images)
+        check_package(package, (vector, spec.images))
+        graph = load_graph(package)
         graph(vector, spec.images)
 
     def gradients_of(images: Tensor) -> tuple[Tensor, Tensor]:
