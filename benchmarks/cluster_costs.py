@@ -10,6 +10,7 @@ The figures are those that `benchmarks.scale` takes. Network and disk are this m
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +29,7 @@ import ray
 from ray.cluster_utils import Cluster as LocalCluster
 
 from benchmarks.scale import make_experiment, resident_mebibytes
+from benchmarks.simulated_nodes import METRICS
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.sweeps.mirror import write_news
 from mixcoder.experiments.sweeps.outcomes import last_metrics
@@ -34,8 +37,11 @@ from mixcoder.experiments.sweeps.ray_node import NodeRun
 from mixcoder.experiments.sweeps.ray_workers import RayWorkers, Resources
 from mixcoder.experiments.sweeps.run_state import RunState
 
-METRICS = b'{"step": 15625, "inputs": 1000000, "training_loss": 0.0123456, "learning_rate": 0.003}\n'
-MANY_INPUTS = 640
+LINE = f"{json.dumps(METRICS)}\n".encode()
+"""Of metrics, as a run writes them."""
+NODES = 2
+STEPS = 10
+"""Of a run that is soon over: its start is what takes time."""
 
 
 class SilentRun(NodeRun):
@@ -51,7 +57,7 @@ class SilentRun(NodeRun):
     def train(self) -> None:
         """Writes a line of metrics."""
         with (self._directory / "metrics.jsonl").open("ab") as file:
-            file.write(METRICS)
+            file.write(LINE)
 
     def save(self, size: int) -> None:
         """Writes a checkpoint of so many bytes."""
@@ -65,7 +71,7 @@ def local_cluster() -> Iterator[LocalCluster]:
     """A head without cores, and two nodes of one."""
     cluster = LocalCluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
-        for _ in range(2):
+        for _ in range(NODES):
             cluster.add_node(num_cpus=1)
         yield cluster
     finally:
@@ -73,9 +79,9 @@ def local_cluster() -> Iterator[LocalCluster]:
 
 
 def print_starts(workers: RayWorkers, states: list[RunState]) -> None:
-    """Prints how long runs take until they are placed, and until their first training steps."""
+    """Prints how long runs of a few steps take that start alone, in new processes of Ray."""
     placed: list[float] = []
-    trained: list[float] = []
+    done: list[float] = []
     for state in states:
         start = time.perf_counter()
         workers.start(state)
@@ -83,13 +89,26 @@ def print_starts(workers: RayWorkers, states: list[RunState]) -> None:
             workers.wait()
             workers.poll()
         placed.append(time.perf_counter() - start)
-        while workers.are_busy:
-            if state.metrics and len(trained) < len(placed):
-                trained.append(time.perf_counter() - start)
-            workers.wait()
-            workers.poll()
+        done += [end - start for end in _ends(workers)]
     print(f"from submit to a started process: {_median(placed)} s")
-    print(f"from submit to the first metrics here: {_median(trained)} s")
+    print(f"from submit to the end of a run of {STEPS} steps: {_median(done)} s")
+
+
+def print_later_starts(workers: RayWorkers, states: list[RunState]) -> None:
+    """Prints how long runs of a few steps take that nodes train one after the other."""
+    for state in states:
+        workers.start(state)
+    ends = list(_ends(workers))
+    later = [end - before for before, end in zip(ends, ends[NODES:], strict=False)]
+    print(f"from the end of a run to that of the next on its node: {_median(later)} s")
+
+
+def _ends(workers: RayWorkers) -> Iterator[float]:
+    """Yields the moments at which runs end, until all have."""
+    while workers.are_busy:
+        workers.wait()
+        for _ in workers.poll():
+            yield time.perf_counter()
 
 
 def print_news(folder: Path) -> None:
@@ -175,17 +194,18 @@ def main() -> None:
     with TemporaryDirectory() as name, local_cluster() as cluster:
         folder = Path(name)
         runs = make_experiment(
-            folder, max([*options.submitted, options.starts]), f"training.inputs={MANY_INPUTS}"
+            folder, sum(options.submitted) + 4 * options.starts, f"training.inputs={64 * STEPS}"
         ).runs
-        states = list(map(RunState, runs, RunDirectory.of_all(runs, folder / "runs")))
+        states = map(RunState, runs, RunDirectory.of_all(runs, folder / "runs"))
         workers = RayWorkers(cluster.address, Resources(1, 0), None, [])
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-        print_starts(workers, states[: options.starts])
+        print_starts(workers, list(islice(states, options.starts)))
+        print_later_starts(workers, list(islice(states, 2 * options.starts)))
         print_news(folder)
         print_descriptors()
         gcs = cluster.head_node.all_processes["gcs_server"][0].process.pid
         for count in options.submitted:
-            print_submitted(workers, states[-count:], gcs)
+            print_submitted(workers, list(islice(states, count)), gcs)
         start = time.perf_counter()
         workers.stop()
         print(f"stopped in {time.perf_counter() - start:.1f} s")

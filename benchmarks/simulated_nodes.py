@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixcoder.experiments.runs.training_run import CHECKPOINT_SECONDS
+from mixcoder.experiments.sweeps.pace import checkpoint_seconds, most_waiting, news_seconds
 from mixcoder.experiments.sweeps.run_state import RunState
 from mixcoder.experiments.sweeps.workers import Done, Lost, Outcome
 
-CHECKPOINT_SHARE = 0.5
-"""The largest part of the driver's time that checkpoints take; that of `ray_workers`."""
 METRICS = {"step": 15_625, "inputs": 1_000_000, "training_loss": 0.0123456, "learning_rate": 0.003}
 """What a driver keeps of a run that is trained."""
 
@@ -37,9 +36,8 @@ class Cluster:
         replaced_after: seconds until a lost node is back; infinite where none comes.
         noticed_after: seconds until the driver learns of a loss.
         start_seconds: from a free node to the first training step of a run there.
-        answer_seconds: that the driver needs for one answer of a run.
         transfer_seconds: that the driver needs for one checkpoint.
-        pending: runs that wait for a node, or as many as have one if those are more; that of `ray_workers`.
+        is_flooded: whether all runs are handed to the cluster at once, not as few as `pace` lets wait.
     """
 
     nodes: int = 1000
@@ -47,19 +45,18 @@ class Cluster:
     replaced_after: float = 600.0
     noticed_after: float = 30.0
     start_seconds: float = 15.0
-    answer_seconds: float = 0.0003
     transfer_seconds: float = 0.011
-    pending: float = 100.0
+    is_flooded: bool = False
 
     @property
     def round_seconds(self) -> float:
         """The seconds in which the driver hears all runs once."""
-        return self.nodes * self.answer_seconds / (1 - CHECKPOINT_SHARE)
+        return news_seconds(self.nodes)
 
     @property
-    def checkpoint_seconds(self) -> float:
+    def saved_seconds(self) -> float:
         """The seconds between two checkpoints of a run that reach the driver."""
-        return max(CHECKPOINT_SECONDS, self.nodes * self.transfer_seconds / CHECKPOINT_SHARE)
+        return max(CHECKPOINT_SECONDS, checkpoint_seconds(self.nodes, self.transfer_seconds))
 
 
 @dataclass
@@ -109,7 +106,9 @@ class SimulatedNodes:
     @property
     def are_full(self) -> bool:
         """Returns whether all nodes are taken, and enough runs wait for one."""
-        return not self._free and len(self._pending) >= max(self.cluster.pending, len(self._tries))
+        return not (self._free or self.cluster.is_flooded) and (
+            len(self._pending) >= most_waiting(len(self._tries))
+        )
 
     @property
     def are_busy(self) -> bool:
@@ -172,7 +171,7 @@ class SimulatedNodes:
         if lost is None or node in self._finished:  # its files are here
             return
         trained = max(0.0, time - lost.begin)
-        kept = trained - trained % self.cluster.checkpoint_seconds
+        kept = trained - trained % self.cluster.saved_seconds
         self.lost_seconds += trained - kept
         self._mirrored[lost.state.directory.path] = lost.trained + kept
         self._unseen += 1

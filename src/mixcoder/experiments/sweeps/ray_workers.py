@@ -33,20 +33,15 @@ from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE
 from mixcoder.experiments.sweeps import ray_node
 from mixcoder.experiments.sweeps.mirror import read_files, write_news
 from mixcoder.experiments.sweeps.outcomes import last_metrics, read_remote_outcome
+from mixcoder.experiments.sweeps.pace import checkpoint_seconds, most_waiting, news_seconds
 from mixcoder.experiments.sweeps.ray_connection import ClusterWatch, connect
 from mixcoder.experiments.sweeps.ray_node import LATEST, News, NodeProcess, Order, describe_versions
 from mixcoder.experiments.sweeps.run_state import RunState
 from mixcoder.experiments.sweeps.workers import Done, Elsewhere, Failed, Lost, Outcome
 from mixcoder.registry.plugins import read_plugins
 
-_SHORTEST_NEWS = 1.0
-_ANSWERS_A_SECOND = 500
-"""Seconds between two news of a run, and how many news of all runs this machine reads in a second."""
-_CHECKPOINT_SHARE = 0.5
-"""The largest part of this machine's time that checkpoints take: with many runs, each comes less often."""
-_MANY_WAITING = 100
-"""The most runs that wait for a place, or as many as have one: an autoscaler sees enough, and a run that was
-lost, which comes behind them, waits for no more. `python -m benchmarks.cluster_costs` shows their memory."""
+_WAIT_SECONDS = 1.0
+"""The longest wait for answers: progress is shown in between."""
 _STOP_SECONDS = 30.0
 """The longest time for runs to save a checkpoint and end."""
 _CLOSE_SECONDS = 5.0
@@ -131,7 +126,7 @@ class RayWorkers:
         if self._jobs is not None and len(self._workers) >= self._jobs:
             return True
         waiting = len(self._workers) - self._placed
-        return waiting >= max(_MANY_WAITING, self._placed)
+        return waiting >= most_waiting(self._placed)
 
     @property
     def are_busy(self) -> bool:
@@ -148,9 +143,9 @@ class RayWorkers:
         """Waits for news of a tenth of the runs."""
         answers = [worker.answer for worker in self._workers]
         if answers:
-            ray.wait(answers, num_returns=max(1, len(answers) // 10), timeout=_SHORTEST_NEWS)
+            ray.wait(answers, num_returns=max(1, len(answers) // 10), timeout=_WAIT_SECONDS)
         else:  # all runs wait for processes of others
-            time.sleep(_SHORTEST_NEWS)
+            time.sleep(_WAIT_SECONDS)
 
     def poll(self) -> list[tuple[RunState, Outcome]]:
         """Brings the directories of all runs up to date; returns the runs that ended.
@@ -270,8 +265,8 @@ class RayWorkers:
 
     def _ask(self, worker: _RemoteRun, _: object) -> None:
         """Asks for the next news of a run."""
-        seconds = max(_SHORTEST_NEWS, self._placed / _ANSWERS_A_SECOND)
         is_due = time.monotonic() >= worker.next_checkpoint
+        seconds = news_seconds(self._placed)
         worker.answer = worker.process.news.remote(seconds, with_checkpoint=is_due)
         worker.read = self._hear
 
@@ -282,7 +277,7 @@ class RayWorkers:
         state.metrics = last_metrics(state.directory.path) or state.metrics
         if LATEST in news["files"]:
             end = time.monotonic()
-            worker.next_checkpoint = end + (end - start) * self._placed / _CHECKPOINT_SHARE
+            worker.next_checkpoint = end + checkpoint_seconds(self._placed, end - start)
         status = news["status"]
         if status is None:
             self._ask(worker, news)
