@@ -149,7 +149,8 @@ def print_measured(models: Sequence[Model], network: Network) -> None:
         for model in models
         for place, seconds in (("one process", model.alone_seconds), ("a rank", model.rank_seconds))
     )
-    print_table(["step (ms) of", "parameters", *(f"{shard:,} images" for shard in SHARDS)], steps)
+    names = (f"{shard:,} image{'s' if shard > 1 else ''}" for shard in SHARDS)
+    print_table(["step (ms) of", "parameters", *names], steps)
     speed_ups = [
         (
             model.name,
