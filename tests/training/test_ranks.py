@@ -8,31 +8,39 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 from subprocess import PIPE, Popen
+from typing import Any
 
 import pytest
 import torch
 
-from mixcoder.errors import ArgumentError, RunLockedError
+import mixcoder
+from mixcoder.cli.place import Place, check_under_torchrun
+from mixcoder.cli.torchrun import _check_versions
+from mixcoder.data.split import ImageData, ImageSplit
+from mixcoder.errors import ArgumentError, RunLockedError, TrainingError
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.training_run import train_run
+from mixcoder.models import create_model
 from mixcoder.registry.plugins import load_plugin
+from mixcoder.training.evaluation import validation_loss
 from mixcoder.training.process_group import _local_device
-from mixcoder.training.ranks import Ranks
+from mixcoder.training.ranks import ALONE, Ranks
 from tests.conftest import needs_compiler, slow
 from tests.documents import read_document
 from tests.faults.victims import PHOTOS, PLUGIN, make_photos
 
 SIGNALS = Path(__file__).with_name("sudden_signals.py")
 PEER_ENDED = (
-    "another process of this run has ended or does not answer; torchrun's restart, or the same command, "
-    "goes on from the last checkpoint"
+    "error: another process of this run has ended or does not answer; torchrun's restart, or the same "
+    "command, goes on from the last checkpoint ("
 )
 TIMEOUT = 120
 """Seconds, after which a launch that should take five has failed."""
@@ -41,6 +49,10 @@ MIXER = "{type: mixer, patch_size: 4, hidden_channels: [9], latent_dim: 8, mixer
 DROPPING = "{type: dropping, latent_dim: 8}"
 SHORT = "steps: 40, validations: 8, learning_rate: 0.01"
 LONG = "steps: 420, validations: 3, learning_rate: 0.003, compile: off"
+HOW = "compile: '${how.compile}', optimizer: '${how.optimizer}'"
+NATIVE_AND_EAGER = (
+    "{how: [{name: native, compile: 'on', optimizer: adamw}, {name: eager, compile: 'off', optimizer: muon}]}"
+)
 MIDDLE = 211
 """Of two steps a chunk, so that a chunk has a middle; step 211 is in one."""
 
@@ -87,17 +99,34 @@ def launch(
 
 @contextmanager
 def torchrun(options: list[str], path: Path, *arguments: str, sudden: str = "") -> Iterator[Popen[str]]:
-    """Starts torchrun; at the end, no process of it is left."""
+    """Starts torchrun; at the end, no process of it is left.
+
+    Its ranks are listed in a folder `ranks` beside the experiment file.
+    """
+    listed = path.parent / "ranks"
+    listed.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "mixcoder"]
     command += ["--plugin", str(PLUGIN), "--plugin", str(SIGNALS), "run", str(path), *arguments]
-    environment = os.environ | ({"SUDDEN_SIGNAL": sudden} if sudden else {})
+    environment = os.environ | {"RANKS_FOLDER": str(listed)} | ({"SUDDEN_SIGNAL": sudden} if sudden else {})
     process = Popen(command, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True, env=environment)
     try:
         yield process
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its ranks then end by themselves
+            os.killpg(process.pid, signal.SIGKILL)
+        for rank in running(listed):  # each leads a session of its own, and may hold the pipes
+            os.kill(rank, signal.SIGKILL)
         process.communicate()
+
+
+def running(listed: Path) -> list[int]:
+    """The ranks in a list whose processes have not ended."""
+    found = []
+    for path in listed.iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            is_rank = b"mixcoder" in Path(f"/proc/{path.name}/cmdline").read_bytes()  # none of a dead one
+            found += [int(path.name)] if is_rank else []
+    return found
 
 
 def _logged(logs: Path, rank: int, name: str) -> str:
@@ -135,9 +164,7 @@ def contents(directory: RunDirectory) -> dict[str, bytes]:
 @needs_compiler
 def test_two_ranks_train_as_one_process(tmp_path: Path) -> None:
     """Also that the first alone prints, and that a matrix trains one run after the other."""
-    how = "compile: '${how.compile}', optimizer: '${how.optimizer}'"
-    matrix = "{name: native, compile: 'on', optimizer: adamw}, {name: eager, compile: 'off', optimizer: muon}"
-    path = write_experiment(tmp_path, f"{SHORT}, {how}", matrix=f"{{how: [{matrix}]}}")
+    path = write_experiment(tmp_path, f"{SHORT}, {HOW}", matrix=NATIVE_AND_EAGER)
     ended = launch(path)
     assert ended.status == 0, ended.err
     for found, expected in zip(directories(path), train_alone(path), strict=True):
@@ -153,12 +180,12 @@ def test_two_ranks_train_as_one_process(tmp_path: Path) -> None:
 
 @slow
 @needs_compiler
-@pytest.mark.parametrize("compile", ["on", "off"])
-def test_shards_of_unequal_size_count_by_their_images(tmp_path: Path, compile: str) -> None:
-    path = write_experiment(tmp_path, f"{SHORT}, compile: {compile}")
+def test_shards_of_unequal_size_count_by_their_images(tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, f"{SHORT}, {HOW}", matrix=NATIVE_AND_EAGER)
     ended = launch(path, ranks=3)  # 22, 21 and 21 images of each batch
     assert ended.status == 0, ended.err
-    assert_equal(directories(path)[0], train_alone(path)[0])
+    for found, expected in zip(directories(path), train_alone(path), strict=True):
+        assert_equal(found, expected)
 
 
 def launch_on_two_machines(first: Path, second: Path, *arguments: str) -> list[tuple[int, str, str]]:
@@ -196,11 +223,13 @@ def write_two_experiments(folder: Path, *, are_photos_equal: bool) -> tuple[Path
 
 @slow
 def test_two_machines_train_as_one_process(tmp_path: Path) -> None:
-    """Each has a torchrun and images of its own; the first has the results."""
+    """Each has a torchrun and images of its own, with the same crops; the first has the results."""
     first, second = write_two_experiments(tmp_path, are_photos_equal=True)
     (status, out, err), (other_status, other_out, _) = launch_on_two_machines(first, second)
     assert (status, other_status) == (0, 0), err
-    assert_equal(directories(first)[0], train_alone(first)[0])
+    found, expected = directories(first)[0], train_alone(first)[0]
+    assert_equal(found, expected)
+    assert (found.read_result() or {})["data_hash"] == (expected.read_result() or {})["data_hash"]
     assert not (second.parent / "runs").exists()
     assert "cnn-folder" in out
     assert other_out == ""
@@ -225,19 +254,6 @@ def test_machines_that_would_train_something_else_are_refused(tmp_path: Path, is
     assert directories(first)[0].read_failure() is None
 
 
-@slow
-def test_crops_are_those_of_one_process(tmp_path: Path) -> None:
-    make_photos(tmp_path / "photos")
-    model = "{type: cnn, channels: [4, 4], kernel_size: 3, latent_dim: 8}"
-    path = write_experiment(tmp_path, f"{SHORT}, compile: off", model, PHOTOS)
-    ended = launch(path, ranks=3)
-    assert ended.status == 0, ended.err
-    assert_equal(directories(path)[0], train_alone(path)[0])
-    assert (directories(path)[0].read_result() or {})["data_hash"] == (
-        train_alone(path)[0].read_result() or {}
-    )["data_hash"]
-
-
 of_calm = pytest.mark.xdist_group("calm ranks")
 """One worker takes these, and trains what they compare with once."""
 
@@ -259,6 +275,10 @@ def test_a_killed_rank_and_a_restart_change_no_byte(calm: Path, rank: int) -> No
     ended = launch(calm, ranks=3, runs=runs, restarts=1, sudden=f"SIGKILL self {rank} {MIDDLE}")
     assert ended.status == 0, ended.err
     assert [said.count(PEER_ENDED) for said in ended.err] == [int(i != rank) for i in range(3)]
+    resumed = [int(step) for said in ended.err for step in re.findall(r"^from batch (\d+)$", said, re.M)]
+    assert len(resumed) == 3
+    assert len(set(resumed)) == 1
+    assert 0 < resumed[0] < MIDDLE
     assert contents(directories(calm, runs)[0]) == contents(directories(calm, "calm")[0])
 
 
@@ -285,33 +305,57 @@ def test_a_rank_that_dies_ends_the_others_with_a_sentence(tmp_path: Path) -> Non
     ended = launch(path, sudden=f"SIGKILL self 1 {MIDDLE}")
     assert ended.status != 0
     assert ended.codes == {1, -signal.SIGKILL}
-    assert ended.err[0] == f"eager steps, products in float32\nerror: {PEER_ENDED}\n"
-    assert f"\nerror: {PEER_ENDED}\n" in read_document("docs/one-big-run.md")
+    assert said_last(ended.err[0]).startswith(PEER_ENDED)
+    assert f"\n{PEER_ENDED}" in read_document("docs/one-big-run.md")
     assert ended.err[1] == ""
     [directory] = directories(path)
     assert directory.read_failure() is None
     assert not directory.is_done()
 
 
+def said_last(err: str) -> str:
+    """The last line of the stderr of a rank, which has one error alone."""
+    assert err.count("error: ") == 1
+    return err.splitlines()[-1]
+
+
+@slow
+def test_ctrl_c_before_the_first_step_is_said_once(tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, LONG)
+    ended = launch(path, sudden="SIGINT torchrun 0 0")
+    assert ended.status != 0
+    assert said_last(ended.err[0]) == "error: interrupted; the same command goes on from there"
+    assert ended.err[1] == ""
+    assert directories(path)[0].read_failure() is None
+
+
+@slow
+def test_a_process_that_never_joins_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGEST_JOIN", "2")
+    path = write_experiment(tmp_path, LONG)
+    with torchrun(["--standalone", "--nproc-per-node=2"], path, sudden="SIGSTOP self 1 -1") as process:
+        assert process.stderr is not None
+        said = next((line for line in process.stderr if "error: " in line), "")
+    assert said.startswith(PEER_ENDED)
+    assert "timeout after 2000ms" in said
+
+
 @slow
 def test_ranks_end_with_their_torchrun(tmp_path: Path) -> None:
     path = write_experiment(tmp_path, LONG.replace("420", "1_000_000"))
-    launch(path, sudden=f"SIGKILL torchrun 0 {MIDDLE}")
-    [directory] = directories(path)
-    with directory.locked():  # or it fails within some seconds
-        assert not directory.is_done()
-
-
-@slow
-def test_what_is_done_is_skipped(tmp_path: Path) -> None:
-    path = write_experiment(tmp_path, f"{SHORT}, compile: off")
-    [directory] = train_alone(path)
-    before = {file: file.stat().st_mtime_ns for file in directory.path.rglob("*")}
-    ended = launch(path, runs="alone")
-    assert ended.status == 0, ended.err
-    assert {file: file.stat().st_mtime_ns for file in directory.path.rglob("*")} == before
-    assert str(directory.path) in ended.out[0]
-    assert (ended.out[1], ended.err) == ("", ["", ""])
+    runs = str(tmp_path / "runs")
+    options = ["--standalone", "--nproc-per-node=2", "--redirects=3", f"--log-dir={tmp_path}"]
+    sudden = f"SIGKILL torchrun 0 {MIDDLE}"
+    with torchrun(options, path, "--runs", runs, sudden=sudden) as process:
+        assert process.wait(TIMEOUT) == -signal.SIGKILL
+        assert len(list((tmp_path / "ranks").iterdir())) == 2
+        deadline = time.monotonic() + TIMEOUT
+        while running(tmp_path / "ranks") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert running(tmp_path / "ranks") == []
+    assert not directories(path)[0].is_done()
 
 
 @slow
@@ -325,14 +369,13 @@ def test_a_run_that_another_process_trains_is_left_to_it(tmp_path: Path) -> None
 
 
 @slow
-@pytest.mark.parametrize("name", ["result.json", "checkpoint/latest.safetensors"])
-def test_a_damaged_run_directory_is_one_sentence(tmp_path: Path, name: str) -> None:
+def test_a_damaged_run_directory_is_one_sentence(tmp_path: Path) -> None:
     path = write_experiment(tmp_path, f"{SHORT}, compile: off")
     [directory] = directories(path)
-    (directory.path / name).parent.mkdir(parents=True)
-    (directory.path / name).write_bytes(b"no such thing")
+    directory.checkpoint.parent.mkdir(parents=True)
+    directory.checkpoint.write_bytes(b"no such thing")
     ended = launch(path)
-    assert re.fullmatch(rf"error: {directory.path / name}: [^\n]+\n", ended.err[0])
+    assert re.fullmatch(rf"error: {directory.checkpoint}: [^\n]+\n", ended.err[0])
     assert ended.err[1] == ""
     assert 2 in ended.codes
 
@@ -348,32 +391,54 @@ def test_a_run_that_diverges_does_not_keep_the_next_from_training(tmp_path: Path
     bad, good = directories(path)
     assert "became" in (bad.read_failure() or {})["reason"]
     assert_equal(good, train_alone(path, "matrix.rate=[0.01]")[0])
-
-
-REFUSED = {
-    "more ranks than images": (
-        ["training.batch_size=1"],
-        "training.batch_size: 1 images are too few for 2 processes",
-    ),
-    "side by side": (["-j", "2"], "-j: does not go with torchrun"),
-    "no GPUs": (["--device", "cuda"], "device: "),
-    "a GPU for all": (["--device", "cuda:0"], "device: under torchrun, must be auto, cpu or cuda"),
-    "no experiment": (["training.batchsize=1"], "unknown key"),
-}
-"""What cannot be done, and what the first rank says."""
+    before = {file: file.stat().st_mtime_ns for file in good.path.rglob("*")}
+    again = launch(path)  # what is done is skipped
+    assert "running: rate=1e+20" in again.err[0]
+    assert "running: rate=0.01" not in again.err[0]
+    assert (again.out, again.err[1]) == (ended.out, "")
+    assert {file: file.stat().st_mtime_ns for file in good.path.rglob("*")} == before
 
 
 @slow
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_done_is_said_once(tmp_path: Path, case: str) -> None:
-    if case == "no GPUs" and torch.cuda.is_available():
-        pytest.skip("there are GPUs")
-    arguments, message = REFUSED[case]
-    ended = launch(write_experiment(tmp_path, SHORT), *arguments)
-    said = "".join(ended.err)
-    assert re.fullmatch(r"error: [^\n]+\n", said)
-    assert message in said
+def test_what_cannot_be_done_is_said_once(tmp_path: Path) -> None:
+    ended = launch(write_experiment(tmp_path, SHORT), "training.batch_size=1")
+    said = "error: training.batch_size: 1 images are too few for 2 processes, each needs one or more\n"
+    assert "".join(ended.err) == said
     assert 2 in ended.codes
+
+
+@pytest.mark.parametrize(
+    ("option", "choice"),
+    [
+        ("-j", {"jobs": 2}),
+        ("--cluster", {"cluster": "auto"}),
+        ("--cpus", {"cpus": 1.0}),
+        ("--gpus", {"gpus": 1.0}),
+        ("--launcher", {"launcher": "srun -n1"}),
+    ],
+)
+def test_options_for_other_places_are_refused(option: str, choice: dict[str, Any]) -> None:
+    place = Place(jobs=None, device="auto", cluster=None, cpus=None, gpus=None, launcher=None)
+    check_under_torchrun(place)
+    check_under_torchrun(place._replace(jobs=1))
+    with pytest.raises(ArgumentError, match=f"^{option}: does not go with torchrun, "):
+        check_under_torchrun(place._replace(**choice))
+
+
+class OtherRank(Ranks):
+    """Any rank but the first, whose texts are others."""
+
+    index = 1
+
+    def is_same(self, text: str) -> bool:
+        return False
+
+
+def test_other_versions_are_refused() -> None:
+    versions = re.escape(f"Mixcoder {mixcoder.__version__} and PyTorch {torch.__version__.split('+')[0]}")
+    with pytest.raises(TrainingError, match=f"^here are {versions}, the first process has others; "):
+        _check_versions(OtherRank())
+    _check_versions(ALONE)
 
 
 @slow
@@ -382,9 +447,10 @@ def test_what_cannot_be_done_is_said_once(tmp_path: Path, case: str) -> None:
 def test_one_rank_on_a_gpu_trains_as_one_process(tmp_path: Path, compile: str) -> None:
     """Gradients go through NCCL."""
     path = write_experiment(tmp_path, f"{SHORT}, precision: float32, compile: {compile}")
+    [alone] = train_alone(path)
     ended = launch(path, ranks=1)
     assert ended.status == 0, ended.err
-    assert_equal(directories(path)[0], train_alone(path)[0])
+    assert_equal(directories(path)[0], alone)
     for directory in (*directories(path), *directories(path, "alone")):
         hardware = (directory.read_result() or {})["hardware"]
         assert hardware["device"] == torch.cuda.get_device_name()
@@ -399,6 +465,30 @@ def test_ranks_do_not_share_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) ->
     ):
         _local_device(name)
     assert _local_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("name", "gpus"), [("cuda:0", 1), ("mps", 0)])
+def test_ranks_choose_no_device_of_their_own(name: str, gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(ArgumentError, match="^device: under torchrun, must be auto, cpu or cuda: "):
+        _local_device(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs")
+def test_ranks_without_gpus_compute_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert _local_device("auto") == torch.device("cpu")
+    with pytest.raises(ArgumentError, match="^device: "):
+        _local_device("cuda")
+
+
+def test_ranks_may_be_more_than_validation_images(tiny_data: ImageData) -> None:
+    two = ImageSplit(tiny_data.validation.images[:2])
+    model = create_model("cnn", image_shape=tiny_data.image_shape, channels=[2], kernel_size=3, latent_dim=2)
+    parts = [validation_loss(model, two, "mse", ranks=rank_of(index, 3)) for index in range(3)]
+    assert parts[2] == 0
+    assert sum(parts) == pytest.approx(validation_loss(model, two, "mse"), rel=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])

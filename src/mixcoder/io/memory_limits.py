@@ -31,22 +31,28 @@ _UNKNOWN = AvailableMemory(2**63 - 1, "on this machine")
 """Where no limit is known: more than any estimate."""
 
 
-def available_memory(device: torch.device) -> AvailableMemory:
-    """Returns the memory that is available to a run on `device`, were it the only one."""
+def available_memory(device: torch.device, processes: int = 1) -> AvailableMemory:
+    """Returns the memory that is available to a process of a run on `device`, were it the only run.
+
+    Args:
+        device: of the process; each process has a GPU of its own.
+        processes: of the run on this machine.
+    """
     if device.type == "cuda":
         total = torch.cuda.mem_get_info(device)[1] - torch.cuda.memory_allocated(device)
         return AvailableMemory(total, "on the GPU")
-    return min(_limits(), key=lambda limit: limit.bytes, default=_UNKNOWN)
+    return min(_limits(processes), key=lambda limit: limit.bytes, default=_UNKNOWN)
 
 
-def _limits() -> Iterator[AvailableMemory]:
-    """Yields what each limit leaves beside the memory that this process holds."""
+def _limits(processes: int) -> Iterator[AvailableMemory]:
+    """Yields what each limit leaves beside the memory that this process holds, of its equal share."""
     held = _own_bytes("RssAnon")
+    share = " for each of them" if processes > 1 else ""
     machine = _machine_bytes()
     if machine is not None:
-        yield AvailableMemory(machine - held, "on this machine")
+        yield AvailableMemory(machine // processes - held, f"on this machine{share}")
     for group in control_group_limits(_PROCESS / "cgroup", _CONTROL_GROUPS):
-        yield AvailableMemory(group - held, "in this control group")
+        yield AvailableMemory(group // processes - held, f"in this control group{share}")
     limit = _address_space()
     if limit is not None:
         yield AvailableMemory(limit - _own_bytes("VmSize"), "within ulimit -v")

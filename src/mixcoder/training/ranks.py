@@ -26,10 +26,12 @@ class Ranks:
     Attributes:
         index: of this rank.
         count: of all ranks.
+        count_here: of those on this machine.
     """
 
     index: int = 0
     count: int = 1
+    count_here: int = 1
 
     @property
     def is_first(self) -> bool:

@@ -14,7 +14,9 @@ import torch
 from mixcoder.errors import ArgumentError, TrainingError
 from mixcoder.experiments.file.spec import Run, read_experiment
 from mixcoder.experiments.runs.memory_check import check_memory, reraise_oom
+from mixcoder.io import memory_limits
 from mixcoder.training.memory_estimate import training_bytes
+from mixcoder.training.ranks import Ranks
 from tests.conftest import Cli, slow
 
 WIDE = "model.hidden_channels=[50_000]"
@@ -59,6 +61,27 @@ def test_a_batch_that_would_fit_is_advised(cli: Cli) -> None:
     assert " GB within ulimit -v; try a training.batch_size of 125,000" in said
     with memory_limit(needed // 3):
         check_memory(run_with(125_000), CPU)
+
+
+def test_the_ranks_of_a_machine_share_its_memory(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, half = run_with(1_000_000), run_with(500_000)
+    ranks = Ranks()
+    ranks.count = ranks.count_here = 2
+    needed = training_bytes(run.create_model, half.recipe)
+    held = memory_limits._own_bytes("RssAnon")
+    monkeypatch.setattr(memory_limits, "_own_bytes", lambda kind: held)
+    monkeypatch.setattr(memory_limits, "_machine_bytes", lambda: needed + held)
+    monkeypatch.setattr(memory_limits, "control_group_limits", lambda *_: [])
+    check_memory(half, CPU)
+    with pytest.raises(ArgumentError) as caught:
+        check_memory(run, CPU, ranks=ranks)
+    said = str(caught.value)
+    assert "with batches of 1,000,000 images takes " in said
+    assert re.search(
+        r" GB of memory in each of 2 processes and there are [\d.]+ GB on this machine for each of them; "
+        r"try a training.batch_size of [\d,]+$",
+        said,
+    )
 
 
 def test_where_no_batch_would_fit_the_model_is_named(cli: Cli) -> None:

@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,19 +209,13 @@ def _save(trainer: Trainer, directory: RunDirectory) -> float:
 def _create_trainer(run: Run, device_name: str, ranks: Ranks) -> Trainer:
     device = resolve_device(device_name)
     data = run.create_source().load().to(device)
-    check_memory(_shard_of(run, ranks), device)
+    check_memory(run, device, ranks=ranks)
     torch.manual_seed(run.recipe.seed)
     model = run.create_model().to(device)
     try:
         return Trainer(model, data, run.recipe, ranks)
     except ArgumentError as error:
         raise ExperimentError([f"training.{error}" if error.argument else error.message]) from None
-
-
-def _shard_of(run: Run, ranks: Ranks) -> Run:
-    """Returns a run with the images of each batch that this rank computes."""
-    shard = ranks.shard(run.recipe.batch_size)
-    return replace(run, recipe=run.recipe.model_copy(update={"batch_size": shard.stop - shard.start}))
 
 
 def _metrics_row(progress: Progress) -> dict[str, Any]:

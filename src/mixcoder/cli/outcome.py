@@ -1,0 +1,73 @@
+"""What comes before the training of an experiment, and after it: its images, and the table of its runs.
+
+Experiment ─▶ prepare_data ─▶ training ─┬▶ print_run
+└▶ print_runs, and why some have failed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from mixcoder.cli.options import Format
+from mixcoder.cli.output import print_note, print_rows, print_text
+from mixcoder.cli.place import Place
+from mixcoder.cli.progress import data_progress
+from mixcoder.errors import TrainingError
+from mixcoder.experiments.file.spec import Experiment
+from mixcoder.experiments.results.listing import list_results
+from mixcoder.experiments.results.records import records_in, records_of
+from mixcoder.experiments.runs.preparing import compare_images, prepare_images
+from mixcoder.experiments.runs.run_directory import RunDirectory
+
+
+class RunOptions(NamedTuple):
+    """A choice of where runs and their directories are, and of the format of their table."""
+
+    runs: Path
+    place: Place
+    format: Format
+    plugins: Sequence[str]
+
+
+def prepare_data(experiment: Experiment, options: RunOptions) -> None:
+    """Compares the images of earlier results with those here; fetches and packs the images of other runs.
+
+    On a cluster each node prepares its images itself.
+    """
+    check_images(experiment, options.runs)
+    if options.place.cluster is None:
+        with data_progress(Console(stderr=True)) as progress:
+            notes = prepare_images(experiment.runs, options.runs, progress)
+        for note in notes:
+            print_note(note)
+
+
+def check_images(experiment: Experiment, runs: Path) -> None:
+    """Checks that results are of the images that are here."""
+    with data_progress(Console(stderr=True)) as progress:
+        notes = compare_images(experiment.runs, runs, progress)
+    for note in notes:
+        print_note(note)
+
+
+def print_run(directory: RunDirectory, options: RunOptions) -> None:
+    """Prints the table of one run, and where it is."""
+    print_rows(*list_results(records_in(directory.path)), options.format)
+    if options.format is Format.text:
+        print_text(directory.path)
+
+
+def print_runs(experiment: Experiment, options: RunOptions, failed: Mapping[str, object]) -> None:
+    """Prints the table of all runs.
+
+    Raises:
+        TrainingError: some runs have failed; says why.
+    """
+    print_rows(*list_results(records_of(experiment, options.runs)), options.format)
+    if failed:
+        reasons = "".join(f"\n  {name}: {reason}" for name, reason in failed.items())
+        raise TrainingError(f"{len(failed)} of {len(experiment.runs)} runs failed:{reasons}")
