@@ -16,6 +16,7 @@ from pathlib import Path
 from socket import socket
 from subprocess import PIPE, Popen
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -24,14 +25,14 @@ import mixcoder
 from mixcoder.cli.place import Place, check_under_torchrun
 from mixcoder.cli.torchrun import _check_versions
 from mixcoder.data.split import ImageData, ImageSplit
-from mixcoder.errors import ArgumentError, RunLockedError, TrainingError
+from mixcoder.errors import ArgumentError, DataError, PeerEndedError, RunLockedError, TrainingError
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.models import create_model
 from mixcoder.registry.plugins import load_plugin
 from mixcoder.training.evaluation import validation_loss
-from mixcoder.training.process_group import _local_device
+from mixcoder.training.process_group import ProcessGroup, _local_device
 from mixcoder.training.ranks import ALONE, Ranks
 from tests.conftest import needs_compiler, slow
 from tests.documents import read_document
@@ -454,6 +455,36 @@ def test_one_rank_on_a_gpu_trains_as_one_process(tmp_path: Path, compile: str) -
     for directory in (*directories(path), *directories(path, "alone")):
         hardware = (directory.read_result() or {})["hardware"]
         assert hardware["device"] == torch.cuda.get_device_name()
+
+
+def first_of_two(monkeypatch: pytest.MonkeyPatch, failure: str) -> ProcessGroup:
+    """The first of two ranks, whose sums fail."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(failure)
+
+    monkeypatch.setattr("torch.distributed.all_reduce", fail)
+    ranks = object.__new__(ProcessGroup)
+    ranks.index, ranks.count, ranks._groups = 0, 2, dict.fromkeys(("pauses", "steps"), Mock())
+    return ranks
+
+
+def test_an_error_of_its_own_comes_before_the_end_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = first_of_two(monkeypatch, "[pair.cc:1] Connection closed by \x1bpeer\nmore")
+    with pytest.raises(DataError, match="^mine$"), ranks.together():
+        raise DataError("mine")
+    with pytest.raises(PeerEndedError) as caught, ranks.together():
+        pass
+    said = f"error: {caught.value}"
+    assert said.startswith(f"{PEER_ENDED}[pair.cc:1] Connection closed by ")
+    assert said.endswith("peer)")
+    assert "\x1b" not in said
+
+
+def test_memory_that_is_missing_is_not_the_end_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = first_of_two(monkeypatch, "DefaultCPUAllocator: can't allocate memory")
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        ranks.total(1.0)
 
 
 @pytest.mark.parametrize("name", ["auto", "cuda"])
