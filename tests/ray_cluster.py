@@ -30,10 +30,11 @@ class RayCluster:
     """
 
     def __init__(self, folder: Path, nodes: int) -> None:
+        (folder / "tmp").mkdir()  # of runs
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.ray_cluster", str(nodes)],
             cwd=Path(__file__).parents[1],
-            env={**os.environ, **ENVIRONMENT, "RAY_TMPDIR": str(folder)},
+            env={**os.environ, **ENVIRONMENT, "RAY_TMPDIR": str(folder), "TMPDIR": str(folder / "tmp")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -22,6 +22,8 @@ from tests.conftest import slow
 from tests.ray_cluster import ENVIRONMENT, RayCluster
 
 pytestmark = slow
+SOON = 15
+"""Seconds: three times what a quiet machine needs at most, as other tests take its cores meanwhile."""
 NEEDS_RAY = "needs Ray: pip install 'mixcoder[ray]'"
 
 FILE = """\
@@ -154,15 +156,15 @@ def of_first_rate(calm: dict[str, bytes]) -> dict[str, bytes]:
     return {name: content for name, content in calm.items() if "rate-0.01" in name}
 
 
-def processes_on_nodes() -> list[str]:
-    """The command lines of all processes that train in a folder of a node."""
+def processes_on_nodes(cluster: RayCluster) -> list[str]:
+    """The command lines of all processes that train in a folder of a node of this cluster."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_text()
         except OSError:
             continue
-        if "/mixcoder-run-" in words:
+        if f"{cluster.folder}/tmp/mixcoder-run-" in words:
             found.append(words.replace("\0", " "))
     return found
 
@@ -197,27 +199,28 @@ def test_a_node_that_vanishes_takes_nothing_with_it(
 def test_a_killed_sweep_and_an_interrupted_one_go_on(
     ray_cluster: RayCluster, project: Path, calm: dict[str, bytes]
 ) -> None:
-    """After a kill no process is left in 5 s; after a Ctrl-C the last checkpoints are here in 5 s."""
+    """After a kill no process is left soon; after a Ctrl-C the last checkpoints are here soon."""
     slow_down(project)
     command = ("--cluster", ray_cluster.address, TWO)
     with started(project, *command) as sweep:
         wait_until(lambda: len(checkpoints(project / "runs")) == 2)
-        assert len(processes_on_nodes()) == 2
+        assert len(processes_on_nodes(ray_cluster)) == 2
         sweep.kill()
-        wait_until(lambda: not processes_on_nodes(), seconds=5)
+        wait_until(lambda: not processes_on_nodes(ray_cluster), seconds=SOON)
     before = [path.read_bytes() for path in checkpoints(project / "runs")]
     with started(project, *command) as sweep:
         wait_until(lambda: all(path.read_bytes() not in before for path in checkpoints(project / "runs")))
         start = time.monotonic()
         sweep.send_signal(signal.SIGINT)
         _, err = sweep.communicate(timeout=60)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < SOON
     assert sweep.returncode == 1
     assert err.splitlines()[-1] == "error: interrupted; the same command goes on from there"
     for path in checkpoints(project / "runs"):
         step = json.loads(read_metadata(path, "")["state"])["step"]
         last_words = (path.parents[1] / "log.txt").read_text().splitlines()[-1]
-        assert f"interrupted after {step * 64:,} inputs" in last_words
+        is_done = (path.parents[1] / "result.json").exists()  # on a busy machine, one may have been faster
+        assert is_done or f"interrupted after {step * 64:,} inputs" in last_words
     assert swept(project, *command).count("done: ") == 2
     assert outcomes(project / "runs") == of_first_rate(calm)
 
