@@ -16,6 +16,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import select
 import shutil
 import socket
 import subprocess
@@ -149,8 +150,7 @@ class NodeRun:
 
     def news(self, seconds: float, *, with_checkpoint: bool) -> News:
         """Returns what is new after so many seconds; sooner, and all, once the process has ended."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(seconds)
+        _wait_for_end(self._process, seconds)
         status = self._process.poll()  # before any file is read: what it wrote last is read too
         left_out = () if status is not None else (RESULT,) if with_checkpoint else (RESULT, _CHECKPOINTS)
         with (self._folder / _OUTPUT).open("rb") as file:
@@ -218,6 +218,20 @@ class NodeRun:
                 self._sent[name] = (*now[:2], start + len(content))
                 found[name] = (start, content)
         return found
+
+
+def _wait_for_end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Waits for the end of a process, at most so long; `Popen.wait` would look 20 times a second."""
+    if not hasattr(os, "pidfd_open"):  # not Linux
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        return
+    with suppress(ProcessLookupError):  # it has ended, and was seen
+        handle = os.pidfd_open(process.pid)
+        try:
+            select.select([handle], [], [], seconds)
+        finally:
+            os.close(handle)
 
 
 def describe_versions() -> dict[str, str]:
