@@ -6,7 +6,7 @@ Experiment ─▶ prepare_data ─▶ training ─┬▶ print_run
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +16,17 @@ from mixcoder.cli.options import Format
 from mixcoder.cli.output import print_note, print_rows, print_text
 from mixcoder.cli.place import Place
 from mixcoder.cli.progress import data_progress
+from mixcoder.data.fetch_progress import StartTask
 from mixcoder.errors import TrainingError
 from mixcoder.experiments.file.spec import Experiment
 from mixcoder.experiments.results.listing import list_results
 from mixcoder.experiments.results.records import records_in, records_of
-from mixcoder.experiments.runs.preparing import compare_images, prepare_images
+from mixcoder.experiments.runs.preparing import (
+    SharedImages,
+    compare_images,
+    group_by_images,
+    prepare_images,
+)
 from mixcoder.experiments.runs.run_directory import RunDirectory
 
 
@@ -38,18 +44,23 @@ def prepare_data(experiment: Experiment, options: RunOptions) -> None:
 
     On a cluster each node prepares its images itself.
     """
-    check_images(experiment, options.runs)
+    groups = group_by_images(experiment.runs, options.runs)
+    _show(compare_images, groups)
     if options.place.cluster is None:
-        with data_progress(Console(stderr=True)) as progress:
-            notes = prepare_images(experiment.runs, options.runs, progress)
-        for note in notes:
-            print_note(note)
+        _show(prepare_images, groups)
 
 
 def check_images(experiment: Experiment, runs: Path) -> None:
     """Checks that results are of the images that are here."""
+    _show(compare_images, group_by_images(experiment.runs, runs))
+
+
+def _show(
+    work: Callable[[Sequence[SharedImages], StartTask], list[str]], groups: Sequence[SharedImages]
+) -> None:
+    """Works on images, shows how that goes, and prints its notes."""
     with data_progress(Console(stderr=True)) as progress:
-        notes = compare_images(experiment.runs, runs, progress)
+        notes = work(groups, progress)
     for note in notes:
         print_note(note)
 

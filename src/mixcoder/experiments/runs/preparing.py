@@ -9,6 +9,7 @@ So a table never mixes results of different images.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mixcoder.data import DataSource
@@ -19,12 +20,39 @@ from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.training.checkpoint import short_hash
 
 
-def prepare_images(runs: Sequence[Run], folder: Path, progress: StartTask) -> list[str]:
+@dataclass(frozen=True)
+class SharedImages:
+    """A data source, and the runs of an experiment that share its images.
+
+    Attributes:
+        source: not loaded yet.
+        done: directories of the runs that are done.
+        are_all_done: whether there are no others.
+    """
+
+    source: DataSource
+    done: Sequence[RunDirectory]
+    are_all_done: bool
+
+
+def group_by_images(runs: Sequence[Run], folder: Path) -> list[SharedImages]:
+    """Returns the data sources of runs; looks once which runs are done in `folder`, that of all runs."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(repr((run.data, run.root)), []).append(run)
+    found = []
+    for sharing in groups.values():
+        directories = RunDirectory.of_all(sharing, folder)
+        done = [directory for directory in directories if directory.is_done()]
+        found.append(SharedImages(sharing[0].create_source(), done, len(done) == len(directories)))
+    return found
+
+
+def prepare_images(groups: Sequence[SharedImages], progress: StartTask) -> list[str]:
     """Fetches and packs the images of runs that are not done.
 
     Args:
-        runs: of an experiment.
-        folder: the folder of all runs.
+        groups: of an experiment's runs.
         progress: called with what is fetched and packed.
 
     Returns:
@@ -33,19 +61,15 @@ def prepare_images(runs: Sequence[Run], folder: Path, progress: StartTask) -> li
     Raises:
         DataError: images cannot be fetched or read.
     """
-    notes = []
-    for sharing in _by_source(runs):
-        if not all(directory.is_done() for directory in RunDirectory.of_all(sharing, folder)):
-            notes.append(sharing[0].create_source().prepare(progress))
+    notes = [group.source.prepare(progress) for group in groups if not group.are_all_done]
     return list(filter(None, notes))
 
 
-def compare_images(runs: Sequence[Run], folder: Path, progress: StartTask) -> list[str]:
+def compare_images(groups: Sequence[SharedImages], progress: StartTask) -> list[str]:
     """Checks that the runs that are done were trained on the images that are here now.
 
     Args:
-        runs: of an experiment.
-        folder: the folder of all runs.
+        groups: of an experiment's runs.
         progress: called with what is packed.
 
     Returns:
@@ -54,20 +78,8 @@ def compare_images(runs: Sequence[Run], folder: Path, progress: StartTask) -> li
     Raises:
         RunDirectoryError: a finished run was trained on other images than its settings give now.
     """
-    notes = []
-    for sharing in _by_source(runs):
-        done = [directory for directory in RunDirectory.of_all(sharing, folder) if directory.is_done()]
-        if done:
-            notes.append(_check_same_images(done, sharing[0].create_source(), progress))
+    notes = [_check_same_images(group.done, group.source, progress) for group in groups if group.done]
     return list(filter(None, notes))
-
-
-def _by_source(runs: Sequence[Run]) -> list[list[Run]]:
-    """Returns the runs in groups, each of one data source."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(repr((run.data, run.root)), []).append(run)
-    return list(groups.values())
 
 
 def _check_same_images(done: Sequence[RunDirectory], source: DataSource, progress: StartTask) -> str:
