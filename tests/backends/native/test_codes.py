@@ -9,7 +9,7 @@ from mixcoder.backends.losses import LOSSES as TRAINING_LOSSES
 from mixcoder.backends.native import build, codes
 from mixcoder.models.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
 
-KERNELS = Path(build.__file__).with_name("kernels.cpp").read_text(encoding="utf-8")
+KERNELS = Path(build.__file__).with_name("kernels").joinpath("kernels.cpp").read_text(encoding="utf-8")
 
 
 def test_every_operation_has_a_kernel() -> None:

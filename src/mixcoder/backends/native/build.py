@@ -1,4 +1,4 @@
-"""`kernels.cpp` as machine code for this processor, compiled once and kept in the user's cache."""
+"""The kernels as machine code for this processor, compiled once and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from mixcoder.backends.native.codes import cpp_header
 from mixcoder.torch_private import blas_gemm
 
 _FLAGS = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC"]
-_SOURCE = Path(__file__).with_name("kernels.cpp")
+_FOLDER = Path(__file__).with_name("kernels")
+_SOURCE = _FOLDER / "kernels.cpp"
 
 
 @cache
@@ -25,7 +26,7 @@ def load_kernels(precision: torch.dtype) -> ctypes.CDLL:
         Exception: there is no compiler, it refuses, or torch brings no BLAS that can be called for gemms
             in this precision.
     """
-    key = cache_key("kernels", _command(), cpp_header(), _SOURCE.read_text(encoding="utf-8"))
+    key = cache_key("kernels", _command(), cpp_header(), _sources())
     kernels = ctypes.CDLL(str(build_once(key, ".so", _compile)))
     gemm = ctypes.cast(blas_gemm(precision), ctypes.c_void_p)
     if precision == torch.float32:
@@ -37,6 +38,12 @@ def load_kernels(precision: torch.dtype) -> ctypes.CDLL:
 
 def _command() -> list[str]:
     return [*compiler_command(), *_FLAGS]
+
+
+def _sources() -> str:
+    """Returns the text of all source files, by which the built library is known."""
+    files = sorted(path for path in _FOLDER.iterdir() if path.suffix in (".cpp", ".h"))
+    return "".join(f"// {path.name}\n{path.read_text(encoding='utf-8')}" for path in files)
 
 
 def _compile(path: Path) -> None:

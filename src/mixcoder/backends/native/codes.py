@@ -22,7 +22,7 @@ ACTIVATIONS: tuple[type[nn.Module], ...] = (
 LOSSES = ("mse", "l1", "huber")
 ABANDONED = 2**62
 """Value of a barrier's counter when one of its threads will not arrive."""
-SIZES, ADDRESSES = 12, 5
+SIZES, ADDRESSES = 12, 16
 """The most that an operation takes."""
 OPERATION = np.dtype(
     [("code", "i4"), ("n", "i4", SIZES), ("scale", "f4"), ("p", "u8", ADDRESSES)], align=True
