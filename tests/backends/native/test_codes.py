@@ -1,4 +1,4 @@
-"""`kernels.cpp` knows every operation, activation, loss and scalar that codes.py states, and no other."""
+"""The kernels know every operation, activation, loss and scalar that codes.py states, and no other."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from mixcoder.backends.losses import LOSSES as TRAINING_LOSSES
 from mixcoder.backends.native import build, codes
 from mixcoder.models.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
 
-KERNELS = Path(build.__file__).with_name("kernels").joinpath("kernels.cpp").read_text(encoding="utf-8")
+FOLDER = Path(build.__file__).with_name("kernels")
+KERNELS = "".join(path.read_text(encoding="utf-8") for path in sorted(FOLDER.iterdir(), reverse=True))
 
 
 def test_every_operation_has_a_kernel() -> None:
-    cases = re.findall(r"case (\w+):", KERNELS.rpartition("mixcoder_run")[2])
+    loop = (FOLDER / "kernels.cpp").read_text(encoding="utf-8").rpartition("mixcoder_run")[2]
+    cases = re.findall(r"case (\w+):", loop)
     assert sorted(case.lower() for case in cases) == sorted(codes.OPERATIONS)
 
 
