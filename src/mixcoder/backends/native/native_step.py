@@ -16,17 +16,12 @@ from torch import Tensor, nn
 
 from mixcoder.backends.native.build import load_kernels
 from mixcoder.backends.native.codes import ABANDONED, LOSSES, OPERATIONS
-from mixcoder.backends.native.network_program import (
-    CopyGradients,
-    StepMemory,
-    UpdateByAdamW,
-    as_mixer,
-    emit_conversion,
-    emit_network,
-    emit_reduction,
-)
+from mixcoder.backends.native.network_program import as_mixer, emit_conversion, emit_network
 from mixcoder.backends.native.program import Program
+from mixcoder.backends.native.reduction import emit_reduction
 from mixcoder.backends.native.shards import Shard, Vectors
+from mixcoder.backends.native.step_memory import StepMemory
+from mixcoder.backends.native.updates import CopyGradients, UpdateByAdamW
 from mixcoder.backends.step import StepSpec, UnsupportedError
 from mixcoder.backends.threads import run_in_parallel
 from mixcoder.backends.vector_adamw import VectorAdamW
@@ -61,7 +56,8 @@ class NativeStep:
         use = UpdateByAdamW(self._memory, optimizer) if optimizer else CopyGradients(self._memory)
         for index, program in enumerate(self._programs):
             self._memory.emit_barrier(program)
-            emit_reduction(program, networks, self._memory.own_slice(index), use)
+            own, gemms = self._memory.own_slice(index), networks[0].weight_gemms
+            emit_reduction(program, [net.vectors for net in networks], gemms, own, use)
         self._operations = [program.operations() for program in self._programs]
         self._kernels = load_kernels(spec.precision)
 
