@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+from contextlib import nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
@@ -28,11 +29,11 @@ def load_kernels(precision: torch.dtype) -> ctypes.CDLL:
     """
     key = cache_key("kernels", _command(), cpp_header(), _sources())
     kernels = ctypes.CDLL(str(build_once(key, ".so", _compile)))
-    gemm = ctypes.cast(blas_gemm(precision), ctypes.c_void_p)
-    if precision == torch.float32:
-        kernels.mixcoder_set_sgemm(gemm)
-    else:
-        kernels.mixcoder_set_gemm_bf16(gemm)
+    kernels.mixcoder_set_sgemm(ctypes.cast(blas_gemm(torch.float32), ctypes.c_void_p))
+    with (
+        nullcontext() if precision == torch.bfloat16 else suppress(AttributeError)
+    ):  # then only a batch may need it
+        kernels.mixcoder_set_gemm_bf16(ctypes.cast(blas_gemm(torch.bfloat16), ctypes.c_void_p))
     return kernels
 
 

@@ -10,7 +10,8 @@ from torch import nn
 from mixcoder.models.activations import Clamp
 
 OPERATIONS = (
-    *("load_patches", "gemm", "gemm_bf16", "to_bf16", "activate", "activate_backward", "loss"),
+    *("load_patches", "gemm", "gemm_bf16", "gemm_batch", "gemm_batch_bf16", "to_bf16"),
+    *("activate", "activate_backward", "loss"),
     *("transpose", "permute", "toeplitz", "toeplitz_adjoint", "pad", "reverse_taps", "convolve", "correlate"),
     *("add", "barrier", "adamw"),
 )

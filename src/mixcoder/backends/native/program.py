@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +20,24 @@ GemmSizes = tuple[int, int, int]
 """(m, n, k) of c (m, n) = a (m, k) · b (k, n)."""
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Equal gemms, whose matrices lie at equal distances.
+
+    Attributes:
+        count: of gemms.
+        strides: elements from a matrix of a, b and c to the next; 0 for an operand that all gemms share.
+        row_strides: elements from a row of a, b and c, as they lie in memory, to the next; None where rows
+            follow each other without a gap.
+        precision: of the operands; None for that of the program.
+    """
+
+    count: int
+    strides: tuple[int, int, int]
+    row_strides: tuple[int, int, int] | None = None
+    precision: torch.dtype | None = None
+
+
 class Program:
     """Operations on float32 elements at addresses, and the memory that they work in.
 
@@ -31,6 +50,7 @@ class Program:
 
     def __init__(self, precision: torch.dtype) -> None:
         self.operand_bytes = precision.itemsize
+        self._precision = precision
         self._is_bf16 = precision != torch.float32
         self._operations: list[tuple[int, list[int], float, list[int]]] = []
         self._buffers = Buffers()
@@ -128,3 +148,29 @@ class Program:
         name = "gemm_bf16" if self._is_bf16 else "gemm"
         shape = [transposed == "a", transposed == "b", rows.stop - rows.start, n, k, *strides]
         self.emit(name, shape, [a, b, c], float(is_added))
+
+    def gemm_batch(
+        self,
+        operands: tuple[int, int],
+        c: int,
+        sizes: GemmSizes,
+        batch: Batch,
+        transposed: str = "",
+        *,
+        beta: float = 0.0,
+    ) -> None:
+        """Emits c (m, n) = a (m, k) · b (k, n) + beta · c for each gemm of a batch.
+
+        Args:
+            operands: addresses of the first a and b.
+            c: address of the first result.
+            sizes: m, n and k.
+            batch: count of the gemms, and where their matrices lie.
+            transposed: "a", "b" or "ab": which lie in memory as (k, m) and (n, k).
+            beta: of what is at c; with 0 it is overwritten, whatever it is.
+        """
+        m, n, k = sizes
+        strides = batch.row_strides or (m if "a" in transposed else k, k if "b" in transposed else n, n)
+        is_bf16 = (batch.precision or self._precision) != torch.float32
+        shape = ["a" in transposed, "b" in transposed, *sizes, *strides, batch.count, *batch.strides]
+        self.emit("gemm_batch_bf16" if is_bf16 else "gemm_batch", shape, [*operands, c], beta)

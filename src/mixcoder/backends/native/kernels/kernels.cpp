@@ -16,6 +16,7 @@
 
 #include "activations.h"
 #include "codes.h"
+#include "products.h"
 #include "vectors.h"
 
 namespace {
@@ -26,13 +27,6 @@ struct Operation {
     float scale;
     float* p[ADDRESSES];
 };
-
-typedef void (*Sgemm)(const char*, const char*, const int*, const int*, const int*, const float*, const float*,
-                      const int*, const float*, const int*, const float*, float*, const int*);
-typedef void (*GemmBf16)(const char*, const char*, const int*, const int*, const int*, const float*, const BFloat16*,
-                         const int*, const BFloat16*, const int*, const float*, float*, const int*);
-Sgemm sgemm;
-GemmBf16 gemm_bf16;
 
 // A pixel's value / 255.
 struct Levels {
@@ -52,15 +46,6 @@ void load_patches(const uint8_t* images, int batch, int pixels, int patches, int
             const uint8_t* image = images + (int64_t)b * pixels;
             for (int c = 0; c < channels; ++c) out[c] = LEVELS.of[image[index[c]]];
         }
-}
-
-// c (m, n) = op(a) op(b) + beta c. The BLAS is column-major: it computes the transposed matrices.
-template <class Element, class Gemm>
-void multiply(Gemm gemm, bool a_is_transposed, bool b_is_transposed, int m, int n, int k, const float* a, int lda,
-              const float* b, int ldb, float beta, float* c, int ldc) {
-    const float one = 1.0f;
-    gemm(b_is_transposed ? "T" : "N", a_is_transposed ? "T" : "N", &n, &m, &k, &one,
-         reinterpret_cast<const Element*>(b), &ldb, reinterpret_cast<const Element*>(a), &lda, &beta, c, &ldc);
 }
 
 // x ─▶ the same elements in bfloat16.
@@ -464,12 +449,10 @@ extern "C" void mixcoder_run(const Operation* operations, int count, const uint8
             case LOAD_PATCHES:
                 load_patches(images, n[0], n[1], n[2], n[3], reinterpret_cast<const int32_t*>(p[0]), p[1]);
                 break;
-            case GEMM:
-                multiply<float>(sgemm, n[0], n[1], n[2], n[3], n[4], p[0], n[5], p[1], n[6], scale, p[2], n[7]);
-                break;
-            case GEMM_BF16:
-                multiply<BFloat16>(gemm_bf16, n[0], n[1], n[2], n[3], n[4], p[0], n[5], p[1], n[6], scale, p[2], n[7]);
-                break;
+            case GEMM: multiply<float>(n, p, scale); break;
+            case GEMM_BF16: multiply<BFloat16>(n, p, scale); break;
+            case GEMM_BATCH: multiply_batch<float>(n, p, scale); break;
+            case GEMM_BATCH_BF16: multiply_batch<BFloat16>(n, p, scale); break;
             case TO_BF16: to_bf16(n[0], p[0], reinterpret_cast<BFloat16*>(p[1])); break;
             case ACTIVATE: ACTIVATE_TABLE[n[3]](n[0], n[1], n[2], p[0], p[1], p[2], p[3]); break;
             case ACTIVATE_BACKWARD: activate_backward(n[0], n[1], n[2], p[0], p[1], p[2]); break;
