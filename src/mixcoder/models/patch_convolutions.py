@@ -21,6 +21,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from mixcoder.errors import ArgumentError
 from mixcoder.models.patches import patch_major
@@ -58,28 +59,28 @@ class TokenMixingConv1d(_Conv1d):
     """A Conv1d along each patch's vector, the P patches as channels: (B, P, C) → (B, P, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _token_mixing(self, x)
+        return mix_tokens(self, x)
 
 
 class TokenMixingConv2d(_Conv2d):
     """A Conv2d on each patch's vector as a √C x √C picture, patches as channels: (B, P, C) → (B, P, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _token_mixing(self, x)
+        return mix_tokens(self, x)
 
 
 class ConvOverPatches1d(_Conv1d):
     """A Conv1d along the P patches, the C channels as channels: (B, P, C) → (B, P, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _over_patches(self, x)
+        return mix_over_patches(self, x)
 
 
 class ConvOverPatches2d(_Conv2d):
     """A Conv2d over the grid of patches, the C channels as channels: (B, P, C) → (B, P, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _over_patches(self, x)
+        return mix_over_patches(self, x)
 
 
 def same_padding(kernel_size: int) -> int:
@@ -106,8 +107,10 @@ def linear_in_patches(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return _plus(y, bias).transpose(0, 1)  # (B, P, out)
 
 
-def _token_mixing(conv: _Conv, x: Tensor) -> Tensor:
+def mix_tokens(conv: _Conv, x: Tensor) -> Tensor:
     """Returns `conv` of x (B, P, C), its patches as channels: (B, P, C)."""
+    if has_torch_function_unary(x):  # a backend has an operation for it
+        return handle_torch_function(mix_tokens, (x,), conv, x)
     if _has_one_tap(conv):
         batch, patches, channels = x.shape
         columns = x.transpose(0, 1).reshape(patches, batch * channels)  # (P, B·C)
@@ -117,8 +120,10 @@ def _token_mixing(conv: _Conv, x: Tensor) -> Tensor:
     return patch_major(_convolved(conv, x))  # (B, P, C)
 
 
-def _over_patches(conv: _Conv, x: Tensor) -> Tensor:
+def mix_over_patches(conv: _Conv, x: Tensor) -> Tensor:
     """Returns `conv` of x (B, P, C), its channels as channels: (B, P, C)."""
+    if has_torch_function_unary(x):
+        return handle_torch_function(mix_over_patches, (x,), conv, x)
     if _has_one_tap(conv):
         return linear_in_patches(x, conv.weight.flatten(1), conv.bias)
     if len(conv.size) == 1 and conv.kernel_size[0] <= _MOST_TAPS_AS_MATMUL:

@@ -16,6 +16,7 @@ derivative of each is made of them (derivatives.py): so a gradient is a graph ag
     pad          x       axis, before, after   zeros at both ends of one axis
     cat          x, …    axis                  one after the other
     contiguous   x                             x itself, its elements to be stored in the order of its axes
+    like         x, y                          x itself, its elements to be stored in the order of those of y
     sum          x       axes                  these axes are then of size 1
     maximum      x       axis                  the largest element; has no gradient
     add, mul     a, b                          of equal shapes
@@ -35,7 +36,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -57,7 +58,7 @@ class Node:
     operation: str
     inputs: tuple[Node, ...]
     shape: Shape
-    attributes: tuple[Hashable, ...] = ()
+    attributes: tuple[Any, ...] = ()
     is_trained: bool = False
     _made: dict[Hashable, Node] = field(default_factory=dict, repr=False)
 
@@ -111,7 +112,7 @@ def permute(x: Node, axes: Sequence[int]) -> Node:
     axes = tuple(axes)
     if x.operation == "permute":
         (before,) = x.attributes
-        return permute(x.inputs[0], [before[axis] for axis in axes])  # type: ignore[index]
+        return permute(x.inputs[0], [before[axis] for axis in axes])
     if axes == tuple(range(x.rank)):
         return x
     return make("permute", [x], [x.shape[axis] for axis in axes], axes)
@@ -170,11 +171,28 @@ def contiguous(x: Node) -> Node:
     return x if x.operation == "contiguous" else make("contiguous", [x], x.shape)
 
 
+def like(x: Node, model: Node) -> Node:
+    """Returns x, to be stored in the order of the elements of a model of its shape."""
+    if model.operation == "permute":
+        return permute(like(permute(x, inverse_axes(model)), model.inputs[0]), model.attributes[0])
+    return make("like", [x, model], x.shape)
+
+
+def inverse_axes(x: Node) -> tuple[int, ...]:
+    """Returns the axes that undo a permutation."""
+    (axes,) = x.attributes
+    return tuple(sorted(range(x.rank), key=axes.__getitem__))
+
+
 # ── arithmetic ───────────────────────────────────────────────────────────────────────────────────────
+# A movement of an operand becomes one of the result: so chains of arithmetic stay together.
 
 
 def total(x: Node, axes: Sequence[int]) -> Node:
     """Returns the sums over axes, which are then of size 1."""
+    if x.operation == "permute":
+        order = x.attributes[0]
+        return permute(total(x.inputs[0], [order[axis] for axis in axes]), order)
     kept = tuple(axis for axis in sorted(axes) if x.shape[axis] != 1)
     shape = [1 if axis in kept else size for axis, size in enumerate(x.shape)]
     return make("sum", [x], shape, kept) if kept else x
@@ -187,21 +205,21 @@ def maximum(x: Node, axis: int) -> Node:
 
 def add(a: Node, b: Node) -> Node:
     """Returns the sum of two arrays of one shape."""
-    assert a.shape == b.shape, (a, b)
-    return make("add", [a, b], a.shape)
+    return _elementwise("add", a, b)
 
 
 def mul(a: Node, b: Node) -> Node:
     """Returns the product, element by element, of two arrays of one shape."""
-    assert a.shape == b.shape, (a, b)
-    return make("mul", [a, b], a.shape)
+    return _elementwise("mul", a, b)
 
 
 def affine(x: Node, factor: float, addend: float = 0.0) -> Node:
     """Returns x · factor + addend."""
+    if x.operation in _FREE:
+        return _moved_like(x, affine(x.inputs[0], factor, addend))
     if x.operation == "affine":
         before, added = x.attributes
-        return affine(x.inputs[0], before * factor, added * factor + addend)  # type: ignore[operator]
+        return affine(x.inputs[0], before * factor, added * factor + addend)
     if (factor, addend) == (1.0, 0.0):
         return x
     return make("affine", [x], x.shape, float(factor), float(addend))
@@ -209,7 +227,36 @@ def affine(x: Node, factor: float, addend: float = 0.0) -> Node:
 
 def unary(x: Node, name: str, *arguments: float) -> Node:
     """Returns a function of each element."""
+    if x.operation in _FREE:
+        return _moved_like(x, unary(x.inputs[0], name, *arguments))
     return make("unary", [x], x.shape, name, *arguments)
+
+
+_FREE = {"permute", "reshape", "expand"}
+_ARITHMETIC = {"add", "mul", "affine", "unary"}
+
+
+def _moved_like(moved: Node, x: Node) -> Node:
+    """Returns x after the movement that made another node."""
+    match moved.operation:
+        case "permute":
+            return permute(x, moved.attributes[0])
+        case "reshape":
+            return reshape(x, moved.shape)
+    return expand(x, moved.shape)
+
+
+def _elementwise(operation: str, a: Node, b: Node) -> Node:
+    """Returns the sum or product, its axes in the order of the operand that was computed last."""
+    assert a.shape == b.shape, (a, b)
+    bases = [x.inputs[0] if x.operation == "permute" else x for x in (b, a)]
+    arithmetic = [x for x, base in zip((b, a), bases, strict=True) if base.operation in _ARITHMETIC]
+    first = arithmetic[0] if arithmetic else a
+    if first.operation != "permute":
+        return make(operation, [a, b], a.shape)
+    back = inverse_axes(first)
+    inner = permute(a, back), permute(b, back)
+    return permute(make(operation, inner, inner[0].shape), first.attributes[0])
 
 
 def contract(a: Node, b: Node, labels: str) -> Node:

@@ -87,7 +87,7 @@ def view(node: Node, x: Place) -> Place | None:
     """Returns the place of a movement of x; None where elements have to move for it, or it is no movement."""
     match node.operation, node.attributes:
         case "permute", (axes,):
-            return x.permuted(axes)  # type: ignore[arg-type]
+            return x.permuted(axes)
         case "reshape", _:
             return x.reshaped(node.shape)
         case "expand", _:
