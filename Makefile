@@ -51,8 +51,9 @@ docs: $(VENV)/.docs ## the documents as a site: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .PHONY: bench
-bench: $(VENV)/.bench ## images/s of training against plain PyTorch and JAX
+bench: $(VENV)/.bench ## images/s of training against plain PyTorch and JAX: the article's models, and a user's own
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.own_networks
 
 .PHONY: faults
 faults: $(VENV)/.test ## kill runs and workers, open broken files, run out of memory: nothing may be lost or let in

@@ -6,7 +6,7 @@ Nothing of Mixcoder is used here. The models compute what Mixcoder's do, and tak
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,63 +20,91 @@ GRID = SIDE // PATCH
 PATCHES = GRID * GRID
 
 
-class PatchLayer(nn.Module):
-    """Linear and GELU on every patch, with a residual way where the breadth stays."""
+Norm = Callable[[int], nn.Module]
+"""Makes the norm of a vector of so many numbers."""
 
-    def __init__(self, before: int, after: int, act: nn.Module) -> None:
+
+class PatchLayer(nn.Module):
+    """Linear and GELU on every patch, with a norm and a residual way where the breadth stays."""
+
+    def __init__(self, before: int, after: int, act: nn.Module, norm: Norm) -> None:
         super().__init__()
+        self.norm = norm(before) if before == after else nn.Identity()
         self.module = nn.Linear(before, after)
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.act(self.module(x))
+        y: Tensor = self.act(self.module(self.norm(x)))
         return x + y if x.shape == y.shape else y
 
 
-class Conv(nn.Module):
+class Mixing(nn.Module):
+    """A residual layer between patches (B, P, C); a subclass has `mix`."""
+
+    norm: nn.Module
+
+    def mix(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + nn.functional.gelu(self.mix(self.norm(x)))
+
+
+class Conv(Mixing):
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
         self.module = nn.Conv1d(PATCHES, PATCHES, kernel, padding=kernel // 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + nn.functional.gelu(self.module(x))
+    def mix(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.module(x)
+        return mixed
 
 
-class FlippedConv(nn.Module):
+class FlippedConv(Mixing):
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv1d(PATCHES, PATCHES, kernel, padding=kernel // 2)
         self.conv2 = nn.Conv1d(channels, channels, kernel, padding=kernel // 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv2(self.conv1(x).transpose(1, 2)).transpose(1, 2)
-        return x + nn.functional.gelu(y)
+    def mix(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.conv2(self.conv1(x).transpose(1, 2)).transpose(1, 2)
+        return mixed
 
 
-class FlippedConv2d(nn.Module):
+class FlippedConv2d(Mixing):
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
         self.side = int(channels**0.5)
         self.conv1 = nn.Conv2d(PATCHES, PATCHES, kernel, padding=kernel // 2)
         self.conv2 = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor) -> Tensor:
         y = self.conv1(x.view(len(x), PATCHES, self.side, self.side)).flatten(2)  # (B, P, C)
         y = y.transpose(1, 2).reshape(len(x), -1, GRID, GRID)  # (B, C, rows, columns)
-        y = self.conv2(y).flatten(2).transpose(1, 2)  # (B, P, C)
-        return x + nn.functional.gelu(y)
+        mixed: Tensor = self.conv2(y).flatten(2).transpose(1, 2)  # (B, P, C)
+        return mixed
 
 
-class Mlp(nn.Module):
+class Mlp(Mixing):
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
         self.module = nn.Linear(PATCHES * channels, PATCHES * channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + nn.functional.gelu(self.module(x.flatten(1)).view(x.shape))
+    def mix(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.module(x.flatten(1)).view(x.shape)
+        return mixed
 
 
-MIXERS = {"cnn": Conv, "cnnf": FlippedConv, "cnn2df": FlippedConv2d, "mlp": Mlp}
+MixingOf = Callable[[int, int], Mixing]
+"""Makes a mixing layer for so many channels, with a kernel of so many taps."""
+MIXERS: dict[str, MixingOf] = {"cnn": Conv, "cnnf": FlippedConv, "cnn2df": FlippedConv2d, "mlp": Mlp}
+
+
+def mixing(layer: MixingOf, channels: int, kernel: int, norm: Norm) -> Mixing:
+    """Makes a mixing layer and the norm before it."""
+    made = layer(channels, kernel)
+    made.norm = norm(channels)
+    return made
 
 
 class ToLatent(nn.Module):
@@ -100,22 +128,23 @@ class FromLatent(nn.Module):
 
 
 class Mixer(nn.Module):
-    """The article's Mixer for MNIST: (B, 1, 28, 28) → (B, 1, 28, 28)."""
+    """The article's Mixer for MNIST, with `layer` to mix: (B, 1, 28, 28) → (B, 1, 28, 28)."""
 
-    def __init__(self, mixer: str, kernel: int = 1) -> None:
+    def __init__(self, layer: MixingOf, kernel: int = 1, norm: Norm = nn.Identity) -> None:
         super().__init__()
         stages = list(zip(range(1, 5), BREADTHS, BREADTHS[1:], strict=False))
         self.encoder = nn.Sequential()
         for position, before, after in stages:
-            self.encoder.append(PatchLayer(before, after, nn.GELU()))
+            self.encoder.append(PatchLayer(before, after, nn.GELU(), norm))
             if position in MIXED:
-                self.encoder.append(MIXERS[mixer](after, kernel))
+                self.encoder.append(mixing(layer, after, kernel, norm))
         self.encoder.append(ToLatent())
         self.decoder = nn.Sequential(FromLatent())
         for position, before, after in reversed(stages):
             if position in MIXED:
-                self.decoder.append(MIXERS[mixer](after, kernel))
-            self.decoder.append(PatchLayer(after, before, nn.GELU() if position > 1 else nn.Identity()))
+                self.decoder.append(mixing(layer, after, kernel, norm))
+            act = nn.GELU() if position > 1 else nn.Identity()
+            self.decoder.append(PatchLayer(after, before, act, norm))
 
     def forward(self, images: Tensor) -> Tensor:
         x: Tensor = images.view(-1, GRID, PATCH, GRID, PATCH).transpose(2, 3)  # (B, rows, columns, p, p)
@@ -168,8 +197,25 @@ class Images(Dataset[Tensor]):
         return self.images[index]
 
 
-def steps(model: nn.Module, images: Tensor, learning_rate: float, *, compiled: bool) -> Iterator[Tensor]:
-    """The loop: endless epochs of a DataLoader with a worker for each core, AdamW; yields the losses."""
+def adamw(model: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """AdamW for all parameters."""
+    return [torch.optim.AdamW(model.parameters(), lr=learning_rate)]
+
+
+def muon(model: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """torch's Muon for what it takes, which is matrices, and AdamW for the rest."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
+    others = [parameter for parameter in model.parameters() if parameter.ndim != 2]
+    return [
+        torch.optim.Muon(matrices, lr=learning_rate, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=learning_rate),
+    ]
+
+
+def steps(
+    model: nn.Module, images: Tensor, optimizers: Sequence[torch.optim.Optimizer], *, compiled: bool
+) -> Iterator[Tensor]:
+    """The loop: endless epochs of a DataLoader with a worker for each core; yields the losses."""
     loader = DataLoader(
         Images(images),
         batch_size=BATCH,
@@ -178,13 +224,14 @@ def steps(model: nn.Module, images: Tensor, learning_rate: float, *, compiled: b
         num_workers=os.cpu_count() or 1,
         persistent_workers=True,
     )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     forward: Any = torch.compile(model) if compiled else model
     while True:
         for batch in loader:
             inputs = batch.float() / 255
             loss = nn.functional.mse_loss(forward(inputs), inputs)
-            optimizer.zero_grad()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             yield loss.detach()

@@ -20,9 +20,14 @@ FIRST = "experiments/mnist/first.yml"
 
 
 def seconds_to_first_steps(arguments: list[str], cache: Path) -> float:
-    """Of one run, in a run directory of its own."""
+    """Of one run, in a run directory of its own.
+
+    Args:
+        arguments: of `mixcoder`, such as `run FILE`.
+        cache: the user's cache folder.
+    """
     with tempfile.TemporaryDirectory() as runs:
-        command = [sys.executable, "-m", "mixcoder", "run", *arguments, "--runs", runs]
+        command = [sys.executable, "-m", "mixcoder", *arguments, "--runs", runs]
         start = time.perf_counter()
         run = subprocess.Popen(
             command,
@@ -51,7 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         caches = [Path(root) / str(i) for i in range(options.repeats)]
         for name, each in (("empty", caches), ("filled", caches)):
-            taken = [seconds_to_first_steps(options.arguments, cache) for cache in each]
+            taken = [seconds_to_first_steps(["run", *options.arguments], cache) for cache in each]
             shown = ", ".join(f"{it:.1f}" for it in taken)
             print(f"| {name} | {shown} | {statistics.median(taken):.1f} |", flush=True)
 

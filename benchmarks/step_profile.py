@@ -27,7 +27,8 @@ import torch._inductor.config
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.throughput import BATCH, MODELS, create_network
+from benchmarks.contest import BATCH
+from benchmarks.throughput import MODELS, create_network
 from mixcoder.backends.backend import choose_backend
 from mixcoder.backends.inductor.inductor_backend import compiled_gradients
 from mixcoder.backends.native.native_step import NativeStep

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+
 import pytest
 import torch
-from benchmarks import plain
+from benchmarks import invented, own_networks, plain, plain_invented
 from benchmarks.throughput import MODELS, TARGETS, mixer_arguments
 
 from mixcoder.models import create_model
@@ -16,7 +19,7 @@ MIXERS = [name for name, arguments in MODELS.items() if "mixer" in arguments]
 def test_a_plain_mixer_is_mixcoders(name: str) -> None:
     torch.manual_seed(0)
     ours = create_model("mixer", image_shape=(1, 28, 28), **mixer_arguments(name))
-    theirs = plain.Mixer(MODELS[name]["mixer"], MODELS[name]["kernel_size"])
+    theirs = plain.Mixer(plain.MIXERS[MODELS[name]["mixer"]], MODELS[name]["kernel_size"])
     theirs.load_state_dict(ours.state_dict())
     images = torch.rand(5, 1, 28, 28)
     torch.testing.assert_close(theirs(images), ours(images), rtol=1e-4, atol=1e-5)
@@ -35,10 +38,33 @@ def test_the_plain_cnn_is_mixcoders() -> None:
 def test_the_plain_loop_learns() -> None:
     torch.manual_seed(0)
     images = torch.full((256, 1, 28, 28), 200, dtype=torch.uint8)
-    steps = plain.steps(plain.Mixer("cnn"), images, 0.003, compiled=False)
+    model = plain.Mixer(plain.MIXERS["cnn"])
+    steps = plain.steps(model, images, plain.adamw(model, 0.003), compiled=False)
     losses = [float(next(steps)) for _ in range(30)]
     assert losses[-1] < losses[0] / 5
 
 
 def test_every_target_is_of_a_model() -> None:
     assert set(TARGETS) <= set(MODELS)
+
+
+@pytest.mark.parametrize("name", list(own_networks.NETWORKS))
+def test_the_user_s_own_is_the_same_without_mixcoder(name: str) -> None:
+    if name == "refined":
+        pytest.importorskip("mixcoder.models.refinement")
+    torch.manual_seed(0)
+    ours, theirs = own_networks.create_network(name), own_networks.NETWORKS[name].plain()
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.rand(5, 1, 28, 28)
+    torch.testing.assert_close(theirs(images), ours(images), rtol=1e-4, atol=1e-5)
+
+
+def test_the_shift_is_the_documents() -> None:
+    document = (Path(__file__).parents[1] / "docs" / "mixing-layers.md").read_text("utf-8")
+    ours = inspect.getsource(invented.ShiftMixing).replace("  # type: ignore[no-any-return]", "")
+    assert ours in document
+
+
+def test_the_refined_network_has_its_size() -> None:
+    sizes = [sum(p.numel() for p in plain_invented.Refined(steps).parameters()) for steps in (0, 1, 2)]
+    assert sizes == [48_344, 48_600, 48_856]
