@@ -37,7 +37,7 @@ def numbers_of(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
 def test_runs_of_an_older_mixcoder_end_with_the_same_bytes(name: str, cli: Cli, tmp_path: Path) -> None:
     """To the byte where a processor computes what that of the older runs did, else to a hundred-thousandth.
 
-    Muon orthogonalizes in bfloat16, where one other last bit is a thousandth.
+    Muon orthogonalized in bfloat16 then, and does in float32 now: some thousandths.
     """
     directory = older_run(name, tmp_path)
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
@@ -48,10 +48,11 @@ def test_runs_of_an_older_mixcoder_end_with_the_same_bytes(name: str, cli: Cli, 
     if name == "finished":
         assert {path: path.read_bytes() for path in before} == before
     is_same_processor = json.loads((FOLDER / "machine.json").read_text())["probe"] == probe()
-    tolerance = 1e-3 if "muon" in name else 1e-5
+    tolerance = 5e-3 if "muon" in name else 1e-5
+    is_exact = is_same_processor and "muon" not in name
     for file in OUTCOME:
         found, expected = directory / file, FOLDER / name / "ended" / file
-        if is_same_processor or file.endswith(".json"):
+        if is_exact or file.endswith(".json"):
             assert found.read_bytes() == expected.read_bytes(), file
         for (key, value), (other, wanted) in zip(numbers_of(found), numbers_of(expected), strict=True):
             assert key == other

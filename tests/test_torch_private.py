@@ -102,7 +102,8 @@ def test_fused_adamw_is_that_of_torch() -> None:
     for _ in range(3):
         parameter.grad = torch.randn(40)
         count += 1
-        torch_private.fused_adamw_([vector, parameter.grad, *moments], count, optimizer.param_groups[0])
+        tensors = [[vector], [parameter.grad], *([moment] for moment in moments)]
+        torch_private.fused_adamw_(tensors, [count], optimizer.param_groups[0])
         optimizer.step()
     torch.testing.assert_close(vector, parameter.detach())
 

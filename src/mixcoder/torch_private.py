@@ -89,23 +89,25 @@ def blas_gemm(precision: torch.dtype) -> Any:
     return library.sgemm_ if precision == torch.float32 else library.gemm_bf16bf16f32_
 
 
-def fused_adamw_(vectors: Sequence[Tensor], count: Tensor, settings: Mapping[str, Any]) -> None:
-    """Updates one tensor of parameters as torch's fused AdamW does, without its grouping of many tensors.
+def fused_adamw_(
+    tensors: Sequence[Sequence[Tensor]], counts: Sequence[Tensor], settings: Mapping[str, Any]
+) -> None:
+    """Updates parameters as torch's fused AdamW does, without its grouping of many tensors.
 
     Args:
-        vectors: parameters, gradients, moving averages of gradients and of their squares; each (N,).
-        count: () of steps, this one included.
+        tensors: parameters, gradients, moving averages of gradients and of their squares.
+        counts: () of the steps of each parameter, this one included.
         settings: a group of parameters of `torch.optim.AdamW`.
     """
     beta1, beta2 = settings["betas"]
-    parameters, gradients, exp_avgs, exp_avg_sqs = ([vector] for vector in vectors)
+    parameters, gradients, exp_avgs, exp_avg_sqs = map(list, tensors)
     torch._fused_adamw_(
         parameters,
         gradients,
         exp_avgs,
         exp_avg_sqs,
         [],
-        [count],
+        list(counts),
         lr=settings["lr"],
         beta1=beta1,
         beta2=beta2,

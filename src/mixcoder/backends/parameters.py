@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from mixcoder.backends.matrices import matrix_shapes
 from mixcoder.errors import ArgumentError
 from mixcoder.torch_private import has_hooks_after_gradient, storage_id
 
@@ -29,6 +30,7 @@ class FlatParameters:
     Attributes:
         names: of the parameters, as `model.named_parameters` has them.
         parameters: each one, a view of `vector`.
+        matrices: shapes of those that are matrices, by parameter.
         vector: (N,) float32, all of them.
 
     Raises:
@@ -39,6 +41,8 @@ class FlatParameters:
         named = trained_parameters(model)
         self.names = list(named)
         self.parameters = list(named.values())
+        shapes = matrix_shapes(model)
+        self.matrices = {p: shapes[p] for p in self.parameters if p in shapes}
         self.shapes = [parameter.shape for parameter in self.parameters]
         self.lengths = [-(-shape.numel() // _ALIGNMENT) * _ALIGNMENT for shape in self.shapes]
         device = self.parameters[0].device if self.parameters else torch.device("cpu")

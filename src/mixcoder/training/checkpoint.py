@@ -112,7 +112,13 @@ def load_checkpoint(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Ten
     Raises:
         RunDirectoryError: the file is missing or damaged, or holds others.
     """
-    return read_tensors(path, expected, _OF_ANOTHER_RUN, optional=_OF_A_GPU)
+    try:
+        return read_tensors(path, expected, _OF_ANOTHER_RUN, optional=_OF_A_GPU)
+    except RunDirectoryError as error:
+        if f"{_OF_ANOTHER_RUN} (optimizer." not in str(error):
+            raise
+        hint = f"if an older Mixcoder saved it, delete {path.parent} to begin anew"
+        raise RunDirectoryError(f"{error}; {hint}") from error
 
 
 def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import torch
 
+from mixcoder.backends.muon import Muon
 from mixcoder.backends.parameters import FlatParameters
-from mixcoder.backends.vector_adamw import VectorAdamW
+from mixcoder.backends.vector_adamw import LeanAdamW, VectorAdamW
+from mixcoder.backends.vector_sgd import VectorSGD
 from mixcoder.registry.registry import Registry
 
 OPTIMIZERS: Registry[Callable[..., Sequence[torch.optim.Optimizer]]] = Registry("optimizer", "optimizer")
@@ -50,28 +52,20 @@ def create_sgd(
     parameters: FlatParameters, learning_rate: float, **settings: Any
 ) -> Sequence[torch.optim.Optimizer]:
     """Returns stochastic gradient descent with Nesterov momentum 0.9."""
-    return [torch.optim.SGD([parameters.vector], learning_rate, momentum=0.9, nesterov=True, **settings)]
+    return [VectorSGD(parameters.vector, learning_rate, **settings)]
 
 
 @register_optimizer("muon")
 def create_muon(
     parameters: FlatParameters, learning_rate: float, **settings: Any
 ) -> Sequence[torch.optim.Optimizer]:
-    """Returns Muon (K. Jordan 2024) for the matrices, and AdamW for the rest.
-
-    Muon is torch's own, with the update scaled to AdamW's as in arXiv 2502.16982, so that both take one
-    learning rate.
-    """
-    matrices = [p for p in parameters.parameters if p.ndim == 2]
-    others = [p for p in parameters.parameters if p.ndim != 2]
+    """Returns Muon (K. Jordan 2024) for the matrices, and AdamW for the rest."""
+    others = [p for p in parameters.parameters if p not in parameters.matrices]
     optimizers: list[torch.optim.Optimizer] = []
-    if matrices:
-        optimizers.append(
-            torch.optim.Muon(matrices, learning_rate, adjust_lr_fn="match_rms_adamw", **settings)
-        )
+    if parameters.matrices:
+        optimizers.append(Muon(parameters.matrices, learning_rate, **settings))
     if others:
-        has_elements = not others[0].is_meta  # the fused implementation insists on them
-        optimizers.append(torch.optim.AdamW(others, learning_rate, fused=has_elements, **settings))
+        optimizers.append(LeanAdamW(others, learning_rate, **settings))
     return optimizers
 
 

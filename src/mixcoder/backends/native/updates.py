@@ -33,7 +33,10 @@ class UpdateByAdamW:
     """A use of gradients: updates the parameters. Gradients of large weights never leave the cache."""
 
     def __init__(self, memory: StepMemory, optimizer: VectorAdamW) -> None:
-        self._vectors = memory.vectors(0).values, *(moment.data_ptr() for moment in optimizer.moments())
+        self._vectors = (
+            memory.vectors(0).values,
+            *(moment.data_ptr() for moment in optimizer.moments(optimizer.vector)),
+        )
         self._scalars = memory.scalars.ctypes.data
 
     def emit(self, program: Program, place: slice, gradients: int) -> None:
