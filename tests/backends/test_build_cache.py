@@ -195,9 +195,7 @@ def run_key() -> str:
 @needs_compiler
 def test_a_truncated_library_is_compiled_again(folder: Path) -> None:
     """The loader would map it, and touch pages that the file does not have."""
-    code = (
-        "import torch; from mixcoder.backends.native.build import load_kernels; load_kernels(torch.float32)"
-    )
+    code = "from mixcoder.backends.native.build import load_kernels; load_kernels()"
     for size in (40_000, 4096, 0):
         subprocess.run([sys.executable, "-c", code], check=True)
         [library] = folder.glob("*.so")

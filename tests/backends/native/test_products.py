@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import mmap
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mixcoder.backends.native import products
 from mixcoder.backends.native.build import load_kernels
+from mixcoder.backends.native.products import Processor
 from mixcoder.backends.native.program import Batch, Program
 from tests.conftest import needs_compiler
 
 pytestmark = needs_compiler
 
-PRECISIONS = [torch.float32, torch.bfloat16]
+PRECISIONS = list(products.PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,9 @@ class Case:
     gap: int = 0
 
 
-def run(program: Program, precision: torch.dtype) -> None:
+def run(program: Program) -> None:
     operations = program.operations()
-    load_kernels(precision).mixcoder_run(ctypes.c_void_p(operations.ctypes.data), len(operations), None)
+    load_kernels().mixcoder_run(ctypes.c_void_p(operations.ctypes.data), len(operations), None)
 
 
 def matrices(shape: tuple[int, int, int], gap: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -80,11 +85,24 @@ def assert_exact(case: Case) -> None:
     program = Program(case.precision)
     operands, batch = (a.data_ptr(), b.data_ptr()), Batch(case.count, strides, row_strides)
     program.gemm_batch(operands, c.data_ptr(), case.sizes, batch, case.transposed, beta=case.beta)
-    run(program, case.precision)
+    run(program)
     assert ((c.double() - (a64 @ b64 + before)).abs() <= bound).all(), case
     assert count_nan_in_memory(c) == gaps
 
 
+@pytest.fixture(params=["blas", "own"])
+def _gemms(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The kernels call the BLAS, or their own gemms, whatever the choice on this processor."""
+    is_own = request.param == "own"
+    kernels = load_kernels()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(products, "is_own_faster", lambda precision, processor: is_own)
+        products.set_gemms(kernels)
+    yield
+    products.set_gemms(kernels)
+
+
+@pytest.mark.usefixtures("_gemms")
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("transposed", ["", "a", "b", "ab"])
 @pytest.mark.parametrize("beta", [0.0, 1.0, -0.5])
@@ -93,7 +111,88 @@ def test_every_case(precision: torch.dtype, transposed: str, beta: float) -> Non
         assert_exact(Case(precision, sizes, transposed, beta, count=2))
 
 
-@settings(max_examples=200)
+@pytest.mark.usefixtures("_gemms")
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("transposed", ["", "a", "b", "ab"])
+def test_sizes_above_all_blocks(precision: torch.dtype, transposed: str) -> None:
+    """More rows, columns and steps than a block has, and rows so far apart that panels are packed."""
+    assert_exact(Case(precision, (150, 300, 301), transposed, 1.0))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("transposed", ["", "a", "b"])
+def test_rows_of_a_result(precision: torch.dtype, transposed: str) -> None:
+    """As large weights have them, whose gradients several threads compute."""
+    torch.manual_seed(0)
+    m, n, k = 50, 40, 33
+    a = torch.randn((k, m) if transposed == "a" else (m, k)).to(precision)
+    b = torch.randn((n, k) if transposed == "b" else (k, n)).to(precision)
+    whole, rows = torch.zeros(m, n), torch.zeros(19, n)
+    program = Program(precision)
+    operands = (a.data_ptr(), b.data_ptr())
+    program.gemm(operands, whole.data_ptr(), (m, n, k), transposed)
+    program.gemm_rows(operands, rows.data_ptr(), (m, n, k), transposed, slice(24, 43))
+    run(program)
+    torch.testing.assert_close(rows, whole[24:43], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        whole.double(), torch.matmul(*as_factors(a, b, transposed)), rtol=1e-5, atol=1e-5
+    )
+
+
+class Protected:
+    """Memory of which the last byte lies before a page that cannot be read: who reads beyond dies.
+
+    Args:
+        size: in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        pages = -(-size // mmap.PAGESIZE)
+        self._memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
+        self._start = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        end = self._start + pages * mmap.PAGESIZE
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(end), mmap.PAGESIZE, 0) == 0
+        self.address = end - size
+
+    def holding(self, x: Tensor) -> int:
+        """Returns the address of a copy of x."""
+        ctypes.memmove(self.address, x.data_ptr(), x.numel() * x.element_size())
+        return self.address
+
+
+@pytest.mark.usefixtures("_gemms")
+@pytest.mark.skipif(os.name != "posix", reason="needs mprotect")
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("transposed", ["", "a", "b", "ab"])
+def test_nothing_beyond_a_matrix_is_read(precision: torch.dtype, transposed: str) -> None:
+    """Operands lie in the user's own parameters, too."""
+    for m, n, k in [(1, 1, 1), (7, 9, 5), (64, 49, 63), (13, 32, 8), (5, 65, 33)]:
+        operands = [torch.ones(m * k).to(precision), torch.ones(k * n).to(precision)]
+        held = [Protected(x.numel() * x.element_size()) for x in operands]
+        c = Protected(4 * m * n)
+        result = (ctypes.c_float * (m * n)).from_address(c.address)
+        a, b = (memory.holding(x) for memory, x in zip(held, operands, strict=True))
+        program = Program(precision)
+        program.gemm_batch((a, b), c.address, (m, n, k), Batch(1, (0, 0, 0)), transposed, beta=1.0)
+        run(program)
+        assert set(result) == {k}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_nan_reaches_exactly_what_it_is_a_factor_of(precision: torch.dtype) -> None:
+    """Zeros that fill up a vector or a pair times NaN would be NaN."""
+    for k in (1, 7, 8):
+        a, b, c = torch.ones(5, k), torch.ones(k, 49), torch.zeros(5, 49)
+        a[2, k - 1] = b[0, 48] = float("nan")
+        a, b = a.to(precision), b.to(precision)
+        program = Program(precision)
+        program.gemm((a.data_ptr(), b.data_ptr()), c.data_ptr(), (5, 49, k))
+        run(program)
+        assert torch.equal(c.isnan(), a.isnan().any(1)[:, None] | b.isnan().any(0))
+
+
+@pytest.mark.usefixtures("_gemms")
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     precision=st.sampled_from(PRECISIONS),
     sizes=st.tuples(*[st.integers(1, 70)] * 3),
@@ -111,3 +210,25 @@ def test_any_sizes_and_strides(
     gap: int,
 ) -> None:
     assert_exact(Case(precision, sizes, transposed, beta, count, gap))
+
+
+@pytest.mark.parametrize(
+    ("processor", "own"),
+    [
+        (Processor(has_avx512=True, is_intel=True, has_tiles=True), []),
+        (Processor(has_avx512=True, is_intel=True, has_tiles=False), [torch.bfloat16]),
+        (Processor(has_avx512=True, is_intel=False, has_tiles=False), PRECISIONS),
+        (Processor(has_avx512=False, is_intel=False, has_tiles=False), [torch.bfloat16]),
+    ],
+)
+def test_the_choice_of_gemms(processor: Processor, own: list[torch.dtype]) -> None:
+    assert [precision for precision in PRECISIONS if not products.find_blas(precision, processor)] == own
+
+
+def test_without_a_blas_the_kernels_own_gemms_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(precision: torch.dtype) -> None:
+        raise AttributeError(f"no gemm of {precision}")
+
+    monkeypatch.setattr(products, "blas_gemm", missing)
+    of_intel = Processor(has_avx512=True, is_intel=True, has_tiles=True)
+    assert not any(products.find_blas(precision, of_intel) for precision in PRECISIONS)

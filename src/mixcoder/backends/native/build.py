@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from contextlib import nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
-import torch
-
 from mixcoder.backends.build_cache import build_once, cache_key, compiler_command
 from mixcoder.backends.native.codes import cpp_header
-from mixcoder.torch_private import blas_gemm
+from mixcoder.backends.native.products import set_gemms
 
 _FLAGS = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC"]
 _FOLDER = Path(__file__).with_name("kernels")
@@ -20,20 +17,15 @@ _SOURCE = _FOLDER / "kernels.cpp"
 
 
 @cache
-def load_kernels(precision: torch.dtype) -> ctypes.CDLL:
+def load_kernels() -> ctypes.CDLL:
     """Loads the kernels; compiles them now where the cache has none for this processor.
 
     Raises:
-        Exception: there is no compiler, it refuses, or torch brings no BLAS that can be called for gemms
-            in this precision.
+        Exception: there is no compiler, or it refuses.
     """
     key = cache_key("kernels", _command(), cpp_header(), _sources())
     kernels = ctypes.CDLL(str(build_once(key, ".so", _compile)))
-    kernels.mixcoder_set_sgemm(ctypes.cast(blas_gemm(torch.float32), ctypes.c_void_p))
-    with (
-        nullcontext() if precision == torch.bfloat16 else suppress(AttributeError)
-    ):  # then only a batch may need it
-        kernels.mixcoder_set_gemm_bf16(ctypes.cast(blas_gemm(torch.bfloat16), ctypes.c_void_p))
+    set_gemms(kernels)
     return kernels
 
 

@@ -59,7 +59,7 @@ class NativeStep:
             own, gemms = self._memory.own_slice(index), networks[0].weight_gemms
             emit_reduction(program, [net.vectors for net in networks], gemms, own, use)
         self._operations = [program.operations() for program in self._programs]
-        self._kernels = load_kernels(spec.precision)
+        self._kernels = load_kernels()
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         assert images.shape == self._shape

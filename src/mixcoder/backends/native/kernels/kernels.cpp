@@ -3,8 +3,8 @@
 //   operations, images ─▶ mixcoder_run ─▶ outputs of the operations: activations, gradients, loss
 //
 // Python emits a list once for a model (program.py) and runs it at every step, without an interpreter in between.
-// Matrices are row-major float32 unless stated otherwise. The BLAS that torch carries computes the gemms; each other
-// operation is one pass over memory. Outputs are overwritten, not accumulated, unless stated otherwise.
+// Matrices are row-major float32 unless stated otherwise. The gemms are in products.h; each other operation is one pass
+// over memory. Outputs are overwritten, not accumulated, unless stated otherwise.
 //
 // `codes.h` is generated from codes.py: the numbers of operations, activations and losses, and AdamW's scalars.
 
@@ -17,6 +17,7 @@
 #include "activations.h"
 #include "codes.h"
 #include "products.h"
+#include "transposes.h"
 #include "vectors.h"
 
 namespace {
@@ -186,32 +187,13 @@ struct Strides {
 
 // out (8, 8) = x (8, 8) transposed, or added to out.
 inline void permute_8x8(const float* x, int64_t x_row, float* out, int64_t out_row, bool is_added) {
-    typedef float Line __attribute__((vector_size(32)));
-    Line a[8], b[8];
-    for (int i = 0; i < 8; ++i) std::memcpy(&a[i], x + i * x_row, sizeof(Line));
-#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
-    for (int i = 0; i < 8; i += 2) {
-        b[i] = __builtin_shufflevector(a[i], a[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
-        b[i + 1] = __builtin_shufflevector(a[i], a[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
-    }
-    for (int i = 0; i < 8; i += 4)
-        for (int j = 0; j < 2; ++j) {
-            a[i + 2 * j] = __builtin_shufflevector(b[i + j], b[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
-            a[i + 2 * j + 1] = __builtin_shufflevector(b[i + j], b[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
-        }
-    for (int i = 0; i < 4; ++i) {
-        b[i] = __builtin_shufflevector(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-        b[i + 4] = __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
-    }
-#else
-    for (int i = 0; i < 8; ++i)
-        for (int j = 0; j < 8; ++j) b[i][j] = a[j][i];
-#endif
+    Line columns[8];
+    transpose_8x8(reinterpret_cast<const char*>(x), x_row * sizeof(float), columns);
     for (int i = 0; i < 8; ++i) {
         Line before{};
         if (is_added) std::memcpy(&before, out + i * out_row, sizeof(Line));
-        b[i] += before;
-        std::memcpy(out + i * out_row, &b[i], sizeof(Line));
+        columns[i] += before;
+        std::memcpy(out + i * out_row, &columns[i], sizeof(Line));
     }
 }
 
@@ -426,8 +408,28 @@ void convolve(int outputs, int channels, int batch, int columns, int taps, bool 
 #define ACTIVATE_AS(activation) activate<activation>,
 constexpr decltype(&activate<Identity>) ACTIVATE_TABLE[] = {ACTIVATIONS(ACTIVATE_AS)};
 
-extern "C" void mixcoder_set_sgemm(void* function) { sgemm = reinterpret_cast<Sgemm>(function); }
-extern "C" void mixcoder_set_gemm_bf16(void* function) { gemm_bf16 = reinterpret_cast<GemmBf16>(function); }
+// The BLAS's gemms; null for our own.
+extern "C" void mixcoder_set_blas(void* float32, void* bfloat16) {
+    sgemm = reinterpret_cast<Sgemm>(float32);
+    gemm_bf16 = reinterpret_cast<GemmBf16>(bfloat16);
+}
+
+extern "C" int mixcoder_has_avx512() {
+#ifdef __AVX512F__
+    return true;
+#else
+    return false;
+#endif
+}
+
+extern "C" int mixcoder_is_on_intel() {
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    return __builtin_cpu_is("intel") != 0;
+#else
+    return false;
+#endif
+}
 
 // Flushes denormals to zero during its lifetime: a processor takes a hundred times as long for them, and the
 // derivatives of saturated activations are full of them.

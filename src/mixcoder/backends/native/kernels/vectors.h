@@ -3,6 +3,9 @@
 
 #include <cstdint>
 #include <cstring>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -16,13 +19,19 @@ inline Vec load(const float* from) { return *reinterpret_cast<const LooseVec*>(f
 inline void store(float* to, Vec value) { *reinterpret_cast<LooseVec*>(to) = value; }
 inline Vec all(float value) { return value - Vec{}; }
 
-// Fewer than WIDTH elements, the rest zeros.
+// Fewer than WIDTH elements, the rest zeros; no memory beyond them is touched.
+#ifdef __AVX512F__
+inline __mmask16 first(int count) { return (__mmask16)((1u << count) - 1); }
+inline Vec load(const float* from, int count) { return (Vec)_mm512_maskz_loadu_ps(first(count), from); }
+inline void store(float* to, Vec value, int count) { _mm512_mask_storeu_ps(to, first(count), (__m512)value); }
+#else
 inline Vec load(const float* from, int count) {
     Vec value{};
     std::memcpy(&value, from, count * sizeof(float));
     return value;
 }
 inline void store(float* to, Vec value, int count) { std::memcpy(to, &value, count * sizeof(float)); }
+#endif
 
 // bfloat16: the upper half of a float32, here in integers of 16 bits, rounded to the nearest, ties to even.
 typedef uint16_t BFloat16;

@@ -1,0 +1,73 @@
+"""Which gemms the kernels call: those of the BLAS in torch's library, or their own.
+
+| operands | processor | gemms | because |
+|---|---|---|---|
+| float32 | AVX-512, not of Intel | own | MKL uses AVX-512 on Intel's processors alone |
+| float32 | any other | BLAS | its kernels are made for each processor |
+| bfloat16 | AMX tiles | BLAS | the kernels do not use tiles |
+| bfloat16 | any other | own | MKL converts the operands to float32 |
+
+Where the BLAS cannot be called, the kernels' own gemms stand in. The choice is a rule, not a measurement: the
+same run gives the same bits each time on one machine. `python -m benchmarks.gemms` prints the speed of both.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+
+from mixcoder.torch_private import blas_gemm
+
+PRECISIONS = (torch.float32, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What the choice of gemms follows from.
+
+    Attributes:
+        has_avx512: the kernels are compiled with AVX-512.
+        is_intel: Intel made the processor.
+        has_tiles: the processor has AMX tiles for bfloat16.
+    """
+
+    has_avx512: bool
+    is_intel: bool
+    has_tiles: bool
+
+
+def set_gemms(kernels: ctypes.CDLL) -> None:
+    """Sets which gemms loaded kernels call for each precision."""
+    has_tiles = bfloat16_instructions() == "AMX tiles"
+    processor = Processor(
+        bool(kernels.mixcoder_has_avx512()), bool(kernels.mixcoder_is_on_intel()), has_tiles
+    )
+    float32, bfloat16 = (find_blas(precision, processor) for precision in PRECISIONS)
+    kernels.mixcoder_set_blas(float32, bfloat16)
+
+
+def find_blas(precision: torch.dtype, processor: Processor) -> ctypes.c_void_p:
+    """Returns the address of the BLAS's gemm; null where the kernels' own is to be called."""
+    if is_own_faster(precision, processor):
+        return ctypes.c_void_p()
+    with suppress(AttributeError, OSError):
+        return ctypes.cast(blas_gemm(precision), ctypes.c_void_p)
+    return ctypes.c_void_p()
+
+
+def is_own_faster(precision: torch.dtype, processor: Processor) -> bool:
+    """Returns whether the kernels' own gemm is faster than that of the BLAS."""
+    if precision == torch.float32:
+        return processor.has_avx512 and not processor.is_intel
+    return not processor.has_tiles
+
+
+def bfloat16_instructions() -> str:
+    """Returns which instructions multiply bfloat16 faster than float32; empty where there are none."""
+    capabilities = torch.cpu.get_capabilities()
+    if capabilities.get("amx_bf16"):
+        return "AMX tiles"
+    return "AVX-512" if capabilities.get("avx512_bf16") else ""
