@@ -56,11 +56,12 @@ bench: $(VENV)/.bench ## images/s of training against plain PyTorch and JAX: the
 	$(BIN)/python -m benchmarks.own_networks
 
 .PHONY: faults
-faults: $(VENV)/.test ## kill runs and workers, open broken files, run out of memory: nothing may be lost or let in
+faults: $(VENV)/.test ## kill runs, open broken files, run out of memory, draw networks: nothing may be lost, let in or wrong
 	$(BIN)/python -m tests.faults.kills
 	$(BIN)/python -m tests.faults.outputs
 	$(BIN)/python -m tests.faults.caches
 	$(BIN)/python -m tests.faults.fuzz
+	$(BIN)/python -m tests.faults.networks
 	$(BIN)/python -m tests.faults.storm
 	$(BIN)/python -m tests.faults.memory
 

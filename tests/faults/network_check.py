@@ -1,0 +1,246 @@
+"""Native steps of a network against eager ones in double precision: gradients, then five steps.
+
+case ─▶ network ─┬─▶ native: gradients, loss, five steps ─┐
+                 └─▶ eager, float64: the same ────────────┴▶ what differs, or ""
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from mixcoder.backends.eager import eager_gradients
+from mixcoder.backends.losses import LOSSES
+from mixcoder.backends.native.native_backend import NATIVE
+from mixcoder.backends.native.native_step import NativeStep, missing_operation
+from mixcoder.backends.parameters import FlatParameters
+from mixcoder.backends.step import Gradients, StepSpec, UnsupportedError, apply_optimizers
+from mixcoder.models import Autoencoder
+from mixcoder.training.optimizers import create_optimizers
+from tests.faults.random_networks import Case, create_images, create_network
+
+LEARNING_RATE = 0.003
+STEPS = 5
+SELF_CHECK = "the operations compute something else"
+"""What `Native.build` says when its own check against eager steps fails."""
+
+_FLOAT32_ERROR = 1e-4
+"""Of gradients, relative to the largest of their tensor, below which nothing is looked at closer."""
+_SMALLEST_SCALE = 0.05
+"""Of a tensor's gradients, relative to the largest of all: smaller ones are sums that cancel."""
+_PERTURBATIONS, _PERTURBATION = 8, 1e-6
+"""How often, and by how much of their size, parameters are changed to see how steep the gradients are."""
+_STEEP = 10.0
+"""Times the change by a perturbation that rounding may make."""
+_BF16_ERROR, _BF16_TIMES = 0.02, 4.0
+"""Of the norm of all gradients; and times the error of torch's own steps in bfloat16."""
+_SURE_GRADIENT = 1e-3
+"""Of the largest of its tensor: the sign of a smaller gradient, which AdamW steps by, may be rounding."""
+_UPDATE_ERROR = 0.1
+"""Of the learning rate times the steps, by which sure elements may differ after AdamW."""
+
+
+class RefusedError(Exception):
+    """The native backend refuses the network, and says which part."""
+
+
+class Compared:
+    """A network, its batch, and the same network in double precision."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        model = create_network(case)
+        self.exact = _in_double(model)
+        images = create_images(case, model)
+        precision = getattr(torch, case["precision"])
+        flat = FlatParameters(model)
+        self.spec = StepSpec(model, flat, case["loss"], images, precision=precision, shards=case["shards"])
+
+    def exact_gradients(self, parameters: Sequence[Tensor], images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Gradients and loss in double precision, of parameters that may be float32."""
+        trained = [parameter for parameter in self.exact.parameters() if parameter.requires_grad]
+        with torch.no_grad():
+            for parameter, value in zip(trained, parameters, strict=True):
+                parameter.copy_(value)
+        inputs = images.double() / 255
+        loss = LOSSES[self.case["loss"]](self.exact(inputs), inputs)
+        return list(torch.autograd.grad(loss, trained, materialize_grads=True)), loss.detach()
+
+
+def _in_double(model: Autoencoder) -> Autoencoder:
+    """A copy in double precision. The default epsilon of an RMSNorm is that of its precision: it stays."""
+    exact = copy.deepcopy(model).double()
+    for module in exact.modules():
+        if isinstance(module, nn.RMSNorm) and module.eps is None:
+            module.eps = torch.finfo(torch.float32).eps
+    return exact
+
+
+def check_network(case: Case) -> str:
+    """What differs between native and eager steps; empty where nothing does.
+
+    Raises:
+        RefusedError: the native backend does not take the network.
+    """
+    compared = Compared(case)
+    try:
+        step = NativeStep(compared.spec)
+    except UnsupportedError as error:
+        if missing_operation(compared.spec.model) is None and compared.spec.precision == torch.float32:
+            return f"refused ({error}) although no operation is missing"
+        raise RefusedError(str(error)) from error
+    images = compared.spec.images
+    step(images.flip(0))  # what one call leaves behind must not show in the next
+    gradients, loss = step(images)
+    problem = _gradients_differ(compared, gradients, loss)
+    return problem or _steps_differ(compared)
+
+
+def _gradients_differ(compared: Compared, gradients: Tensor, loss: Tensor) -> str:
+    spec = compared.spec
+    expected, exact_loss = compared.exact_gradients(spec.parameters.parameters, spec.images)
+    if not all(gradient.isfinite().all() for gradient in expected):
+        return ""
+    if spec.precision != torch.float32:
+        return _rounded_differ(spec, gradients, expected)
+    if abs(loss.item() - exact_loss.item()) > 1e-4 * abs(exact_loss.item()) + 1e-6:
+        return f"loss: {loss.item()!r}, exactly {exact_loss.item()!r}"
+    largest = max(gradient.abs().max().item() for gradient in expected)
+    steepness: list[float] = []
+    split = spec.parameters.split(gradients)
+    for index, (name, found, right) in enumerate(zip(spec.parameters.names, split, expected, strict=True)):
+        scale = max(right.abs().max().item(), _SMALLEST_SCALE * largest) + 1e-12
+        error = (found.double() - right).abs().max().item() / scale
+        if not error <= _FLOAT32_ERROR:
+            steepness = steepness or _steepness(compared, expected)
+            if not error * scale <= _STEEP * steepness[index] + _FLOAT32_ERROR * scale:
+                return f"gradient of {name} {tuple(right.shape)}: by {error:.1e} of its largest"
+    return ""
+
+
+def _steepness(compared: Compared, expected: Sequence[Tensor]) -> list[float]:
+    """How much the gradients of each parameter change when all parameters change a little.
+
+    The change is hardly more than rounding. At a bend, as of a ReLU near zero, the gradients change much;
+    where they are computed wrongly, they do not.
+    """
+    generator = torch.Generator().manual_seed(0)
+    values = [parameter.detach().double() for parameter in compared.spec.parameters.parameters]
+    steepness = [0.0] * len(values)
+    for _ in range(_PERTURBATIONS):
+        noise = [torch.randn(value.shape, generator=generator, dtype=value.dtype) for value in values]
+        near = [v * (1 + _PERTURBATION * n) for v, n in zip(values, noise, strict=True)]
+        changed, _ = compared.exact_gradients(near, compared.spec.images)
+        for index, (one, other) in enumerate(zip(changed, expected, strict=True)):
+            steepness[index] = max(steepness[index], (one - other).abs().max().item())
+    return steepness
+
+
+def _rounded_differ(spec: StepSpec, gradients: Tensor, expected: Sequence[Tensor]) -> str:
+    """Gradients in bfloat16 err by about as much as torch's own."""
+    right = spec.parameters.join([gradient.float() for gradient in expected])
+    rounded, _ = eager_gradients(spec)(spec.images)
+    error, usual = (gradients - right).norm().item(), (rounded - right).norm().item()
+    if error <= _BF16_TIMES * usual + _BF16_ERROR * right.norm().item():
+        return ""
+    return f"gradients in bfloat16: err by {error:.2e}, torch's own by {usual:.2e} of {right.norm():.2e}"
+
+
+def _steps_differ(compared: Compared) -> str:
+    """Five steps: with the optimizer's own use of gradients, and with exact gradients."""
+    case, spec = compared.case, compared.spec
+    if spec.precision != torch.float32:
+        return ""  # rounding decides the sign of small gradients, by which AdamW steps
+    model = copy.deepcopy(spec.model)
+    reference = replace(spec, model=model, parameters=FlatParameters(model))
+    native = replace(spec, optimizers=_optimizers(case, spec))
+    reference = replace(reference, optimizers=_optimizers(case, reference))
+    start = spec.parameters.vector.detach().clone()
+    seen: list[Tensor] = []
+    exact_step = apply_optimizers(_exact(compared, reference, seen), reference)
+    try:
+        step = NATIVE.build(native)
+    except UnsupportedError as error:
+        return f"five steps: {error}"
+    for count, images in enumerate(_batches(spec.images), start=1):
+        loss, exact_loss = step(images).item(), exact_step(images).item()
+        if not math.isfinite(exact_loss):
+            return ""
+        if abs(loss - exact_loss) > 0.02 * abs(exact_loss) + 1e-6:
+            return f"loss of step {count}: {loss!r}, exactly {exact_loss!r}"
+    return _weights_differ(case, native, reference, start, seen)
+
+
+def _optimizers(case: Case, spec: StepSpec) -> list[torch.optim.Optimizer]:
+    return create_optimizers(spec.parameters, case["optimizer"], LEARNING_RATE, case["weight_decay"])
+
+
+def _batches(images: Tensor) -> Iterator[Tensor]:
+    for turn in range(STEPS):
+        yield images.roll(turn, 0) if turn % 2 else images.roll(turn, 3)
+
+
+def _exact(compared: Compared, reference: StepSpec, seen: list[Tensor]) -> Gradients:
+    """Gradients in double precision of the reference's parameters; `seen` collects them."""
+
+    def gradients_of(images: Tensor) -> tuple[Tensor, Tensor]:
+        gradients, loss = compared.exact_gradients(reference.parameters.parameters, images)
+        seen.append(reference.parameters.join([gradient.float() for gradient in gradients]))
+        return seen[-1].clone(), loss.float()
+
+    return gradients_of
+
+
+def _weights_differ(
+    case: Case, native: StepSpec, reference: StepSpec, start: Tensor, seen: Sequence[Tensor]
+) -> str:
+    """Compares the parameters after all steps, by the elements whose gradients are more than rounding."""
+    flat = native.parameters
+    vectors = (v.detach() for v in (flat.vector, reference.parameters.vector, start))
+    split = [flat.split(vector) for vector in vectors]
+    gradients = [flat.split(vector) for vector in seen]
+    for index, name in enumerate(flat.names):
+        found, right, before = (values[index] for values in split)
+        steps = torch.stack([values[index] for values in gradients])  # (steps, …)
+        problem = _tensor_differs(case["optimizer"], found - before, right - before, steps)
+        if problem:
+            return f"{name} {tuple(right.shape)} after {STEPS} steps of {case['optimizer']}: {problem}"
+    return ""
+
+
+def _tensor_differs(optimizer: str, found: Tensor, right: Tensor, gradients: Tensor) -> str:
+    """What differs between two changes of a parameter, which saw these gradients (steps, …)."""
+    error = (found - right).abs()
+    if not error.isfinite().all():
+        return "not finite"
+    if optimizer == "sgd":
+        allowed = 0.01 * right.abs().max().item() + 1e-6
+        return "" if error.max() <= allowed else f"differs by {error.max():.1e} of {right.abs().max():.1e}"
+    if optimizer == "muon" and found.ndim >= 2:
+        return _orthogonal_differs(found, right, gradients)
+    largest = gradients.reshape(len(gradients), -1).abs().amax(1).view(-1, *[1] * found.ndim)
+    is_sure = (gradients.abs() > _SURE_GRADIENT * largest).all(0) & (gradients.abs() > 1e-6).all(0)
+    bounds = torch.where(is_sure, _UPDATE_ERROR, 2.5) * LEARNING_RATE * STEPS + 1e-6
+    worst = (error / bounds).max()
+    return "" if worst <= 1 else f"differs by {worst:.1f} times what is allowed"
+
+
+def _orthogonal_differs(found: Tensor, right: Tensor, gradients: Tensor) -> str:
+    """Muon's changes have one direction, where no direction of the gradients is rounding alone."""
+    singular = torch.linalg.svdvals(gradients.double().flatten(2))  # (steps, smaller side)
+    if singular.amin() <= 0.05 * singular.amax():
+        return ""
+    cosine = torch.cosine_similarity(found.flatten(), right.flatten(), dim=0)
+    ratio = found.norm() / right.norm()
+    return "" if cosine > 0.95 and 0.8 < ratio < 1.25 else f"cosine {cosine:.3f}, ratio of norms {ratio:.3f}"
+
+
+def describe_network(case: Case) -> str:
+    """The network as torch prints it."""
+    model: Autoencoder = create_network(case)
+    return str(model)

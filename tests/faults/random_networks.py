@@ -1,0 +1,184 @@
+"""Networks drawn at random: Mixers with all their arguments, scripts, and networks of `random_blocks`.
+
+dice ─▶ draw ─▶ a case, as JSON has it ─▶ create_network ─▶ Autoencoder
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mixcoder.models import Autoencoder, create_model
+from mixcoder.models.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
+from mixcoder.models.norms import NORMS
+from mixcoder.models.patches import Grid, Patchify, Unpatchify
+from tests.faults.random_blocks import BLOCKS
+
+Case = dict[str, Any]
+"""What a network and its training follow from."""
+BlockCase = dict[str, Any]
+"""A block: its name, and the seed of its dice."""
+
+SQUARES = (1, 4, 9, 16, 25, 36)
+CAN_REFINE = importlib.util.find_spec("mixcoder.models.refinement") is not None
+OPTIMIZERS = ("adamw", "adamw", "sgd", "muon")
+
+
+def draw(dice: Random) -> Case:
+    """A network, a batch and how it is trained."""
+    kind = dice.choices(["own", "mixer", "script"], [0.7, 0.25, 0.05])[0]
+    arguments = {"own": _draw_own, "mixer": _draw_mixer, "script": _draw_script}[kind](dice)
+    shards = dice.choice([1, 1, 2, 3])
+    return {
+        "kind": kind,
+        "arguments": arguments,
+        "seed": dice.randrange(2**31),
+        "gain": dice.choice([0.7, 1.0, 1.0, 1.5]),
+        "is_frozen": dice.random() < 0.05,
+        "shards": shards,
+        "batch_size": shards * dice.randint(1, 5),
+        "loss": dice.choice(["mse", "mse", "l1", "huber"]),
+        "precision": dice.choice(["float32", "float32", "float32", "bfloat16"]),
+        "optimizer": dice.choice(OPTIMIZERS),
+        "weight_decay": dice.choice([None, 0.0, 0.3]),
+    }
+
+
+def create_network(case: Case) -> Autoencoder:
+    """The network of a case, with random values in all its parameters."""
+    torch.manual_seed(case["seed"])
+    given = case["arguments"]
+    model: Autoencoder = OwnCode(**given) if case["kind"] == "own" else create_model(case["kind"], **given)
+    with torch.no_grad():
+        for parameter in model.parameters():  # those that begin as zeros or ones too
+            parameter.mul_(case["gain"]).add_(torch.randn_like(parameter), alpha=0.05)
+    if case["is_frozen"]:
+        next(model.parameters()).requires_grad_(False)
+    return model.train()
+
+
+def create_images(case: Case, model: Autoencoder) -> Tensor:
+    """A batch (B, C, H, W) uint8."""
+    generator = torch.Generator().manual_seed(case["seed"])
+    shape = case["batch_size"], *model.image_shape
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+def _draw_grid(dice: Random) -> tuple[Grid, int, int]:
+    """Rows and columns of patches, their side, and the channels of an image."""
+    return (dice.randint(1, 4), dice.randint(1, 4)), dice.randint(1, 3), dice.choice([1, 1, 3])
+
+
+def _draw_own(dice: Random) -> dict[str, Any]:
+    (rows, columns), patch_size, depth = _draw_grid(dice)
+    return {
+        "image_shape": [depth, rows * patch_size, columns * patch_size],
+        "patch_size": patch_size,
+        "channels": dice.choice([1, 3, 4, 6, 8, 12, 16, 17, 32]),
+        "latent_dim": dice.randint(1, 9),
+        "encoder": [_draw_block(dice) for _ in range(dice.randint(0, 3))],
+        "decoder": [_draw_block(dice) for _ in range(dice.randint(0, 3))],
+        "output": dice.choice(["none", "none", *OUTPUT_ACTIVATIONS]),
+        "refinements": dice.choice([0, 0, 0, 0, 1, 2]) if CAN_REFINE else 0,
+    }
+
+
+def _draw_block(dice: Random) -> BlockCase:
+    return {"block": dice.choice(list(BLOCKS)), "seed": dice.randrange(2**31)}
+
+
+def _draw_mixer(dice: Random) -> dict[str, Any]:
+    (rows, columns), patch_size, depth = _draw_grid(dice)
+    mixer = dice.choice(["cnn", "cnnf", "cnn2d", "cnn2df", "mlp"])
+    channels = SQUARES if mixer.startswith("cnn2d") else range(1, 40)
+    hidden = [dice.choice(channels) for _ in range(dice.randint(1, 3))]
+    if dice.random() < 0.5:
+        hidden[1:] = [hidden[0]] * len(hidden[1:])  # residual
+    layers = range(1, len(hidden) + 1)
+    return {
+        "image_shape": [depth, rows * patch_size, columns * patch_size],
+        "patch_size": patch_size,
+        "hidden_channels": hidden,
+        "latent_dim": dice.randint(1, 9),
+        "mixer_at": [position for position in layers if dice.random() < 0.7],
+        "mixer": mixer,
+        "kernel_size": dice.choice([1, 3, 5, 9]),
+        "activation": dice.choice(list(ACTIVATIONS)),
+        "encoder_mixer_activation": dice.choice([None, *ACTIVATIONS]),
+        "norm": dice.choice(list(NORMS)),
+        "output_activation": dice.choice(list(OUTPUT_ACTIVATIONS)),
+    }
+
+
+def _draw_script(dice: Random) -> dict[str, Any]:
+    scripts = ["ch=4|down2|ch*1|ch=2", "ch=3|ch*2|down2|ch/2|ch*1", "down2|ch=5", "ch=2|ch*1|ch=1"]
+    side = dice.choice([4, 6, 8])
+    return {
+        "image_shape": [dice.choice([1, 3]), side, dice.choice([4, 8])],
+        "script": dice.choice(scripts),
+        "kernel_size": dice.choice([1, 3]),
+        "activation": dice.choice(["relu6", "gelu", "silu"]),
+    }
+
+
+class OwnCode(Autoencoder):
+    """An auto-encoder of blocks on patches, whose code may be refined by the decoder's gradient."""
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        patch_size: int,
+        channels: int,
+        latent_dim: int,
+        encoder: Sequence[BlockCase],
+        decoder: Sequence[BlockCase],
+        output: str,
+        refinements: int,
+    ) -> None:
+        super().__init__()
+        depth, height, width = image_shape
+        self.image_shape, self.latent_shape = (depth, height, width), (latent_dim,)
+        grid, pixels = (height // patch_size, width // patch_size), depth * patch_size**2
+        elements = math.prod(grid) * channels
+        self.refinements = refinements
+        self.encoder = nn.Sequential(
+            nn.Linear(pixels, channels), *_blocks(encoder, grid, channels), nn.Flatten()
+        )
+        self.to_latent = nn.Linear(elements, latent_dim)
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_dim, elements),
+            nn.Unflatten(1, (math.prod(grid), channels)),
+            *_blocks(decoder, grid, channels),
+            nn.Linear(channels, pixels),
+            OUTPUT_ACTIVATIONS[output](),
+        )
+        self.step_size = nn.Parameter(torch.full((latent_dim,), 0.1))
+        self.patchify, self.unpatchify = Patchify(patch_size), Unpatchify(self.image_shape, patch_size)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        patches = self.patchify(images)
+        latents: Tensor = self.to_latent(self.encoder(patches))
+
+        def error_of(values: Tensor) -> Tensor:
+            error: Tensor = values - patches
+            return error
+
+        for _ in range(self.refinements):
+            pull_back = importlib.import_module("mixcoder.models.refinement").pull_back
+            latents = latents - self.step_size * pull_back(self.decoder, latents, error_of)
+        return latents
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        images: Tensor = self.unpatchify(self.decoder(latents))
+        return images
+
+
+def _blocks(cases: Sequence[BlockCase], grid: Grid, channels: int) -> list[nn.Module]:
+    return [BLOCKS[case["block"]](grid, channels, Random(case["seed"])) for case in cases]
