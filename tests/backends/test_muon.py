@@ -69,7 +69,7 @@ from mixcoder.backends.parameters import FlatParameters
 from mixcoder.training.checkpoint import keeping_state, optimizer_tensors, reset_optimizer_state
 from mixcoder.training.optimizers import create_optimizers
 parameters = FlatParameters(torch.nn.Linear(3, 4))
-optimizers = create_optimizers(parameters, "{name}", 0.1, None)
+optimizers = create_optimizers(parameters, "{name}", 0.1)
 with keeping_state(optimizers):
     reset_optimizer_state(optimizers, 3)
 assert optimizer_tensors(optimizers)

@@ -120,6 +120,10 @@ def test_numbers_of_another_type_are_left_to_torch(dtype: torch.dtype) -> None:
     assert found.dtype == (left + right).dtype
 
 
+def test_real_numbers_without_axes_are_really_computed() -> None:
+    assert compute(aten.mul.Tensor, (torch.tensor(2.0), torch.tensor(3.0)), {}) == 6
+
+
 def test_real_tensors_are_really_computed() -> None:
     assert compute(aten.add.Tensor, (torch.ones(2), torch.ones(2)), {}).tolist() == [2.0, 2.0]
 

@@ -48,6 +48,13 @@ def test_many_parameters_take_weight_gradient_and_state(
     assert training_bytes(lambda: Flat(pixels), recipe) / (4 * params) == pytest.approx(copies + 1, abs=1.5)
 
 
+def test_an_average_of_the_weights_is_counted() -> None:
+    plain, averaged = (
+        training_bytes(lambda: Flat(1000), Recipe(steps=1, ema=decay)) for decay in (None, 0.9)
+    )
+    assert averaged - plain == pytest.approx(4 * 3001, abs=200)
+
+
 def test_large_batches_take_what_backward_needs() -> None:
     """Images, reconstructions, their difference and its gradient are all that a large batch brings."""
     pixels, batch_size = 1000, 100_000

@@ -74,7 +74,7 @@ def test_a_plugin_s_optimizer_goes_on_to_the_bit(tmp_path: Path, tiny_data: Imag
 def test_their_state_is_made_and_the_parameters_stay(name: str) -> None:
     parameters = FlatParameters(torch.nn.Linear(4, 3))
     before = parameters.vector.detach().clone()
-    optimizers = create_optimizers(parameters, name, 0.1, 0.5)
+    optimizers = create_optimizers(parameters, name, 0.1, weight_decay=0.5)
     init_optimizer_state(optimizers)
     assert torch.equal(parameters.vector.detach(), before)
     assert all(optimizer.state for optimizer in optimizers)
@@ -83,4 +83,4 @@ def test_their_state_is_made_and_the_parameters_stay(name: str) -> None:
 
 def test_an_unknown_name_is_a_sentence() -> None:
     with pytest.raises(ArgumentError, match="unknown optimizer 'adam'; did you mean 'adamw'"):
-        create_optimizers(FlatParameters(torch.nn.Linear(1, 1)), "adam", 0.1, None)
+        create_optimizers(FlatParameters(torch.nn.Linear(1, 1)), "adam", 0.1)

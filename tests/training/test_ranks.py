@@ -50,7 +50,7 @@ MIXER = "{type: mixer, patch_size: 4, hidden_channels: [9], latent_dim: 8, mixer
 DROPPING = "{type: dropping, latent_dim: 8}"
 SHORT = "steps: 40, validations: 8, learning_rate: 0.01"
 LONG = "steps: 420, validations: 3, learning_rate: 0.003, compile: off"
-HOW = "compile: '${how.compile}', optimizer: '${how.optimizer}'"
+HOW = "compile: '${how.compile}', optimizer: '${how.optimizer}', ema: 0.9, clip_norm: 0.05"
 NATIVE_AND_EAGER = (
     "{how: [{name: native, compile: 'on', optimizer: adamw}, {name: eager, compile: 'off', optimizer: muon}]}"
 )

@@ -41,6 +41,13 @@ def test_total_steps(duration: dict[str, int], steps: int) -> None:
             {"inputs": 5, "optimizer": "adam"},
             "optimizer: unknown optimizer 'adam'; did you mean 'adamw'?",
         ),
+        ({"inputs": 5, "decay_share": 0.1}, "decay_share: is for the schedule wsd alone, not for cosine"),
+        (
+            {"inputs": 5, "vector_learning_rate": 0.1, "optimizer": "sgd"},
+            "vector_learning_rate: is for optimizers that treat vectors apart, such as muon, not for sgd",
+        ),
+        ({"inputs": 5, "ema": 1.0}, "ema: must be below 1, not 1.0"),
+        ({"inputs": 5, "clip_norm": 0.0}, "clip_norm: must be above 0, not 0.0"),
         ({"inputs": 5, "warmup": 3}, "warmup: unknown key 'warmup'; did you mean 'warmup_steps'?"),
         (
             {"inputs": 640, "warmup_steps": 10},

@@ -30,5 +30,20 @@ def test_warmup_rises_from_the_first_step_to_the_full_rate() -> None:
     assert rates(10, warmup_steps=4)[5:] == sorted(rates(10, warmup_steps=4)[5:], reverse=True)
 
 
+def test_linear_falls_on_a_line_to_zero_after_the_last_step() -> None:
+    assert rates(6, schedule="linear", warmup_steps=2) == [0.25, 0.5, 0.5, 0.375, 0.25, 0.125]
+
+
+def test_wsd_stays_and_then_falls_over_its_share_of_the_run() -> None:
+    stable, falling = [0.25, *[0.5] * 6], [0.375, 0.25, 0.125]
+    assert rates(10, schedule="wsd", warmup_steps=2, decay_share=0.4) == [*stable, *falling]
+    assert rates(10, schedule="wsd", decay_share=1.0) == rates(10, schedule="linear")
+    assert rates(10, schedule="wsd") == rates(10, schedule="wsd", decay_share=0.2)
+
+
+def test_wsd_falls_from_the_full_rate_where_its_share_reaches_into_the_warmup() -> None:
+    assert rates(10, schedule="wsd", decay_share=0.9, warmup_steps=6)[5:] == [0.5, 0.5, 0.375, 0.25, 0.125]
+
+
 def test_constant_stays() -> None:
     assert rates(6, schedule="constant", warmup_steps=2) == [0.25, 0.5, 0.5, 0.5, 0.5, 0.5]

@@ -14,7 +14,9 @@ from mixcoder.backends.muon import Muon
 from mixcoder.data import ImageData, ImageSplit, load_data, to_float
 from mixcoder.errors import ArgumentError, RunDirectoryError, TrainingError
 from mixcoder.models import Autoencoder, create_model
+from mixcoder.training.optimizers import set_learning_rate
 from mixcoder.training.recipe import Recipe
+from mixcoder.training.schedules import learning_rate_at
 from mixcoder.training.trainer import Progress, Trainer, train
 from tests.conftest import slow_but, training_images
 
@@ -129,17 +131,28 @@ def test_same_seed_same_weights_to_the_bit(tiny_data: ImageData) -> None:
     assert not torch.equal(weights(first.model), weights(other.model))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+RESUMED: dict[str, dict[str, Any]] = {
+    "adamw": {},
+    "sgd": {"optimizer": "sgd"},
+    "muon": {"optimizer": "muon", "vector_learning_rate": 0.003},
+    "linear": {"schedule": "linear", "warmup_steps": 7},
+    "wsd": {"schedule": "wsd", "decay_share": 0.5},
+    "ema and clipping": {"ema": 0.99, "clip_norm": 0.1},
+    "all": {"optimizer": "muon", "schedule": "wsd", "ema": 0.9, "clip_norm": 0.1},
+}
+
+
+@pytest.mark.parametrize("settings", RESUMED.values(), ids=list(RESUMED))
 def test_a_resumed_run_is_the_undisturbed_one_to_the_bit(
-    tmp_path: Path, tiny_data: ImageData, optimizer: str
+    tmp_path: Path, tiny_data: ImageData, settings: dict[str, Any]
 ) -> None:
-    whole = trainer(tiny_data, steps=900, optimizer=optimizer)
+    whole = trainer(tiny_data, steps=900, **settings)
     expected = {row.step: (row.training_loss, row.validation_loss) for row in whole.run()}
 
     path = tmp_path / "checkpoint.safetensors"
     seen: dict[int, tuple[float, float | None]] = {}
     for stop in (1, 333, 600, 900):
-        part = trainer(tiny_data, steps=900, optimizer=optimizer)
+        part = trainer(tiny_data, steps=900, **settings)
         if path.exists():
             part.restore(path)
         for row in part.run():
@@ -149,7 +162,61 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_bit(
                 break
     assert seen == expected
     assert torch.equal(weights(part.model), weights(whole.model))
+    with part.evaluated_weights(), whole.evaluated_weights():
+        assert torch.equal(weights(part.model), weights(whole.model))
     assert part.clock.inputs + part.clock.warmup_inputs == 7200
+
+
+def test_gradients_are_clipped_as_torch_does(tiny_data: ImageData) -> None:
+    run = trainer(tiny_data, steps=10, clip_norm=0.05, optimizer="sgd", schedule="constant")
+    list(run.run())
+    model = tiny_mixer()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True)
+    norms = []
+    for step in range(10):
+        images = training_images(tiny_data)[run._batches.indices(step)] / 255
+        optimizer.zero_grad()
+        ((model(images) - images) ** 2).mean().backward()
+        norms.append(nn.utils.clip_grad_norm_(model.parameters(), 0.05).item())
+        optimizer.step()
+    assert min(norms) > 0.05
+    torch.testing.assert_close(weights(run.model), weights(model), atol=1e-5, rtol=1e-4)
+
+
+def test_a_large_bound_clips_nothing(tiny_data: ImageData) -> None:
+    clipped, free = (trainer(tiny_data, steps=10, clip_norm=norm) for norm in (1e9, None))
+    for run in (clipped, free):
+        list(run.run())
+    assert torch.equal(weights(clipped.model), weights(free.model))
+
+
+def test_the_average_is_of_the_weights_after_each_step_and_of_no_others(tiny_data: ImageData) -> None:
+    """Training goes on with the raw weights; the average is what is validated and what `train` leaves."""
+    plain, averaged = (trainer(tiny_data, steps=30, ema=decay, validations=1) for decay in (None, 0.8))
+    [*_, last] = averaged.run()
+    after_each = []
+    step = plain.create_step()
+    for index in range(30):
+        set_learning_rate(plain.optimizers, learning_rate_at(index, 30, plain.recipe))
+        step(plain._batches[index])
+        after_each.append(weights(plain.model))
+    factors = 0.8 ** torch.arange(30).flip(0)
+    expected = (torch.stack(after_each) * factors[:, None]).sum(0) / factors.sum()
+    assert torch.equal(weights(averaged.model), after_each[-1])
+    with averaged.evaluated_weights():
+        torch.testing.assert_close(weights(averaged.model), expected)
+        assert averaged.validate() == last.validation_loss
+    assert plain.validate() != last.validation_loss
+    model = tiny_mixer()
+    train(model, tiny_data, steps=30, ema=0.8, batch_size=8, learning_rate=0.01)
+    torch.testing.assert_close(weights(model), expected)
+
+
+def test_vectors_have_a_learning_rate_of_their_own(tiny_data: ImageData) -> None:
+    run = trainer(tiny_data, steps=4, optimizer="muon", vector_learning_rate=0.002, warmup_steps=2)
+    next(run.run())
+    rates = [group["lr"] for optimizer in run.optimizers for group in optimizer.param_groups]
+    assert rates == pytest.approx([0.005, 0.001])
 
 
 def test_dropout_goes_on_exactly_too(tmp_path: Path, tiny_data: ImageData) -> None:

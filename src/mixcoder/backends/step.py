@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mixcoder.backends.parameters import FlatParameters
+from mixcoder.backends.weight_average import WeightAverage
 from mixcoder.models.autoencoder import Autoencoder
 
 TrainingStep = Callable[[Tensor], Tensor]
@@ -20,6 +21,9 @@ Gradients = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Takes images (B, C, H, W) uint8; returns gradients (N,) and loss ()."""
 Reduction = Callable[[Tensor], None]
 """Replaces the gradients (N,) of a process's shard by those of the batch, in place."""
+
+ADDED_TO_NORM = 1e-6
+"""What torch adds to the norm of gradients before it divides by it."""
 
 
 class UnsupportedError(Exception):
@@ -39,6 +43,8 @@ class StepSpec:
         precision: of matrix products and convolutions: torch.float32 or torch.bfloat16.
         shards: equal ones of a batch that are computed side by side; they divide B.
         reduction: of gradients, where other processes compute the rest of each batch.
+        clip_norm: the largest norm of all gradients together; None for any.
+        average: of the weights, updated after each step.
     """
 
     model: Autoencoder
@@ -49,6 +55,8 @@ class StepSpec:
     precision: torch.dtype = torch.float32
     shards: int = 1
     reduction: Reduction | None = None
+    clip_norm: float | None = None
+    average: WeightAverage | None = None
 
     @property
     def batch_size(self) -> int:
@@ -63,6 +71,8 @@ def apply_optimizers(gradients_of: Gradients, spec: StepSpec) -> TrainingStep:
     is_whole = all(p is parameters.vector for group in groups for p in group["params"])
     if spec.reduction:
         gradients_of = _reduced(gradients_of, spec.reduction)
+    if spec.clip_norm is not None:
+        gradients_of = _clipped(gradients_of, spec.clip_norm)
 
     def step(images: Tensor) -> Tensor:
         gradients, loss = gradients_of(images)
@@ -73,6 +83,8 @@ def apply_optimizers(gradients_of: Gradients, spec: StepSpec) -> TrainingStep:
         for optimizer in optimizers:
             optimizer.step()
         parameters.drop_gradients()  # before the next come
+        if spec.average:
+            spec.average.update()
         return loss
 
     return step
@@ -87,3 +99,14 @@ def _reduced(gradients_of: Gradients, reduction: Reduction) -> Gradients:
         return gradients, loss
 
     return reduced
+
+
+def _clipped(gradients_of: Gradients, clip_norm: float) -> Gradients:
+    """Returns the function that scales gradients down to a norm, as `torch.nn.utils.clip_grad_norm_` does."""
+
+    def clipped(images: Tensor) -> tuple[Tensor, Tensor]:
+        gradients, loss = gradients_of(images)
+        factor = clip_norm / (torch.linalg.vector_norm(gradients) + ADDED_TO_NORM)
+        return gradients * factor.clamp(max=1), loss
+
+    return clipped

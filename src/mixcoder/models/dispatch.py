@@ -41,8 +41,9 @@ def compute(operation: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
     """
     shape_of = _SHAPES.get(operation)
     if shape_of is not None and not kwargs:
-        tensors = [arg for arg in tree_leaves(args) if isinstance(arg, Tensor) and arg.ndim]
-        if all(tensor.is_meta and tensor.dtype == torch.float32 for tensor in tensors):
+        tensors = [arg for arg in tree_leaves(args) if isinstance(arg, Tensor)]
+        is_meta = any(tensor.is_meta for tensor in tensors)
+        if is_meta and all(t.is_meta and t.dtype == torch.float32 for t in tensors if t.ndim):
             with suppress(_UnfitError, ValueError):
                 return torch.empty(shape_of(*args), device="meta")
     return operation(*args, **(kwargs or {}))

@@ -22,7 +22,7 @@ from mixcoder.backends.step import StepSpec
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.dispatch import OperationMode, compute
 from mixcoder.torch_private import fake_tensors, storage_id, tree_leaves
-from mixcoder.training.optimizers import create_optimizers, init_optimizer_state
+from mixcoder.training.optimizers import init_optimizer_state
 from mixcoder.training.recipe import Recipe
 
 BEYOND_ALL_MACHINES = 2**63
@@ -74,11 +74,20 @@ def _count_bytes(
 ) -> tuple[int, int]:
     """Returns the persistent bytes, and the peak transient bytes within a step."""
     parameters = FlatParameters(model)
-    optimizers = create_optimizers(parameters, recipe.optimizer, recipe.learning_rate, recipe.weight_decay)
+    optimizers = recipe.create_optimizers(parameters)
     init_optimizer_state(optimizers)
+    average = recipe.create_average(parameters)
     persistent = live.now
     images = torch.zeros(recipe.batch_size, *model.image_shape, dtype=torch.uint8)
-    spec = StepSpec(model, parameters, recipe.loss, images, optimizers)
+    spec = StepSpec(
+        model,
+        parameters,
+        recipe.loss,
+        images,
+        optimizers,
+        clip_norm=recipe.clip_norm,
+        average=average,
+    )
     step, _ = build_step(spec, BackendChoice(EAGER, precision))
     live.take_peak()
     step(images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -14,15 +15,18 @@ from mixcoder.backends.vector_sgd import VectorSGD
 from mixcoder.registry.registry import Registry
 
 OPTIMIZERS: Registry[Callable[..., Sequence[torch.optim.Optimizer]]] = Registry("optimizer", "optimizer")
-"""Each is called as `create(parameters, learning_rate, **settings)`; `settings` holds `weight_decay` where a
-recipe states it. It returns the optimizers that together train all parameters: of `parameters.vector`, all of
-them as one tensor, where each element is updated by itself, or of the tensors in `parameters.parameters`."""
+"""Each is called as `create(parameters, learning_rate, **settings)`; `settings` holds `weight_decay` and
+`vector_learning_rate` where a recipe states them, the second only if the function names it. It returns the
+optimizers that together train all parameters: of `parameters.vector`, all of them as one tensor, where each
+element is updated by itself, or of the tensors in `parameters.parameters`."""
 OptimizerName = Annotated[str, OPTIMIZERS]
 register_optimizer = OPTIMIZERS.register
+RATE_FACTOR = "rate_factor"
+"""The key of a group of parameters, by what its learning rate differs from the recipe's."""
 
 
 def create_optimizers(
-    parameters: FlatParameters, name: str, learning_rate: float, weight_decay: float | None
+    parameters: FlatParameters, name: str, learning_rate: float, **settings: float
 ) -> list[torch.optim.Optimizer]:
     """Returns the optimizers that together train all `parameters`; mostly one, which sees them as one vector.
 
@@ -30,13 +34,17 @@ def create_optimizers(
         parameters: to be trained.
         name: that the optimizer is registered under.
         learning_rate: of the first step.
-        weight_decay: None for the optimizer's own.
+        settings: `weight_decay` and `vector_learning_rate`, in place of the optimizer's own.
 
     Raises:
         ArgumentError: the name is unknown.
     """
-    settings = {} if weight_decay is None else {"weight_decay": weight_decay}
     return list(OPTIMIZERS[name](parameters, learning_rate, **settings))
+
+
+def has_vector_learning_rate(name: str) -> bool:
+    """Returns whether an optimizer takes a learning rate of its own for what is no matrix."""
+    return "vector_learning_rate" in inspect.signature(OPTIMIZERS[name]).parameters
 
 
 @register_optimizer("adamw")
@@ -57,7 +65,10 @@ def create_sgd(
 
 @register_optimizer("muon")
 def create_muon(
-    parameters: FlatParameters, learning_rate: float, **settings: Any
+    parameters: FlatParameters,
+    learning_rate: float,
+    vector_learning_rate: float | None = None,
+    **settings: Any,
 ) -> Sequence[torch.optim.Optimizer]:
     """Returns Muon (K. Jordan 2024) for the matrices, and AdamW for the rest."""
     others = [p for p in parameters.parameters if p not in parameters.matrices]
@@ -65,15 +76,18 @@ def create_muon(
     if parameters.matrices:
         optimizers.append(Muon(parameters.matrices, learning_rate, **settings))
     if others:
-        optimizers.append(LeanAdamW(others, learning_rate, **settings))
+        adamw = LeanAdamW(others, learning_rate, **settings)
+        if vector_learning_rate is not None:
+            adamw.param_groups[0][RATE_FACTOR] = vector_learning_rate / learning_rate
+        optimizers.append(adamw)
     return optimizers
 
 
 def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], learning_rate: float) -> None:
-    """Sets the learning rate of every parameter of every optimizer."""
+    """Sets the learning rate of every parameter of every optimizer, times the factor of its group."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get(RATE_FACTOR, 1.0)
 
 
 def init_optimizer_state(optimizers: Sequence[torch.optim.Optimizer]) -> None:

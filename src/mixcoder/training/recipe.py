@@ -5,17 +5,26 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from mixcoder.backends.parameters import FlatParameters
+from mixcoder.backends.weight_average import WeightAverage
 from mixcoder.backends.workload import Workload
 from mixcoder.errors import ArgumentError
 from mixcoder.loggers import LOGGERS
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.registry.registry import Registry
-from mixcoder.training.optimizers import OPTIMIZERS, OptimizerName
+from mixcoder.training.optimizers import (
+    OPTIMIZERS,
+    OptimizerName,
+    create_optimizers,
+    has_vector_learning_rate,
+)
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Duration = Annotated[int, Field(gt=0, le=10**12)]
+DECAY_SHARE = 0.2
+"""The share of a run in which the schedule wsd falls, where a recipe states none."""
 DURATIONS = ("inputs", "steps", "epochs")
 
 
@@ -51,13 +60,41 @@ class Recipe(BaseModel):
     )
     optimizer: OptimizerName = Field(
         default="adamw",
-        description="`sgd` has Nesterov momentum 0.9; `muon` is for matrices, with adamw for the rest",
+        description="`sgd` has Nesterov momentum 0.9; `muon` is for weights with two or more axes, "
+        "with adamw for the rest",
+    )
+    vector_learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e30,
+        description="of what `muon` leaves to adamw, at its highest; `null` takes `learning_rate`",
     )
     weight_decay: float | None = Field(
         default=None, ge=0, le=1e30, description="`null` takes the optimizer's own default"
     )
-    schedule: Literal["cosine", "constant"] = Field(
-        default="cosine", description="of the learning rate after the warm-up; `cosine` falls to zero"
+    clip_norm: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e30,
+        description="the largest norm of all gradients together, which are scaled down to it; `null` for any",
+    )
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="decay a step of a moving average of the weights, such as 0.999; validations and the "
+        "trained model then have the average; `null` for none",
+    )
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
+        default="cosine",
+        description="of the learning rate after the warm-up; `cosine` and `linear` fall to zero, "
+        "`wsd` stays and then falls to zero on a line",
+    )
+    decay_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description=f"the share of the run in which `wsd` falls; `null` is {DECAY_SHARE}",
     )
     warmup_steps: int = Field(
         default=0, ge=0, description="steps over which the learning rate rises linearly"
@@ -91,6 +128,22 @@ class Recipe(BaseModel):
         _check_known(OPTIMIZERS, name)
         return name
 
+    @field_validator("vector_learning_rate")
+    @classmethod
+    def _has_a_rate_for_vectors(cls, rate: float | None, info: ValidationInfo) -> float | None:
+        name = info.data.get("optimizer")
+        if rate is not None and name is not None and not has_vector_learning_rate(name):
+            raise ValueError(f"is for optimizers that treat vectors apart, such as muon, not for {name}")
+        return rate
+
+    @field_validator("decay_share")
+    @classmethod
+    def _is_for_wsd(cls, share: float | None, info: ValidationInfo) -> float | None:
+        schedule = info.data.get("schedule")
+        if share is not None and schedule not in (None, "wsd"):
+            raise ValueError(f"is for the schedule wsd alone, not for {schedule}")
+        return share
+
     @field_validator("log")
     @classmethod
     def _known_loggers(cls, names: list[str]) -> list[str]:
@@ -107,6 +160,19 @@ class Recipe(BaseModel):
             found = f"found {' and '.join(given)}" if given else "found none"
             raise ValueError(f"needs exactly one of inputs, steps and epochs, {found}")
         return self
+
+    def create_optimizers(self, parameters: FlatParameters) -> list[torch.optim.Optimizer]:
+        """Returns the optimizers that together train all parameters."""
+        settings = {
+            "weight_decay": self.weight_decay,
+            "vector_learning_rate": self.vector_learning_rate,
+        }
+        given = {key: value for key, value in settings.items() if value is not None}
+        return create_optimizers(parameters, self.optimizer, self.learning_rate, **given)
+
+    def create_average(self, parameters: FlatParameters) -> WeightAverage | None:
+        """Returns the moving average of the weights; None where the recipe wants none."""
+        return None if self.ema is None else WeightAverage(parameters.vector.detach(), self.ema)
 
     def workload(self, model: Autoencoder, madds: int, total_inputs: int, device: torch.device) -> Workload:
         """Returns what the choice of a backend follows from.

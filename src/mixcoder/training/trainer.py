@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -47,7 +48,7 @@ from mixcoder.training.checkpoint import (
 )
 from mixcoder.training.clock import TrainingClock
 from mixcoder.training.evaluation import validation_loss
-from mixcoder.training.optimizers import create_optimizers, set_learning_rate
+from mixcoder.training.optimizers import set_learning_rate
 from mixcoder.training.ranks import ALONE, Ranks
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.schedules import learning_rate_at
@@ -85,7 +86,9 @@ def train(model: nn.Module, data: ImageData, **settings: Any) -> Progress:
     try:
         with keeping_modes(inner), torch.inference_mode(False), torch.enable_grad(), no_autocast:
             make_trainable(inner)
-            *_, last = Trainer(inner, data, recipe).run()
+            trainer = Trainer(inner, data, recipe)
+            *_, last = trainer.run()
+            trainer.keep_evaluated_weights()
     finally:
         give_own_memory(inner)
     return last
@@ -171,9 +174,8 @@ class Trainer:
         self._weight = shard_size / recipe.batch_size
         self.backend = choose_backend(workload.shard(shard_size))
         self._parameters = FlatParameters(model)
-        self.optimizers = create_optimizers(
-            self._parameters, recipe.optimizer, recipe.learning_rate, recipe.weight_decay
-        )
+        self.optimizers = recipe.create_optimizers(self._parameters)
+        self._average = recipe.create_average(self._parameters)
         self._batches = TrainingBatches(data.train, recipe.batch_size, recipe.seed, shard)
         self._chunk_size = min(_LARGEST_CHUNK, -(-self.total_steps // _CHUNKS_A_RUN))
         self._is_cold = True
@@ -243,7 +245,19 @@ class Trainer:
             restore_random(path, tensors)  # the last that may fail
         self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
         restore_optimizers(self.optimizers, tensors)
-        self.step, self.clock = state.step, state.clock
+        for name, value in self._average_tensors().items():
+            value.copy_(tensors[name])
+        self._set_step(state.step)
+        self.clock = state.clock
+
+    def evaluated_weights(self) -> AbstractContextManager[None]:
+        """Context in which the model has the weights that are evaluated: with `ema`, their moving average."""
+        return self._average.applied() if self._average else nullcontext()
+
+    def keep_evaluated_weights(self) -> None:
+        """Gives the model the weights that are evaluated, for good."""
+        if self._average:
+            self._average.apply()
 
     def share_state(self) -> None:
         """Brings all ranks to the step and the tensors of the first.
@@ -259,7 +273,7 @@ class Trainer:
                 raise DataError(
                     f"{self.data.name}: the images of this process are not those of the first one"
                 )
-        self.step = self.ranks.from_first(self.step)
+        self._set_step(self.ranks.from_first(self.step))
         if not self.ranks.is_first:
             reset_optimizer_state(self.optimizers, self.step)
         self.ranks.broadcast(self._learned_tensors().values())
@@ -274,9 +288,16 @@ class Trainer:
             images,
             self.optimizers,
             reduction=self.ranks.reduction(self._weight),
+            clip_norm=self.recipe.clip_norm,
+            average=self._average,
         )
         step, self.backend = build_step(spec, self.backend)
         return step
+
+    def _set_step(self, step: int) -> None:
+        self.step = step
+        if self._average:
+            self._average.steps = step
 
     def _tensors(self) -> dict[str, Tensor]:
         """Returns the tensors of a checkpoint, by name."""
@@ -285,7 +306,14 @@ class Trainer:
     def _learned_tensors(self) -> dict[str, Tensor]:
         """Returns the tensors of a checkpoint that the images make, by name: of model and optimizers."""
         weights = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        return {**weights, **optimizer_tensors(self.optimizers)}
+        return {**weights, **self._average_tensors(), **optimizer_tensors(self.optimizers)}
+
+    def _average_tensors(self) -> dict[str, Tensor]:
+        """Returns the moving average of each parameter by its name in a checkpoint."""
+        if self._average is None:
+            return {}
+        names = (f"average.{name}" for name in self._parameters.names)
+        return dict(zip(names, self._parameters.split(self._average.vector), strict=True))
 
     def _train_chunk(self, train_step: TrainingStep, last_step: int) -> Tensor:
         """Trains up to `last_step`; returns the losses (steps,) of these steps, read from the device once."""
@@ -319,9 +347,10 @@ class Trainer:
         Raises:
             DivergenceError: the loss is not finite.
         """
-        loss = validation_loss(
-            self.model, self.data.validation, self.recipe.loss, self.between_validation_batches, ranks
-        )
+        with self.evaluated_weights():
+            loss = validation_loss(
+                self.model, self.data.validation, self.recipe.loss, self.between_validation_batches, ranks
+            )
         if not math.isfinite(loss):
             raise DivergenceError(self._divergence("validation loss", loss, self.step))
         return loss

@@ -86,6 +86,21 @@ def test_the_model_comes_back(tmp_path: Path, run: Run) -> None:
     assert torch.equal(mixcoder.load(str(directory.path.parent))(images), model(images))
 
 
+def test_of_an_average_all_files_and_figures_are_the_averages(tmp_path: Path, run: Run) -> None:
+    averaged = replace(run, recipe=run.recipe.model_copy(update={"ema": 0.99}))
+    assert averaged.digest != run.digest
+    trained: list[Trainer] = []
+    directory = train_run(averaged, tmp_path, lambda trainer, progress: trained.append(trainer))
+    result = directory.read_result()
+    assert result is not None
+    [trainer] = {*trained}
+    for kind, loss in (("final", "validation_loss"), ("best", "best_validation_loss")):
+        model = mixcoder.load(directory.path, weights=kind)  # type: ignore[arg-type]
+        assert validation_loss(model, trainer.data.validation, "mse") == pytest.approx(result[loss])
+    raw = validation_loss(trainer.model, trainer.data.validation, "mse")
+    assert raw != pytest.approx(result["validation_loss"], rel=1e-3)
+
+
 @pytest.mark.parametrize("mask", [0o022, 0o077])
 def test_files_have_the_mode_that_the_umask_gives(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, mask: int

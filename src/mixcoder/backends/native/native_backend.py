@@ -63,7 +63,7 @@ class Native:
             problem = "the operations compute something else"
             check_close(gradients_of(spec.images), expected, spec.precision, problem)
         match spec.optimizers:
-            case [VectorAdamW() as optimizer] if spec.reduction is None:
+            case [VectorAdamW() as optimizer] if not (spec.reduction or spec.clip_norm or spec.average):
                 with factory_defaults():
                     return NativeStep(spec, optimizer).update
         return apply_optimizers(gradients_of, spec)

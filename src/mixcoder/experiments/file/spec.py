@@ -123,12 +123,15 @@ class Run:
 
 _ADDED_LATER = {"output_activation": "none"}
 """Arguments of models that older results were made without, and the values with which they change nothing."""
+_SETTINGS_ADDED_LATER = {"vector_learning_rate", "clip_norm", "ema", "decay_share"}
+"""Settings of training that older results were made without; null changes nothing."""
 
 
 def _relevant_settings(training: dict[str, Any]) -> dict[str, Any]:
     """Returns a recipe without settings that change a result by no more than rounding, or not at all."""
     is_automatic = training["precision"] == "auto"
     left_out = {"log", "compile", "precision"} if is_automatic else {"log", "compile"}
+    left_out |= {key for key in _SETTINGS_ADDED_LATER if training[key] is None}
     return {key: value for key, value in training.items() if key not in left_out}
 
 

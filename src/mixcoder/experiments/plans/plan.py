@@ -37,7 +37,10 @@ PLAN_COLUMNS = (
 )
 """What a plan says of a run beside its values."""
 PLAN_KEYS = tuple(column.key for column in PLAN_COLUMNS)
-_IRRELEVANT = {"seed", "learning_rate", "weight_decay", "schedule", "warmup_steps", "validations", "log"}
+_IRRELEVANT = {
+    *("seed", "learning_rate", "vector_learning_rate", "weight_decay", "schedule", "decay_share"),
+    *("warmup_steps", "validations", "log"),
+}
 """Settings of a recipe that change neither size nor time."""
 
 

@@ -24,7 +24,15 @@ _PLAIN: dict[str, dict[str, Any]] = {
     "cnn": {"activation": "relu"},
     "script": {"activation": "relu6"},
 }
-_RECIPE = {"weight_decay": None, "batch_size": 64, "optimizer": "adamw", "schedule": "cosine", "loss": "mse"}
+_RECIPE = {
+    "weight_decay": None,
+    "batch_size": 64,
+    "optimizer": "adamw",
+    "schedule": "cosine",
+    "loss": "mse",
+    "clip_norm": None,
+    "ema": None,
+}
 
 
 @cache

@@ -112,7 +112,7 @@ def _lead(run: Run, trainer: Trainer, directory: RunDirectory, observer: Observe
             logs = RunLogs(run, directory, trainer.data.validation.device)
         trainer.share_state()
         _train(trainer, directory, logs, observer)
-        with ranks.together():
+        with ranks.together(), trainer.evaluated_weights():
             directory.write_model(trainer.model, *run.model)
             result = describe_result(run, trainer, directory, time.perf_counter() - started)
             logs.finish(result)
@@ -180,12 +180,13 @@ def _train(trainer: Trainer, directory: RunDirectory, logs: RunLogs, observer: O
             requests.defer()
             row = _metrics_row(progress)
             directory.append_metrics(row)
-            if progress.validation_loss is not None and progress.validation_loss < best_loss:
-                best_loss = progress.validation_loss
-                directory.write_best(trainer.model, row)
             logs.log(row)
             if progress.validation_loss is not None:
-                logs.show(progress.inputs, trainer.model, trainer.data.validation)
+                with trainer.evaluated_weights():
+                    if progress.validation_loss < best_loss:
+                        best_loss = progress.validation_loss
+                        directory.write_best(trainer.model, row)
+                    logs.show(progress.inputs, trainer.model, trainer.data.validation)
             observer(trainer, progress)
             is_to_stop = trainer.ranks.any(requests.is_pending)  # a later request waits for the next step
             if is_to_stop or time.perf_counter() > next_save:
