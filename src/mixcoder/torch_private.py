@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,6 +67,28 @@ def has_buffers(module: nn.Module) -> bool:
 def storage_id(storage: torch.UntypedStorage) -> int:
     """Returns the address of a storage object: on the meta device, `data_ptr` is 0 for all."""
     return int(storage._cdata)
+
+
+def tensor_version(tensor: Tensor) -> int:
+    """Returns how often a tensor was changed in place; there is no other sign of it."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def without_override_check(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function of Python in a form that no mode overrides; it does its work itself.
+
+    Functions of torch hand themselves over to a `TorchFunctionMode` in their first lines; one that is made of
+    functions, such as attention with several heads, can be traced through these instead.
+    """
+    checks = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+    names = {**function.__globals__, **dict.fromkeys(checks, _is_overridden)}
+    bare = FunctionType(function.__code__, names, function.__name__, function.__defaults__)
+    bare.__kwdefaults__ = function.__kwdefaults__
+    return bare
+
+
+def _is_overridden(*_: object) -> bool:
+    return False
 
 
 # ── processor and libraries ──────────────────────────────────────────────────────────────────────────

@@ -17,6 +17,7 @@ derivative of each is made of them (derivatives.py): so a gradient is a graph ag
     cat          x, …    axis                  one after the other
     contiguous   x                             x itself, its elements to be stored in the order of its axes
     like         x, y                          x itself, its elements to be stored in the order of those of y
+    stop         x                             x itself; has no gradient
     sum          x       axes                  these axes are then of size 1
     maximum      x       axis                  the largest element; has no gradient
     add, mul     a, b                          of equal shapes
@@ -182,6 +183,11 @@ def inverse_axes(x: Node) -> tuple[int, ...]:
     """Returns the axes that undo a permutation."""
     (axes,) = x.attributes
     return tuple(sorted(range(x.rank), key=axes.__getitem__))
+
+
+def stop(x: Node) -> Node:
+    """Returns x as an array that has no gradient."""
+    return x if x.operation in ("stop", "constant") else make("stop", [x], x.shape)
 
 
 # ── arithmetic ───────────────────────────────────────────────────────────────────────────────────────

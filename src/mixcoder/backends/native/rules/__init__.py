@@ -1,0 +1,22 @@
+"""The rules: how each function of torch becomes nodes of a graph. `RULES` has all of them."""
+
+from importlib import import_module
+
+from mixcoder.backends.native.rules.rule_table import RULES, TRACED, native_names, rule
+
+__all__ = ["RULES", "TRACED", "native_names", "rule"]
+
+_MODULES = (
+    "arithmetic",
+    "attention",
+    "compositions",
+    "elementwise_functions",
+    "indexing",
+    "matrix_products",
+    "normalisation",
+    "shapes",
+    "small_convolutions",
+    "sums",
+)
+for _module in _MODULES:
+    import_module(f"{__name__}.{_module}")  # which registers its rules

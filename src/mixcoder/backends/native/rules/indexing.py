@@ -1,0 +1,93 @@
+"""Rules of indexing: parts by slices and places, and rows by constant indices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixcoder.backends.native import graph
+from mixcoder.backends.native.graph import Node
+from mixcoder.backends.native.rules.matrix_products import product
+from mixcoder.backends.native.rules.rule_table import check, rule
+from mixcoder.backends.native.rules.shapes import axis_of, select, unsqueeze, with_step
+
+_MOST_ROWS_TAKEN = 2**22
+"""Elements of the constant matrix of ones and zeros by which rows are taken (16 MiB)."""
+
+
+@rule("Tensor.__getitem__")
+def getitem(x: Node, index: Any) -> Node:
+    """Returns a part of x, by numbers, slices, None, an ellipsis, and one constant tensor of indices."""
+    entries = list(index) if isinstance(index, tuple) else [index]
+    axis, taken = 0, 0
+    for position, entry in enumerate(entries):
+        if entry is None:
+            x = unsqueeze(x, axis)
+            axis += 1
+        elif entry is Ellipsis:
+            axis = x.rank - sum(later is not None for later in entries[position + 1 :])
+        elif isinstance(entry, slice):
+            x = _sliced(x, axis, entry)
+            axis += 1
+        elif isinstance(entry, int) and not isinstance(entry, bool):
+            x = select(x, axis, entry)
+        else:
+            taken += 1
+            check(taken == 1, "an index of several tensors")
+            x, rank = _taken(x, axis, entry)
+            axis += rank
+    return x
+
+
+def _sliced(x: Node, axis: int, entry: slice) -> Node:
+    for number in (entry.start, entry.stop, entry.step):
+        check(number is None or isinstance(number, int), "a slice by tensors")
+    start, stop, step = entry.indices(x.shape[axis])
+    check(stop > start, "a slice without elements")
+    return with_step(x, axis, start, stop, step)
+
+
+def _taken(x: Node, axis: int, entry: Any) -> tuple[Node, int]:
+    """Returns x with the elements of an axis that a constant tensor or list states, and that one's rank."""
+    check(isinstance(entry, list | Tensor), f"an index of type {type(entry).__name__}")
+    index = torch.as_tensor(entry)
+    if index.dtype == torch.bool:
+        check(index.ndim == 1 and len(index) == x.shape[axis], "a mask over several axes")
+        index = index.nonzero().flatten()
+    check(not index.is_floating_point(), f"an index of {index.dtype}")
+    rows = _rows(x, axis, index.flatten())
+    return graph.reshape(rows, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])), index.ndim
+
+
+def _rows(x: Node, axis: int, index: Tensor) -> Node:
+    """Returns the elements of an axis at constant places, as the product with a matrix of ones and zeros."""
+    length = x.shape[axis]
+    check(len(index) > 0 and len(index) * length <= _MOST_ROWS_TAKEN, f"{len(index):,} places of {length:,}")
+    places = torch.where(index < 0, index + length, index)
+    if bool((places[1:] - places[:-1] == 1).all()):
+        return graph.part(x, axis, int(places[0]), int(places[-1]) + 1)
+    matrix = torch.zeros(len(index), length)
+    matrix[torch.arange(len(index)), places] = 1
+    labels = [chr(ord("c") + i) for i in range(x.rank)]
+    made = [*labels[:axis], "a", *labels[axis + 1 :]]
+    labels[axis] = "b"
+    return product(x, graph.constant(matrix), f"{''.join(labels)},ab->{''.join(made)}")
+
+
+@rule("index_select")
+def index_select(x: Node, dim: int, index: Tensor) -> Node:
+    """Returns the elements of an axis at constant places."""
+    return _taken(x, axis_of(x.rank, dim), index)[0]
+
+
+@rule("take_along_dim", "gather", "embedding", "take")
+def gathered(*_: object, **__: object) -> Node:
+    """Refuses: x[index] with one constant tensor has a rule.
+
+    Raises:
+        UnsupportedError: always.
+    """
+    check(False, "gathering by a tensor of indices for each element")
+    raise AssertionError

@@ -1,0 +1,84 @@
+"""The table from a function of torch to the rule that makes nodes of it.
+
+A rule takes what the function takes, with a `Node` for each tensor of float32; other tensors, such as masks
+and indices, come as they are. It returns nodes, or whatever the function would. A parameter that a rule lacks
+is an argument that native steps do not support.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mixcoder.backends.step import UnsupportedError
+
+RuleFunction = TypeVar("RuleFunction", bound=Callable[..., Any])
+
+RULES: dict[object, Callable[..., Any]] = {}
+"""A rule for each function object; for a property, its getter."""
+
+TRACED: dict[object, Callable[..., Any]] = {}
+"""For a function made of functions, which has no rule: takes the tracer, then the function's arguments."""
+
+_SPACES: dict[str, object] = {
+    "torch": torch,
+    "torch.Tensor": Tensor,
+    "torch.nn.functional": F,
+    "torch.linalg": torch.linalg,
+    "torch.special": torch.special,
+}
+_SAME_MEANING = ("torch", "torch.Tensor", "torch.nn.functional")
+_names: dict[object, str] = {}
+
+
+def rule(*functions: str | Callable[..., Any]) -> Callable[[RuleFunction], RuleFunction]:
+    """Registers the decorated rule for functions.
+
+    Args:
+        functions: themselves; or names: "relu" stands for torch.relu, torch.nn.functional.relu and the method
+            of tensors, "linalg.norm" for torch.linalg.norm alone.
+    """
+
+    def register(made: RuleFunction) -> RuleFunction:
+        for function in functions:
+            if not isinstance(function, str):
+                RULES[function] = made
+                _names[function] = f"{function.__module__}.{function.__qualname__}"
+                continue
+            for name, found in _called(function):
+                RULES[found] = made
+                _names.setdefault(found, name)
+        return made
+
+    return register
+
+
+def native_names() -> list[str]:
+    """Returns the names of all functions that have a rule, sorted."""
+    return sorted(set(_names.values()))
+
+
+def _called(name: str) -> Iterator[tuple[str, object]]:
+    """Yields the functions of torch that have a name: "relu" of three modules, "linalg.norm" of one."""
+    module, _, short = f"torch.{name}".rpartition(".")
+    count = 0
+    for space in [module] if module != "torch" else _SAME_MEANING:
+        found: Any = getattr(_SPACES[space], short, None)
+        if not isinstance(found, type) and (callable(found) or hasattr(found, "__get__")):
+            count += 1
+            yield f"{space}.{short}", found if callable(found) else found.__get__
+    assert count, f"torch has no function {name}"
+
+
+def check(is_supported: bool, problem: str) -> None:
+    """Checks that a rule can do what is asked.
+
+    Raises:
+        UnsupportedError: it cannot; says the problem.
+    """
+    if not is_supported:
+        raise UnsupportedError(problem)

@@ -1,0 +1,213 @@
+"""Rules of convolutions over small fields: shifted copies of x, and one product or a sum.
+
+x (B, C, *field) ─pad, a slice for each tap─┬─▶ (B, groups, taps · C/groups, places) ─contract─▶ (B, O, *out)
+└─▶ Σ slice · weight, where each channel has its own kernel
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product as each_with_each
+from typing import Any
+
+from mixcoder.backends.native import graph
+from mixcoder.backends.native.graph import Node
+from mixcoder.backends.native.rules.arithmetic import add, mul
+from mixcoder.backends.native.rules.matrix_products import product
+from mixcoder.backends.native.rules.rule_table import check, rule
+from mixcoder.backends.native.rules.shapes import repeat_interleave, with_step
+from mixcoder.backends.native.rules.sums import mean
+
+_FORWARD = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+_TRANSPOSED = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1}
+"""Settings of torch's functions and their defaults, in the order of their arguments."""
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """Where the taps of a kernel begin on each axis of a padded field.
+
+    Attributes:
+        offsets: for each axis, for each tap.
+        sizes: of the result.
+        stride: on each axis.
+    """
+
+    offsets: Sequence[Sequence[int]]
+    sizes: Sequence[int]
+    stride: Sequence[int]
+
+
+@rule("conv1d")
+def conv1d(input: Node, weight: Node, bias: Node | None = None, *given: Any, **named: Any) -> Node:
+    """Returns a convolution over one axis."""
+    return _convolution(input, weight, bias, _settings(_FORWARD, given, named))
+
+
+@rule("conv2d")
+def conv2d(input: Node, weight: Node, bias: Node | None = None, *given: Any, **named: Any) -> Node:
+    """Returns a convolution over two axes."""
+    return _convolution(input, weight, bias, _settings(_FORWARD, given, named))
+
+
+@rule("conv_transpose1d")
+def conv_transpose1d(input: Node, weight: Node, bias: Node | None = None, *given: Any, **named: Any) -> Node:
+    """Returns a transposed convolution over one axis."""
+    return _transposed_convolution(input, weight, bias, _settings(_TRANSPOSED, given, named))
+
+
+@rule("conv_transpose2d")
+def conv_transpose2d(input: Node, weight: Node, bias: Node | None = None, *given: Any, **named: Any) -> Node:
+    """Returns a transposed convolution over two axes."""
+    return _transposed_convolution(input, weight, bias, _settings(_TRANSPOSED, given, named))
+
+
+def _settings(defaults: Mapping[str, Any], given: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = set(named) - set(defaults)
+    check(not unknown, f"a convolution with {', '.join(sorted(unknown))}")
+    return {**defaults, **dict(zip(defaults, given, strict=False)), **named}
+
+
+def _convolution(x: Node, weight: Node, bias: Node | None, settings: Mapping[str, Any]) -> Node:
+    axes = weight.rank - 2
+    stride, dilation = (_each(settings[name], axes) for name in ("stride", "dilation"))
+    kernel, groups = weight.shape[2:], int(settings["groups"])
+    reach = [step * (taps - 1) for step, taps in zip(dilation, kernel, strict=True)]
+    sides = _padding(settings["padding"], reach)
+    batch = x if x.rank == weight.rank else graph.reshape(x, (1, *x.shape))
+    padded = _padded(batch, sides)
+    sizes = [(n - r - 1) // s + 1 for n, r, s in zip(padded.shape[2:], reach, stride, strict=True)]
+    check(min(sizes) > 0, "a convolution whose kernel is larger than its field")
+    offsets = [[d * tap for tap in range(k)] for d, k in zip(dilation, kernel, strict=True)]
+    by_group = graph.reshape(weight, (groups, weight.shape[0] // groups, weight.shape[1], math.prod(kernel)))
+    matrix = graph.permute(by_group, (0, 1, 3, 2))  # (groups, out, taps, in)
+    return _finished(_correlated(padded, matrix, _Taps(offsets, sizes, stride)), bias, x)
+
+
+def _transposed_convolution(x: Node, weight: Node, bias: Node | None, settings: Mapping[str, Any]) -> Node:
+    axes = weight.rank - 2
+    names = ("stride", "padding", "output_padding", "dilation")
+    stride, padding, more, dilation = (_each(settings[name], axes) for name in names)
+    kernel, groups = weight.shape[2:], int(settings["groups"])
+    batch = x if x.rank == weight.rank else graph.reshape(x, (1, *x.shape))
+    for axis, step in enumerate(stride, start=2):
+        batch = _spread(batch, axis, step)
+    reach = [step * (taps - 1) for step, taps in zip(dilation, kernel, strict=True)]
+    padded = _padded(batch, [(r - p, r - p + m) for r, p, m in zip(reach, padding, more, strict=True)])
+    sizes = [n - r for n, r in zip(padded.shape[2:], reach, strict=True)]
+    check(min(sizes) > 0, "a transposed convolution that leaves nothing")
+    offsets = [[r - d * tap for tap in range(k)] for r, d, k in zip(reach, dilation, kernel, strict=True)]
+    by_group = graph.reshape(weight, (groups, weight.shape[0] // groups, weight.shape[1], math.prod(kernel)))
+    matrix = graph.permute(by_group, (0, 2, 3, 1))  # (groups, out, taps, in)
+    return _finished(_correlated(padded, matrix, _Taps(offsets, sizes, [1] * axes)), bias, x)
+
+
+def _correlated(x: Node, matrix: Node, taps: _Taps) -> Node:
+    """Returns x (B, C, *field) by a matrix (groups, out, taps, in): (B, groups · out, *sizes)."""
+    groups, made, count, taken = matrix.shape
+    windows = [_window(x, offsets, taps) for offsets in each_with_each(*taps.offsets)]
+    batch, places = x.shape[0], math.prod(taps.sizes)
+    if taken == 1:
+        apart = [graph.reshape(window, (batch, groups, 1, places)) for window in windows]
+        weights = [graph.reshape(graph.part(matrix, 2, i, i + 1), (groups, made, 1)) for i in range(count)]
+        result = mul(apart[0], weights[0])
+        for window, weight in zip(apart[1:], weights[1:], strict=True):
+            result = add(result, mul(window, weight))
+    else:
+        columns = graph.cat([graph.reshape(w, (batch, groups, 1, taken, places)) for w in windows], 2)
+        columns = graph.reshape(columns, (batch, groups, count * taken, places))
+        rows = graph.reshape(matrix, (groups, made, count * taken))
+        result = product(columns, rows, "bgkp,gok->bgop")
+    return graph.reshape(result, (batch, groups * made, *taps.sizes))
+
+
+def _window(x: Node, offsets: Sequence[int], taps: _Taps) -> Node:
+    """Returns the elements of x (B, C, *field) under one tap: (B, C, *sizes)."""
+    for axis, (offset, size, step) in enumerate(zip(offsets, taps.sizes, taps.stride, strict=True), start=2):
+        x = with_step(x, axis, offset, offset + (size - 1) * step + 1, step)
+    return x
+
+
+def _finished(result: Node, bias: Node | None, x: Node) -> Node:
+    """Returns a result plus its bias, for an x without an axis of images without one."""
+    if bias is not None:
+        result = add(result, graph.reshape(bias, (*bias.shape, *(1,) * (result.rank - 2))))
+    return result if x.rank == result.rank else graph.reshape(result, result.shape[1:])
+
+
+def _spread(x: Node, axis: int, step: int) -> Node:
+    """Returns x with step - 1 zeros between each two elements of an axis."""
+    if step == 1:
+        return x
+    before, length, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+    apart = graph.pad(graph.reshape(x, (*before, length, 1, *after)), axis + 1, 0, step - 1)
+    joined = graph.reshape(apart, (*before, length * step, *after))
+    return graph.part(joined, axis, 0, (length - 1) * step + 1)
+
+
+def _each(value: int | Sequence[int], axes: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * axes if len(values) == 1 else values
+
+
+def _padding(padding: Any, reach: Sequence[int]) -> list[tuple[int, int]]:
+    """Returns the zeros at both ends of each axis."""
+    if padding == "same":
+        return [(r // 2, r - r // 2) for r in reach]
+    sizes = [0] * len(reach) if padding == "valid" else _each(padding, len(reach))
+    return [(size, size) for size in sizes]
+
+
+def _padded(x: Node, sides: Sequence[tuple[int, int]]) -> Node:
+    for axis, (before, after) in enumerate(sides, start=2):
+        x = graph.part(x, axis, max(0, -before), x.shape[axis] - max(0, -after))
+        x = graph.pad(x, axis, max(0, before), max(0, after))
+    return x
+
+
+# ── pooling and scaling ──────────────────────────────────────────────────────────────────────────────
+
+
+@rule("avg_pool1d", "avg_pool2d")
+def avg_pool(x: Node, kernel_size: int | Sequence[int], stride: Any = None, padding: Any = 0) -> Node:
+    """Returns the means of blocks."""
+    axes = x.rank - 2
+    kernel = _each(kernel_size, axes)
+    check(stride is None or _each(stride, axes) == kernel, "average pooling whose stride is not its kernel")
+    check(not any(_each(padding, axes)), "average pooling with padding")
+    for axis, size in enumerate(kernel, start=2):
+        count = x.shape[axis] // size
+        whole = graph.part(x, axis, 0, count * size)
+        apart = (*whole.shape[:axis], count, size, *whole.shape[axis + 1 :])
+        x = mean(graph.reshape(whole, apart), axis + 1)
+    return x
+
+
+@rule("adaptive_avg_pool1d", "adaptive_avg_pool2d")
+def adaptive_avg_pool(x: Node, output_size: Any) -> Node:
+    """Returns the means of equal blocks."""
+    sizes = [output_size] * (x.rank - 2) if isinstance(output_size, int) else list(output_size)
+    places = x.shape[2:]
+    wanted = [n if size is None else size for n, size in zip(places, sizes, strict=True)]
+    check(all(n % size == 0 for n, size in zip(places, wanted, strict=True)), "pooling to unequal blocks")
+    return avg_pool(x, [n // size for n, size in zip(places, wanted, strict=True)])
+
+
+@rule("interpolate", "upsample", "upsample_nearest")
+def upsample(
+    x: Node, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **others: Any
+) -> Node:
+    """Returns each element of the field several times in a row."""
+    check(mode == "nearest" and not any(others.values()), f"interpolation in mode {mode}")
+    axes = x.rank - 2
+    if size is not None:
+        sizes = _each(size, axes)
+        factors = [n / before for n, before in zip(sizes, x.shape[2:], strict=True)]
+    else:
+        factors = [scale_factor] * axes if isinstance(scale_factor, int | float) else list(scale_factor)
+    check(all(factor == int(factor) for factor in factors), "interpolation by a factor that is not whole")
+    for axis, factor in enumerate(factors, start=2):
+        x = repeat_interleave(x, int(factor), axis)
+    return x

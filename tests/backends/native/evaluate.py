@@ -1,0 +1,150 @@
+"""What a graph computes, by torch in float64: the oracle of rules and derivatives; no kernels are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mixcoder.backends.losses import LOSSES
+from mixcoder.backends.native.derivatives import gradients, sorted_nodes
+from mixcoder.backends.native.functions import FUNCTIONS
+from mixcoder.backends.native.graph import Node, loss
+from mixcoder.backends.native.tracing import Trace
+
+Function = Callable[..., Tensor]
+
+CONVOLUTIONS: dict[type, Callable[[Tensor, Tensor, Any], Tensor]] = {}
+"""For each class of kinds, z from x, weight and kind; adjoint and correlation follow by autograd."""
+
+
+def evaluate(nodes: Sequence[Node], values: Mapping[Node, Tensor]) -> list[Tensor]:
+    """Returns the values of nodes in float64, from those of leaves."""
+    known = {node: value.double() for node, value in values.items()}
+    for node in sorted_nodes(nodes):
+        if node not in known:
+            known[node] = _evaluated(node, [known[source] for source in node.inputs])
+        assert tuple(known[node].shape) == node.shape, node
+    return [known[node] for node in nodes]
+
+
+def gradients_of(trace: Trace, name: str, images: Tensor, model: nn.Module) -> tuple[Tensor, list[Tensor]]:
+    """Returns a trace's outputs, and the gradients of its parameters for a loss, as the graph has them."""
+    seed = loss(trace.outputs, trace.images, name, 1 / images.numel())
+    found = gradients([trace.outputs], [seed], trace.parameters)
+    trained = [parameter.detach() for parameter in model.parameters() if parameter.requires_grad]
+    values = {trace.images: images, **dict(zip(trace.parameters, trained, strict=True))}
+    [outputs, *known] = evaluate([trace.outputs, *filter(None, found)], values)
+    rest = iter(known)
+    zeros = [torch.zeros(leaf.shape, dtype=torch.float64) for leaf in trace.parameters]
+    return outputs, [zero if node is None else next(rest) for node, zero in zip(found, zeros, strict=True)]
+
+
+def _evaluated(node: Node, inputs: list[Tensor]) -> Tensor:
+    attributes: Any = node.attributes
+    match node.operation, attributes:
+        case "constant", (tensor,):
+            return tensor.double()  # type: ignore[no-any-return]
+        case "sum", (axes,):
+            return inputs[0].sum(axes, keepdim=True)
+        case "unary", (str(name), *numbers):
+            return _UNARY[name](inputs[0], *numbers)
+        case "contract", (str(labels),):
+            return torch.einsum(labels, *inputs)
+        case "loss", (str(name), float(scale)):
+            outputs = inputs[0].detach().requires_grad_()
+            total = LOSSES[name](outputs, inputs[1].detach(), reduction="sum")
+            return scale * torch.autograd.grad(total, outputs)[0]
+        case (("convolve" | "adjoint" | "correlate"), (*shapes, kind)):
+            return _convolution(node.operation, inputs, shapes, kind)
+    arguments: list[Any] = [*inputs, *attributes]
+    return _PRIMITIVES[node.operation](*arguments)
+
+
+def _convolution(operation: str, inputs: list[Tensor], shapes: Sequence[Any], kind: Any) -> Tensor:
+    forward = CONVOLUTIONS[type(kind)]
+    if operation == "convolve":
+        x, weight = inputs
+        return forward(x, weight, kind)
+    x_shape, weight_shape = shapes
+    if operation == "correlate":
+        z, x = inputs
+        weight = torch.zeros(weight_shape, dtype=torch.float64, requires_grad=True)
+        return torch.autograd.grad(forward(x, weight, kind), weight, z)[0]
+    z, weight = inputs
+    x = torch.zeros(x_shape, dtype=torch.float64, requires_grad=True)
+    return torch.autograd.grad(forward(x, weight, kind), x, z)[0]
+
+
+def _slice(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
+    return x.narrow(axis, start, stop - start)
+
+
+def _pad(x: Tensor, axis: int, before: int, after: int) -> Tensor:
+    sides = [0, 0] * x.ndim
+    sides[2 * (x.ndim - 1 - axis) : 2 * (x.ndim - axis)] = [before, after]
+    return F.pad(x, sides)
+
+
+def _affine(x: Tensor, factor: float, addend: float) -> Tensor:
+    return x * factor + addend
+
+
+_PRIMITIVES: dict[str, Callable[..., Tensor]] = {
+    "permute": torch.permute,
+    "reshape": torch.reshape,
+    "expand": lambda x, shape: x.expand(shape),
+    "slice": _slice,
+    "pad": _pad,
+    "cat": lambda *parts: torch.cat(parts[:-1], parts[-1]),
+    "contiguous": torch.clone,
+    "like": lambda x, model: x,
+    "stop": torch.clone,
+    "maximum": lambda x, axis: x.amax(axis, keepdim=True),
+    "add": torch.add,
+    "mul": torch.mul,
+    "affine": _affine,
+}
+
+
+def _with_prime(function: Function) -> Function:
+    """Returns the derivative of a function of each element, by torch's own."""
+
+    def prime(x: Tensor, *arguments: float) -> Tensor:
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            return torch.autograd.grad(function(leaf, *arguments).sum(), leaf)[0]
+
+    return prime
+
+
+_NAMED: dict[str, Function] = {
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "rsqrt": torch.rsqrt,
+    "reciprocal": torch.reciprocal,
+    "abs": torch.abs,
+    "sign": torch.sign,
+    "erf": torch.erf,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "pow": torch.pow,
+    "clamp": torch.clamp,
+    "hardtanh": F.hardtanh,
+    "softplus": F.softplus,
+    "relu": torch.relu,
+    "relu6": F.relu6,
+    "leaky_relu": F.leaky_relu,
+    "elu": F.elu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+}
+_UNARY = {**_NAMED, **{f"{name}'": _with_prime(function) for name, function in _NAMED.items()}}
+assert set(FUNCTIONS) <= set(_UNARY)
