@@ -65,6 +65,10 @@ faults: $(VENV)/.test ## kill runs, open broken files, run out of memory, draw n
 	$(BIN)/python -m tests.faults.storm
 	$(BIN)/python -m tests.faults.memory
 
+.PHONY: sanitize
+sanitize: $(VENV)/.test ## run random networks on kernels with address, undefined-behaviour and thread sanitizers
+	$(BIN)/python -m tests.faults.sanitizers
+
 .PHONY: wheel
 wheel: $(VENV)/.test ## build the wheel, install it in an empty environment, follow the README with it alone
 	$(BIN)/python -m tests.new_user
