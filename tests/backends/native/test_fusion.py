@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixcoder.backends.native import graph
+from mixcoder.backends.native.derivatives import sorted_nodes
 from mixcoder.backends.native.fusion import OPERANDS, Fused, fuse
 from mixcoder.backends.native.graph import Node
 
@@ -19,22 +20,8 @@ def leaf(shape: Sequence[int] = SHAPE, index: int = 0) -> Node:
     return graph.parameter(shape, index)
 
 
-def in_order(results: Sequence[Node]) -> list[Node]:
-    """Returns all that the results need, each after its inputs."""
-    found: dict[Node, None] = {}
-
-    def visit(node: Node) -> None:
-        for read in node.inputs:
-            visit(read)
-        found[node] = None
-
-    for node in results:
-        visit(node)
-    return [*found]
-
-
 def groups(results: Sequence[Node]) -> list[Fused]:
-    return [step for step in fuse(in_order(results), results) if isinstance(step, Fused)]
+    return [step for step in fuse(sorted_nodes(results), results) if isinstance(step, Fused)]
 
 
 def rms_norm(x: Node) -> Node:
@@ -108,7 +95,7 @@ def test_a_product_is_left_to_be_added() -> None:
     gradient, x, weight = leaf(), leaf(SHAPE, 1), leaf((16, 16), 2)
     added = graph.add(gradient, graph.contract(x, weight, "bpc,oc->bpo"))
     scaled = graph.affine(added, 2.0)
-    steps = fuse(in_order([scaled]), [scaled])
+    steps = fuse(sorted_nodes([scaled]), [scaled])
     assert added in steps
     [group] = groups([scaled])
     assert group.nodes == (scaled,)
@@ -138,7 +125,7 @@ def test_what_repeats_sums_elsewhere_is_a_step_too() -> None:
     x = leaf()
     result = rms_norm(x)
     repeated = result.inputs[1]
-    steps = fuse(in_order([result, graph.pad(repeated, 0, 1, 1)]), [result])
+    steps = fuse(sorted_nodes([result, graph.pad(repeated, 0, 1, 1)]), [result])
     [group] = [step for step in steps if isinstance(step, Fused)]
     assert repeated in group.nodes
     assert repeated in steps
@@ -151,7 +138,7 @@ def test_a_group_of_many_operands_is_divided() -> None:
         total = graph.add(total, leaf(SHAPE, index))
     parts = groups([total])
     assert len(parts) == 3
-    assert_possible(fuse(in_order([total]), [total]), in_order([total]), [total])
+    assert_possible(fuse(sorted_nodes([total]), [total]), sorted_nodes([total]), [total])
 
 
 def grown(pool: list[Node], choice: int, first: int, second: int) -> Node:
@@ -195,5 +182,5 @@ def test_every_order_is_possible(choices: list[tuple[int, int, int]], results: l
     for choice in choices:
         pool.append(grown(pool, *choice))
     kept = {pool[-1 - index % len(pool)] for index in results}
-    nodes = in_order([*kept])
+    nodes = sorted_nodes([*kept])
     assert_possible(fuse(nodes, kept), nodes, kept)

@@ -13,7 +13,7 @@ OPERATIONS = (
     *("load_patches", "gemm", "gemm_bf16", "gemm_batch", "gemm_batch_bf16", "to_bf16"),
     *("activate", "activate_backward", "loss"),
     *("transpose", "permute", "toeplitz", "toeplitz_adjoint", "pad", "reverse_taps", "convolve", "correlate"),
-    *("add", "barrier", "adamw"),
+    *("add", "elementwise", "barrier", "adamw"),
 )
 """`kernels.cpp` says what each does with its sizes and addresses."""
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
@@ -21,6 +21,20 @@ ACTIVATIONS: tuple[type[nn.Module], ...] = (
 )
 """Each is a struct of the class's name in `kernels.cpp`."""
 LOSSES = ("mse", "l1", "huber")
+FUNCTIONS = (
+    *("exp", "log", "sqrt", "rsqrt", "reciprocal", "abs", "sign", "erf", "sin", "cos", "pow", "softplus"),
+)
+"""Functions of each element in groups of elementwise nodes: structs in `functions.h`."""
+PAIRED_FUNCTIONS = (
+    *("relu", "relu6", "leaky_relu", "elu", "silu", "tanh", "sigmoid", "gelu", "gelu_tanh"),
+    *("clamp", "hardtanh"),
+)
+"""Further ones, which are computed together with their derivatives: `name'`."""
+INSTRUCTIONS = (
+    *("load", "store", "add", "multiply", "multiply_add", "add_scaled", "affine"),
+    *("value", "derivative", "both", "sum", "dot", "largest", "accumulate"),
+)
+"""Of a group of elementwise nodes: `elementwise.h` says what each does with its values."""
 ABANDONED = 2**62
 """Value of a barrier's counter when one of its threads will not arrive."""
 SIZES, ADDRESSES = 12, 16
@@ -55,13 +69,22 @@ def cpp_header() -> str:
     """Returns the text of `codes.h`."""
     scalars = ", ".join(AdamWScalars._fields)
     activations = " ".join(f"X({activation.__name__})" for activation in ACTIVATIONS)
+    plain, paired = (" ".join(map(_as_macro, names)) for names in (FUNCTIONS, PAIRED_FUNCTIONS))
     return (
-        "// Generated from codes.py.\n"
+        "// Generated from codes.py.\n#pragma once\n"
         "#include <cstdint>\n"
         f"enum Code {{ {', '.join(OPERATIONS).upper()} }};\n"
         f"enum Loss {{ {', '.join(LOSSES).upper()} }};\n"
         f"#define ACTIVATIONS(X) {activations}\n"
+        f"enum class InstructionCode {{ {', '.join(INSTRUCTIONS).upper()} }};\n"
+        f"#define PLAIN_FUNCTIONS(X) {plain}\n"
+        f"#define PAIRED_FUNCTIONS(X) {paired}\n"
         f"constexpr int SIZES = {SIZES}, ADDRESSES = {ADDRESSES};\n"
         f"constexpr int64_t ABANDONED = {ABANDONED};\n"
         f"struct AdamWScalars {{ float {scalars}; }};\n"
     )
+
+
+def _as_macro(name: str) -> str:
+    """Returns the entry of a table for a function: its struct is called as the function, in camel case."""
+    return f"X({name.title().replace('_', '')})"

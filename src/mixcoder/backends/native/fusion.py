@@ -33,10 +33,11 @@ _NODES = 64
 _ROW_ELEMENTS = 8192
 """The most elements of a row whose sum is used within a group: 32 KiB."""
 
+REDUCTIONS = ("sum", "maximum")
+ALIASES = ("expand", "permute")
+"""Movements within a group, which cost nothing."""
 _ELEMENTWISE = ("add", "mul", "affine", "unary")
-_REDUCTIONS = ("sum", "maximum")
-_ALIASES = ("expand", "permute")
-_VIEWS = ("permute", "reshape", "expand", "slice", "contiguous", "like")
+_VIEWS = ("permute", "reshape", "expand", "slice", "contiguous", "like", "stop")
 _PRODUCTS = ("contract", "convolve", "adjoint", "correlate")
 
 _Position = tuple[int, int]
@@ -56,6 +57,10 @@ class Frame(NamedTuple):
 
     axes: Shape
     reduced: Shape = ()
+
+
+Read = tuple[Node, Frame]
+"""An input of a group, and the frame in which it is read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +98,23 @@ def fuse(nodes: Sequence[Node], kept: Collection[Node]) -> list[Node | Fused]:
     return planner.steps()
 
 
+def reads_of(fused: Fused) -> list[Read]:
+    """Returns what a group reads, each once; an input may be read in several frames."""
+    inputs = {*fused.inputs}
+    reads = {
+        (node.inputs[i], frame_of_input(node, i, fused.frames)): None
+        for node in fused.nodes
+        for i in range(len(node.inputs))
+        if node.inputs[i] in inputs
+    }
+    return [*reads]
+
+
 def frame_of_input(node: Node, index: int, frames: Mapping[Node, Frame]) -> Frame:
     """Returns the frame in which a node of a group reads one of its inputs."""
-    read = node.inputs[index]
-    if node.operation in _ALIASES:
-        return frames[read]
-    if node.operation in _REDUCTIONS:
+    if node.operation in ALIASES:
+        return frames[node.inputs[index]]
+    if node.operation in REDUCTIONS:
         return Frame(frames[node].axes)
     return frames[node]
 
@@ -188,7 +204,7 @@ class _Planner:
         elif group and (frame := group.frame_of(node)):
             group.add(node, frame)
             self._positions[node] = latest
-        elif node.operation in (*_ELEMENTWISE, *_REDUCTIONS):
+        elif node.operation in (*_ELEMENTWISE, *REDUCTIONS):
             self._begin(node, (index, 0))
         elif node.operation in _VIEWS:
             self._positions[node] = (latest[0], _VIEWS_AFTER)
@@ -215,7 +231,7 @@ class _Planner:
     def _begin(self, node: Node, position: _Position) -> None:
         group = _Group(node.inputs[0].shape)
         frame = Frame(tuple(range(node.rank)))
-        group.add(node, _reduced(node, frame) if node.operation in _REDUCTIONS else frame)
+        group.add(node, _reduced(node, frame) if node.operation in REDUCTIONS else frame)
         self._groups[position] = group
         self._positions[node] = position
 
@@ -231,13 +247,13 @@ def _parts(group: _Group, position: _Position, uses: _Uses) -> list[tuple[_Posit
     while left:
         count = min(len(left), _NODES)
         fused = _fused(group, left[:count], uses)
-        while _count_operands(fused) > OPERANDS:
+        while len(reads_of(fused)) + len(fused.outputs) > OPERANDS:
             count -= 1
             fused = _fused(group, left[:count], uses)
         if fused.nodes:
             placed.append(((position[0], part), fused))
         taken = {*left[:count]}
-        views = [node for node in left[:count] if node.operation in _ALIASES]
+        views = [node for node in left[:count] if node.operation in ALIASES]
         placed += [
             ((position[0], part + 1), node) for node in views if uses.is_needed_outside(node, {*fused.nodes})
         ]
@@ -249,26 +265,15 @@ def _fused(group: _Group, nodes: Sequence[Node], uses: _Uses) -> Fused:
     """Returns nodes of a group, without the movements that none of them uses."""
     members = dict.fromkeys(nodes)
     for node in reversed(nodes):
-        if node.operation in _ALIASES and not uses.is_used_within(node, members):
+        if node.operation in ALIASES and not uses.is_used_within(node, members):
             del members[node]
     needed: dict[Node, None] = {}
     for node in reversed(members):
         is_needed = node in needed or uses.is_needed_outside(node, members)
-        if is_needed and node.operation in _ALIASES:
+        if is_needed and node.operation in ALIASES:
             needed.update(dict.fromkeys(read for read in node.inputs if read in members))
         elif is_needed:
             needed[node] = None
-    outputs = tuple(node for node in members if node in needed and node.operation not in _ALIASES)
+    outputs = tuple(node for node in members if node in needed and node.operation not in ALIASES)
     inputs = dict.fromkeys(read for node in members for read in node.inputs if read not in members)
     return Fused(tuple(members), tuple(inputs), outputs, group.shape, group.rows, group.frames)
-
-
-def _count_operands(fused: Fused) -> int:
-    """Returns how many arrays a group reads and writes; an input may be read in several frames."""
-    read = {
-        (node.inputs[i], frame_of_input(node, i, fused.frames))
-        for node in fused.nodes
-        for i in range(len(node.inputs))
-        if node.inputs[i] in fused.inputs
-    }
-    return len(read) + len(fused.outputs)

@@ -74,6 +74,11 @@ class Program:
             self._zeros[name] = self.keep(torch.zeros(size, dtype=torch.uint8))
         return self._zeros[name]
 
+    def scratch(self, name: Hashable, size: int) -> int:
+        """Returns the address of at least `size` bytes, which each operation may overwrite."""
+        size = 1 << max(size, 1).bit_length()
+        return self.zeros((name, size), size, 1)
+
     def keep(self, tensor: Tensor) -> int:
         """Returns the address of a tensor, which from now on lives as long as the program."""
         self._memory.append(tensor)

@@ -16,6 +16,7 @@
 
 #include "activations.h"
 #include "codes.h"
+#include "elementwise.h"
 #include "products.h"
 #include "transposes.h"
 #include "vectors.h"
@@ -473,6 +474,7 @@ extern "C" void mixcoder_run(const Operation* operations, int count, const uint8
             case CONVOLVE: convolve(n[0], n[1], n[2], n[3], n[4], n[5], p[0], p[1], p[2]); break;
             case CORRELATE: correlate(n[0], n[1], n[2], n[3], n[4], p[0], p[1], p[2]); break;
             case ADD: add(n[0], p[0], p[1]); break;
+            case ELEMENTWISE: elementwise::run(p[0], p + 1); break;
             case BARRIER:
                 if (!barrier(n[0], reinterpret_cast<std::atomic<int64_t>*>(p[0]))) return;
                 break;

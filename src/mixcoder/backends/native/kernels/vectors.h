@@ -19,18 +19,38 @@ inline Vec load(const float* from) { return *reinterpret_cast<const LooseVec*>(f
 inline void store(float* to, Vec value) { *reinterpret_cast<LooseVec*>(to) = value; }
 inline Vec all(float value) { return value - Vec{}; }
 
-// Fewer than WIDTH elements, the rest zeros; no memory beyond them is touched.
+// Fewer than WIDTH elements, the rest zeros.
 #ifdef __AVX512F__
-inline __mmask16 first(int count) { return (__mmask16)((1u << count) - 1); }
-inline Vec load(const float* from, int count) { return (Vec)_mm512_maskz_loadu_ps(first(count), from); }
-inline void store(float* to, Vec value, int count) { _mm512_mask_storeu_ps(to, first(count), (__m512)value); }
-#else
 inline Vec load(const float* from, int count) {
-    Vec value{};
-    std::memcpy(&value, from, count * sizeof(float));
-    return value;
+    return (Vec)__builtin_ia32_loadups512_mask(from, Vec{}, (uint16_t)((1u << count) - 1));
 }
-inline void store(float* to, Vec value, int count) { std::memcpy(to, &value, count * sizeof(float)); }
+inline void store(float* to, Vec value, int count) {
+    __builtin_ia32_storeups512_mask(to, value, (uint16_t)((1u << count) - 1));
+}
+#else
+template <int COUNT>
+inline void copy_if(int count, const float*& from, float*& to) {
+    if (!(count & COUNT)) return;
+    std::memcpy(to, from, COUNT * sizeof(float));
+    from += COUNT, to += COUNT;
+}
+inline void copy_few(const float* from, float* to, int count) {  // a memcpy of unknown length is a call
+    copy_if<16>(count, from, to);
+    copy_if<8>(count, from, to);
+    copy_if<4>(count, from, to);
+    copy_if<2>(count, from, to);
+    copy_if<1>(count, from, to);
+}
+inline Vec load(const float* from, int count) {
+    float lanes[WIDTH] = {};
+    copy_few(from, lanes, count);
+    return load(lanes);
+}
+inline void store(float* to, Vec value, int count) {
+    float lanes[WIDTH];
+    store(lanes, value);
+    copy_few(lanes, to, count);
+}
 #endif
 
 // bfloat16: the upper half of a float32, here in integers of 16 bits, rounded to the nearest, ties to even.

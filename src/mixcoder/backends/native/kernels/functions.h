@@ -1,0 +1,179 @@
+// Functions of each element: each a struct of the name in codes.py, in a namespace of their own. Most take no arguments,
+// some one or two. NaN stays NaN.
+#pragma once
+
+#include <cmath>
+
+#include "activations.h"
+#include "vectors.h"
+
+namespace {
+namespace functions {
+
+// exp(x) to 2 units in the last place; zero below -87.3, infinite above 88.7.
+struct Exp {
+    static Vec of(Vec x, float, float) {
+        const Vec least = all(-87.33654f), most = all(88.72283f), zero{}, infinite = all(__builtin_inff());
+        const Vec magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
+        const Vec inner = x < least ? least : (x > most ? most : x);
+        const Vec n = (inner * 1.44269504f + magic) - magic;
+        const Vec r = (inner - n * 0.693359375f) + n * 2.12194440e-4f;
+        Vec p = all(1.9875691500e-4f);
+        p = p * r + 1.3981999507e-3f;
+        p = p * r + 8.3334519073e-3f;
+        p = p * r + 4.1665795894e-2f;
+        p = p * r + 1.6666665459e-1f;
+        p = p * r + 5.0000001201e-1f;
+        p = p * r * r + r + 1.0f;
+        const IntVec whole = __builtin_convertvector(n, IntVec), half = whole >> 1;  // 2^128 is no float32
+        p = p * (Vec)((half + 127) << 23) * (Vec)((whole - half + 127) << 23);
+        return x < least ? zero : (x > most ? infinite : p);
+    }
+};
+
+// log(x) to 2 units in the last place (the polynomial is that of Cephes, by S. Moshier).
+struct Log {
+    static Vec of(Vec x, float, float) {
+        const Vec zero{}, one = all(1.0f), infinite = all(__builtin_inff()), none = all(__builtin_nanf(""));
+        IntVec exponent = ((IntVec)x >> 23) - 126;
+        Vec m = (Vec)(((IntVec)x & 0x007fffff) | 0x3f000000);  // in [0.5, 1)
+        const IntVec is_small = m < all(0.707106781f);
+        exponent += is_small;  // -1 where it holds
+        m = (is_small ? m + m : m) - one;
+        const Vec e = __builtin_convertvector(exponent, Vec), square = m * m;
+        Vec p = all(7.0376836292e-2f);
+        p = p * m - 1.1514610310e-1f;
+        p = p * m + 1.1676998740e-1f;
+        p = p * m - 1.2420140846e-1f;
+        p = p * m + 1.4249322787e-1f;
+        p = p * m - 1.6668057665e-1f;
+        p = p * m + 2.0000714765e-1f;
+        p = p * m - 2.4999993993e-1f;
+        p = p * m + 3.3333331174e-1f;
+        p = p * m * square + e * -2.12194440e-4f - square * 0.5f;
+        const Vec value = m + p + e * 0.693359375f;
+        const Vec known = x < zero ? none : (x == zero ? -infinite : value);
+        return (x == infinite) | (x != x) ? x : known;
+    }
+};
+
+template <float function(float)>
+struct Lanes {
+    static Vec of(Vec x, float, float) {
+        float lanes[WIDTH];
+        std::memcpy(lanes, &x, sizeof x);
+        for (int i = 0; i < WIDTH; ++i) lanes[i] = function(lanes[i]);
+        std::memcpy(&x, lanes, sizeof x);
+        return x;
+    }
+};
+
+inline float root(float x) { return __builtin_sqrtf(x); }
+inline float error_function(float x) { return std::erf(x); }
+inline float sine(float x) { return std::sin(x); }
+inline float cosine(float x) { return std::cos(x); }
+
+struct Sqrt : Lanes<root> {};
+struct Erf : Lanes<error_function> {};
+struct Sin : Lanes<sine> {};
+struct Cos : Lanes<cosine> {};
+
+struct Rsqrt {
+    static Vec of(Vec x, float, float) { return all(1.0f) / Sqrt::of(x, 0, 0); }
+};
+
+struct Reciprocal {
+    static Vec of(Vec x, float, float) { return all(1.0f) / x; }
+};
+
+struct Abs {
+    static Vec of(Vec x, float, float) { return absolute(x); }
+};
+
+struct Sign {
+    static Vec of(Vec x, float, float) {
+        const Vec zero{}, one = all(1.0f);
+        return x > zero ? one : (x < zero ? -one : x);
+    }
+};
+
+// x to the power of `exponent`.
+struct Pow {
+    static Vec of(Vec x, float exponent, float) {
+        float lanes[WIDTH];
+        std::memcpy(lanes, &x, sizeof x);
+        for (int i = 0; i < WIDTH; ++i) lanes[i] = std::pow(lanes[i], exponent);
+        std::memcpy(&x, lanes, sizeof x);
+        return x;
+    }
+};
+
+struct Softplus {
+    static Vec of(Vec x, float, float) {
+        const Vec zero{}, one = all(1.0f), power = exp_negative(-absolute(x)), sum = one + power;
+        const Vec small = sum - one, log1p = small == zero ? power : Log::of(sum, 0, 0) * (power / small);
+        return (x < zero ? zero : x) + log1p;
+    }
+};
+
+// ── functions with their derivatives ──────────────────────────────────────────────────────────────────────────────
+
+template <class Activation>
+struct OfActivation {
+    static void of(Vec x, float, float, Vec& value, Vec& derivative) { Activation::of(x, value, derivative); }
+};
+
+struct Relu : OfActivation<ReLU> {};
+struct Relu6 : OfActivation<ReLU6> {};
+struct Silu : OfActivation<SiLU> {};
+struct Tanh : OfActivation<::Tanh> {};
+struct Sigmoid : OfActivation<::Sigmoid> {};
+struct Gelu : OfActivation<GELU> {};
+
+struct LeakyRelu {
+    static void of(Vec x, float slope, float, Vec& value, Vec& derivative) {
+        const Vec zero{}, one = all(1.0f);
+        derivative = x > zero ? one : all(slope);
+        value = x * derivative;
+    }
+};
+
+struct Elu {
+    static void of(Vec x, float alpha, float, Vec& value, Vec& derivative) {
+        const Vec zero{}, one = all(1.0f), power = exp_negative(x < zero ? x : zero) * alpha;
+        value = x <= zero ? power - alpha : x;
+        derivative = x > zero ? one : power;
+    }
+};
+
+// x·s for s = sigmoid(2u), u = √(2/π)·(x + 0.044715·x³).
+struct GeluTanh {
+    static void of(Vec x, float, float, Vec& value, Vec& derivative) {
+        const Vec square = x * x;
+        const Vec twice_u = x * (square * 0.0713548162f + 1.5957691216f);
+        const Vec slope = square * 0.2140644487f + 1.5957691216f;
+        const Vec gate = sigmoid(twice_u);
+        value = x * gate;
+        derivative = gate + value * sigmoid(-twice_u) * slope;
+    }
+};
+
+struct Clamp {
+    static void of(Vec x, float low, float high, Vec& value, Vec& derivative) {
+        const Vec zero{}, one = all(1.0f), least = all(low), most = all(high);
+        value = x < least ? least : (x > most ? most : x);
+        derivative = x < least ? zero : (x > most ? zero : one);
+    }
+};
+
+// Clamp, but for the derivative at the bounds.
+struct Hardtanh {
+    static void of(Vec x, float low, float high, Vec& value, Vec& derivative) {
+        const Vec zero{}, one = all(1.0f), least = all(low), most = all(high);
+        value = x < least ? least : (x > most ? most : x);
+        derivative = x <= least ? zero : (x >= most ? zero : one);
+    }
+};
+
+}  // namespace functions
+}  // namespace

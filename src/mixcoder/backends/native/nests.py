@@ -1,0 +1,124 @@
+"""Chooses in which order a group goes over its arrays in memory, and in blocks of which size.
+
+axes of the group ─▶ in the order of memory, joined where all arrays allow it ─▶ at most six:
+outer axes, the rows of a block, and its columns
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mixcoder.backends.native.graph import Shape
+from mixcoder.backends.step import UnsupportedError
+
+AXES = 6
+"""As in `elementwise.h`."""
+_MOST_COLUMN_AXES = 3
+_CACHE_ELEMENTS = 8192
+"""Of all values of a block: 32 KiB, the first-level data cache of most processors."""
+_VECTOR = 16
+
+
+@dataclass(frozen=True)
+class Nest:
+    """Loops over arrays of one shape.
+
+    Attributes:
+        joined: axes of the shape that are one loop each, from the outermost loop to the innermost.
+        sizes: of the loops: six, of which those that come first may be of one pass.
+        column_axes: how many of the last loops are a block's columns; the one before them is its rows.
+        summed: what sums within a block go over; None where there are none.
+    """
+
+    joined: tuple[Shape, ...]
+    sizes: Shape
+    column_axes: int
+    summed: Literal["rows", "columns"] | None
+
+    @property
+    def count_columns(self) -> int:
+        """Number of columns of all blocks side by side."""
+        return math.prod(self.sizes[-self.column_axes :])
+
+    def steps(self, steps: Shape) -> Shape:
+        """Returns the steps of an array along the loops, from those along the axes of the shape."""
+        inner = [steps[axes[-1]] for axes in self.joined]
+        return (*[0] * (AXES - len(inner)), *inner)
+
+    def row_step(self, steps: Shape) -> int:
+        """Returns the step from a row to the next, from those along the loops."""
+        return steps[-1 - self.column_axes]
+
+    def column_step(self, steps: Shape) -> int:
+        """Returns the step from a column to the next, from those along the loops; -1 where it varies."""
+        sizes, inner = self.sizes[-self.column_axes :], steps[-self.column_axes :]
+        follows = [inner[i] == inner[i + 1] * sizes[i + 1] for i in range(len(inner) - 1)]
+        return inner[-1] if all(follows) else -1
+
+    def block(self, values: int) -> tuple[int, int]:
+        """Returns the rows and columns of a block, of which this number of values fits into the cache."""
+        elements = max(_CACHE_ELEMENTS // values // _VECTOR, 1) * _VECTOR
+        rows, columns = self.sizes[-1 - self.column_axes], self.count_columns
+        if self.summed == "rows":
+            return rows, min(columns, max(elements // rows // _VECTOR, 1) * _VECTOR)
+        if self.summed is None and columns > elements:
+            return 1, elements
+        return max(min(rows, elements // columns), 1), columns
+
+
+def arrange(shape: Shape, arrays: Sequence[Shape], rows: Shape) -> Nest:
+    """Returns the loops over arrays.
+
+    Args:
+        shape: of the arrays.
+        arrays: steps of each in memory along the axes of the shape, 0 where it repeats elements.
+        rows: axes whose sums are used within a block.
+
+    Raises:
+        UnsupportedError: the arrays lie so differently that there would be more than six loops.
+    """
+    order = _memory_order(shape, arrays)
+    others, inner = [axis for axis in order if axis not in rows], [axis for axis in order if axis in rows]
+    summed = _joined(inner, shape, arrays)
+    if len(summed) == 1 and others and order[-1] not in rows:
+        outer = _joined(others[:-1], shape, arrays)
+        return _nest(shape, [*outer, *summed, (others[-1],)], 1, "rows")
+    joined = [*_joined(others, shape, arrays), *summed]
+    return _nest(shape, joined, max(len(summed), 1), "columns" if rows else None)
+
+
+def _nest(
+    shape: Shape, joined: Sequence[Shape], column_axes: int, summed: Literal["rows", "columns"] | None
+) -> Nest:
+    if len(joined) > AXES or column_axes > _MOST_COLUMN_AXES:
+        raise UnsupportedError("arithmetic of arrays that lie in memory in too many different orders")
+    sizes = [math.prod(shape[axis] for axis in axes) for axes in joined]
+    return Nest(tuple(joined), (*[1] * (AXES - len(sizes)), *sizes), column_axes, summed)
+
+
+def _memory_order(shape: Shape, arrays: Sequence[Shape]) -> list[int]:
+    """Returns the axes from the outermost loop to the innermost: an order in which most arrays lie."""
+    axes = [axis for axis, size in enumerate(shape) if size > 1]
+    touched = [math.prod(shape[axis] for axis in axes if steps[axis]) for steps in arrays]
+    orders = [
+        sorted(axes, key=[-step for step in steps].__getitem__)
+        for steps, elements in zip(arrays, touched, strict=True)
+        if elements == max(touched)
+    ]
+    fitting = [sum(order[-1:] == other[-1:] for other in orders) for order in orders]
+    return orders[fitting.index(max(fitting))]
+
+
+def _joined(order: Sequence[int], shape: Shape, arrays: Sequence[Shape]) -> list[Shape]:
+    """Returns axes in this order, those joined that lie side by side in all arrays."""
+    joined: list[Shape] = []
+    for axis in order:
+        before = joined[-1][-1] if joined else None
+        if before is not None and all(steps[before] == steps[axis] * shape[axis] for steps in arrays):
+            joined[-1] = (*joined[-1], axis)
+        else:
+            joined.append((axis,))
+    return joined
