@@ -21,7 +21,7 @@ from mixcoder.backends.native.native_step import NativeStep, missing_operation
 from mixcoder.backends.parameters import FlatParameters
 from mixcoder.backends.step import Gradients, StepSpec, UnsupportedError, apply_optimizers
 from mixcoder.models import Autoencoder
-from mixcoder.training.optimizers import create_optimizers
+from mixcoder.training.optimizers import create_optimizers, set_learning_rate
 from tests.faults.random_networks import Case, create_images, create_network
 
 LEARNING_RATE = 0.003
@@ -168,6 +168,7 @@ def _steps_differ(compared: Compared) -> str:
     except UnsupportedError as error:
         return f"five steps: {error}"
     for count, images in enumerate(_batches(spec.images), start=1):
+        set_learning_rate([*native.optimizers, *reference.optimizers], LEARNING_RATE / count**0.5)
         loss, exact_loss = step(images).item(), exact_step(images).item()
         if not math.isfinite(exact_loss):
             return ""
@@ -177,7 +178,9 @@ def _steps_differ(compared: Compared) -> str:
 
 
 def _optimizers(case: Case, spec: StepSpec) -> list[torch.optim.Optimizer]:
-    return create_optimizers(spec.parameters, case["optimizer"], LEARNING_RATE, case["weight_decay"])
+    decay = case["weight_decay"]
+    settings = {} if decay is None else {"weight_decay": decay}
+    return create_optimizers(spec.parameters, case["optimizer"], LEARNING_RATE, **settings)
 
 
 def _batches(images: Tensor) -> Iterator[Tensor]:
