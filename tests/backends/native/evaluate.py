@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from mixcoder.backends.losses import LOSSES
 from mixcoder.backends.native.derivatives import gradients, sorted_nodes
 from mixcoder.backends.native.functions import FUNCTIONS
-from mixcoder.backends.native.graph import Node, loss
-from mixcoder.backends.native.tracing import Trace
+from mixcoder.backends.native.graph import Node, constant, loss
+from mixcoder.backends.native.rules.shapes import filled
+from mixcoder.backends.native.tracing import Trace, Tracer
 
 Function = Callable[..., Tensor]
 
@@ -148,3 +149,41 @@ _NAMED: dict[str, Function] = {
 }
 _UNARY = {**_NAMED, **{f"{name}'": _with_prime(function) for name, function in _NAMED.items()}}
 assert set(FUNCTIONS) <= set(_UNARY)
+
+
+def check_function(function: Callable[..., Any], *tensors: Tensor, order: int = 2) -> None:
+    """Checks what the rules make of a function: values, and gradients up to an order, against autograd.
+
+    Args:
+        function: of tensors, to a tensor or several.
+        tensors: float32.
+        order: of the derivatives.
+    """
+    parameters = [nn.Parameter(tensor.float().clone()) for tensor in tensors]
+    tracer = Tracer(parameters)
+    with tracer:
+        made = function(*parameters)
+    nodes = [tracer.node_of(x) for x in _several(made)]
+    leaves = [parameter.detach().double().requires_grad_() for parameter in parameters]
+    expected = list(_several(function(*leaves)))
+    values = dict(zip(tracer.leaves, [leaf.detach() for leaf in leaves], strict=True))
+    for derived in range(order + 1):
+        found = evaluate(nodes, values)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other.double(), rtol=1e-6, atol=1e-7)
+        if derived == order:
+            return
+        seeds = [torch.randn(x.shape, generator=torch.Generator().manual_seed(1)) for x in expected]
+        followed = gradients(nodes, [constant(seed) for seed in seeds], tracer.leaves)
+        nodes = [
+            filled(leaf.shape, 0) if g is None else g for g, leaf in zip(followed, tracer.leaves, strict=True)
+        ]
+        total = sum((x * seed).sum() for x, seed in zip(expected, seeds, strict=True))
+        if not isinstance(total, Tensor) or not total.requires_grad:
+            assert not any(x.abs().max() > 0 for x in evaluate(nodes, values) if x.numel())
+            return
+        expected = list(torch.autograd.grad(total, leaves, create_graph=True, materialize_grads=True))
+
+
+def _several(made: Any) -> Sequence[Tensor]:
+    return [made] if isinstance(made, Tensor) else list(made)

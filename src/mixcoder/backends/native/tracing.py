@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
@@ -212,6 +213,8 @@ class Tracer(TorchFunctionMode):
 
     def _argument(self, value: Any) -> Any:
         """Returns the node of a tensor of float32, and anything else as it is."""
+        if isinstance(value, np.generic):
+            return value.item()
         is_node = isinstance(value, Tensor) and (self._is_traced(value) or value.dtype == torch.float32)
         return self.node_of(value) if is_node else value
 
@@ -276,8 +279,10 @@ def _call(rule: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: di
     Raises:
         UnsupportedError: the rule lacks one of them.
     """
-    if "input" in kwargs and "input" not in _signature(rule).parameters:
+    known = _signature(rule).parameters
+    if "input" in kwargs and "input" not in known:
         args, kwargs = (kwargs["input"], *args), {k: v for k, v in kwargs.items() if k != "input"}
+    kwargs = {key: value for key, value in kwargs.items() if value is not None or key in known}
     try:
         _signature(rule).bind(*args, **kwargs)
     except TypeError as error:
