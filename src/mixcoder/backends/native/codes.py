@@ -12,7 +12,17 @@ from mixcoder.models.activations import Clamp
 OPERATIONS = (
     *("load_patches", "gemm", "gemm_bf16", "gemm_batch", "gemm_batch_bf16", "to_bf16"),
     *("activate", "activate_backward", "loss"),
-    *("transpose", "permute", "toeplitz", "toeplitz_adjoint", "pad", "reverse_taps", "convolve", "correlate"),
+    *(
+        "transpose",
+        "permute",
+        "move",
+        "toeplitz",
+        "toeplitz_adjoint",
+        "pad",
+        "reverse_taps",
+        "convolve",
+        "correlate",
+    ),
     *("add", "elementwise", "barrier", "adamw"),
 )
 """`kernels.cpp` says what each does with its sizes and addresses."""

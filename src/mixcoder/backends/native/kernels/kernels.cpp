@@ -17,6 +17,7 @@
 #include "activations.h"
 #include "codes.h"
 #include "elementwise.h"
+#include "movement.h"
 #include "products.h"
 #include "transposes.h"
 #include "vectors.h"
@@ -143,15 +144,6 @@ void loss(int count, int kind, float scale, float* outputs, const float* inputs,
     *total = (float)(sums * scale);
 }
 
-// x (blocks, outer, inner, columns) ─▶ (blocks, inner, outer, columns).
-void transpose(int blocks, int outer, int inner, int columns, const float* x, float* out) {
-    const int64_t size = (int64_t)outer * inner * columns;
-    for (int block = 0; block < blocks; ++block, out += size)
-        for (int o = 0; o < outer; ++o)
-            for (int i = 0; i < inner; ++i, x += columns)
-                std::memcpy(out + ((int64_t)i * outer + o) * columns, x, columns * sizeof(float));
-}
-
 // AdamW (arXiv 1711.05101) on `count` parameters, in torch's order of operations.
 void adamw(int count, const AdamWScalars& scalars, float* parameter, const float* gradient, float* exp_avg,
            float* exp_avg_sq) {
@@ -179,57 +171,6 @@ bool barrier(int parties, std::atomic<int64_t>* calls) {
     for (int i = 0; now < all && now < ABANDONED; now = calls->load())
         if (++i > 1000) sched_yield();  // there may be fewer processors than threads
     return now < ABANDONED;
-}
-
-// Strides of (blocks, more blocks, rows, columns) in elements; columns are contiguous.
-struct Strides {
-    int64_t block, next_block, row;
-};
-
-// out (8, 8) = x (8, 8) transposed, or added to out.
-inline void permute_8x8(const float* x, int64_t x_row, float* out, int64_t out_row, bool is_added) {
-    Line columns[8];
-    transpose_8x8(reinterpret_cast<const char*>(x), x_row * sizeof(float), columns);
-    for (int i = 0; i < 8; ++i) {
-        Line before{};
-        if (is_added) std::memcpy(&before, out + i * out_row, sizeof(Line));
-        columns[i] += before;
-        std::memcpy(out + i * out_row, &columns[i], sizeof(Line));
-    }
-}
-
-// x (rows, columns) ─▶ (columns, rows), or added to out, for at most 8 of each.
-inline void permute_tile(int rows, int columns, const float* x, int64_t x_row, float* out, int64_t out_row,
-                      bool is_added) {
-    if (rows == 8 && columns == 8) return permute_8x8(x, x_row, out, out_row, is_added);
-    for (int r = 0; r < rows; ++r)
-        for (int c = 0; c < columns; ++c) {
-            const float value = x[r * x_row + c];
-            out[c * out_row + r] = is_added ? out[c * out_row + r] + value : value;
-        }
-}
-
-// x (blocks, more, rows, columns) ─▶ (blocks, more, columns, rows), or added to out.
-void permute(int blocks, int more, int rows, int columns, Strides x_at, Strides out_at, bool is_added, const float* x,
-             float* out) {
-    const bool is_long = rows > columns;  // whole cache lines along the longer axis
-    const int line = is_long ? 16 : 8, column_line = is_long ? 8 : 16;
-    for (int block = 0; block < blocks * more; ++block) {
-        const float* from = x + block / more * x_at.block + block % more * x_at.next_block;
-        float* to = out + block / more * out_at.block + block % more * out_at.next_block;
-        const auto permute_lines = [=](int row, int column) {
-            for (int r = row; r < rows && r < row + line; r += 8)
-                for (int c = column; c < columns && c < column + column_line; c += 8)
-                    permute_tile(rows - r < 8 ? rows - r : 8, columns - c < 8 ? columns - c : 8, from + r * x_at.row + c,
-                              x_at.row, to + c * out_at.row + r, out_at.row, is_added);
-        };
-        if (is_long)
-            for (int r = 0; r < rows; r += line)
-                for (int c = 0; c < columns; c += column_line) permute_lines(r, c);
-        else
-            for (int c = 0; c < columns; c += column_line)
-                for (int r = 0; r < rows; r += line) permute_lines(r, c);
-    }
 }
 
 // x (rows, columns) ─▶ (rows, margin + columns + margin), whose margins hold zeros already.
@@ -461,6 +402,7 @@ extern "C" void mixcoder_run(const Operation* operations, int count, const uint8
             case ACTIVATE_BACKWARD: activate_backward(n[0], n[1], n[2], p[0], p[1], p[2]); break;
             case LOSS: loss(n[0], n[1], scale, p[0], p[1], p[2]); break;
             case TRANSPOSE: transpose(n[0], n[1], n[2], n[3], p[0], p[1]); break;
+            case MOVE: move(*reinterpret_cast<const Move*>(p[0]), n[0], p[1], p[2]); break;
             case PERMUTE:
                 permute(n[0], n[1], n[2], n[3], {n[4], n[5], n[6]}, {n[7], n[8], n[9]}, n[10], p[0], p[1]);
                 break;
