@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import invented, own_networks, plain, plain_invented
+from benchmarks import gemms, invented, own_networks, plain, plain_invented
 from benchmarks.throughput import MODELS, TARGETS, mixer_arguments
 
 from mixcoder.models import create_model
+from tests.conftest import needs_compiler
 
 MIXERS = [name for name, arguments in MODELS.items() if "mixer" in arguments]
 
@@ -42,6 +43,15 @@ def test_the_plain_loop_learns() -> None:
     steps = plain.steps(model, images, plain.adamw(model, 0.003), compiled=False)
     losses = [float(next(steps)) for _ in range(30)]
     assert losses[-1] < losses[0] / 5
+
+
+@needs_compiler
+def test_one_gemm_of_each_precision_is_the_chosen_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gemms, "REPETITIONS", 1)
+    monkeypatch.setattr(gemms, "FLOATING_POINT_OPERATIONS", 1e6)
+    rates = gemms.gemm_rates((8, 8, 8), "a")
+    assert [rate.startswith("**") for rate in rates].count(True) == 2
+    assert all(float(rate.strip("*")) > 0 for rate in rates)
 
 
 def test_every_target_is_of_a_model() -> None:

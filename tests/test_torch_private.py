@@ -86,10 +86,6 @@ def test_storages_have_identities(device: str) -> None:
     assert identity(one.untyped_storage()) != identity(other.untyped_storage())
 
 
-def test_the_processor_says_what_it_multiplies() -> None:
-    assert torch_private.cpu_multiplies_bfloat16() in (True, False)
-
-
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_the_blas_can_be_called(precision: torch.dtype) -> None:
     assert torch_private.blas_gemm(precision)

@@ -94,11 +94,6 @@ def _is_overridden(*_: object) -> bool:
 # ── processor and libraries ──────────────────────────────────────────────────────────────────────────
 
 
-def cpu_multiplies_bfloat16() -> bool:
-    """Returns whether this processor has AVX-512's instructions for bfloat16; no public function says so."""
-    return bool(torch.cpu._is_avx512_bf16_supported())
-
-
 def blas_gemm(precision: torch.dtype) -> Any:
     """Returns the gemm of the BLAS in torch's library, column-major with Fortran's arguments.
 

@@ -329,21 +329,34 @@ def test_native_steps_pay_sooner() -> None:
     assert chosen(mixer(hidden_channels=[4_000, 4_000]), compile="on").backend is INDUCTOR
 
 
-@pytest.mark.parametrize("has_tiles", [True, False])
-def test_native_gemms_are_in_bfloat16_where_the_library_s_are(
-    has_tiles: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("capabilities", "large_is_faster", "middle_is_faster", "note"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, True, False, " (bfloat16 is faster here, with AMX tiles)"),
+        ({"avx512_bf16": True}, True, True, " (bfloat16 is faster here, with AVX-512)"),
+        ({}, False, False, ""),
+    ],
+)
+def test_native_gemms_are_in_bfloat16_where_that_is_faster(
+    capabilities: dict[str, bool],
+    large_is_faster: bool,
+    middle_is_faster: bool,
+    note: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_tiles})
-    large, small = mixer(hidden_channels=[300], mixer="mlp"), mixer()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    large, middle, small = (mixer(hidden_channels=[size], mixer="mlp") for size in (300, 150, 9))
 
-    def choice(model: Autoencoder, **settings: Any) -> tuple[bool, torch.dtype]:
+    def choice(model: Autoencoder, **settings: Any) -> tuple[bool, torch.dtype, str]:
         found = chosen(model, compile="on", **settings)
-        return found.backend is NATIVE, found.precision
+        precision = str(found.precision).removeprefix("torch.")
+        return found.backend is NATIVE, found.precision, str(found).partition(precision)[2]
 
-    assert choice(large) == (True, torch.bfloat16 if has_tiles else torch.float32)
-    assert choice(small) == (True, torch.float32)
-    assert choice(small, precision="bfloat16") == (has_tiles, torch.bfloat16)
-    assert choice(large, precision="float32") == (True, torch.float32)
+    for model, is_faster in ((large, large_is_faster), (middle, middle_is_faster)):
+        assert choice(model) == (True, *((torch.bfloat16, note) if is_faster else (torch.float32, "")))
+    assert choice(small) == (True, torch.float32, "")
+    assert choice(small, precision="bfloat16") == (bool(capabilities), torch.bfloat16, "")
+    assert choice(large, precision="float32") == (True, torch.float32, "")
 
 
 def test_where_kernels_cannot_be_compiled_steps_are_eager(
@@ -385,7 +398,7 @@ def test_native_steps_compute_the_same(cache: Path, shards: int) -> None:
     ("change", "reason"),
     [
         ({"device": torch.device("cuda")}, "kernels are for the CPU"),
-        ({"precision": "bfloat16"}, "the BLAS does not multiply bfloat16 on this processor"),
+        ({"precision": "bfloat16"}, "this processor has no instructions for bfloat16"),
         ({"model": normed()}, "no operations for FlippedConv2dMixing"),
     ],
 )

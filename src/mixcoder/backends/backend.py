@@ -21,10 +21,7 @@ from mixcoder.backends.inductor.inductor_backend import INDUCTOR, SHARDED_INDUCT
 from mixcoder.backends.native.native_backend import NATIVE
 from mixcoder.backends.step import StepSpec, TrainingStep, UnsupportedError
 from mixcoder.backends.threads import one_thread
-from mixcoder.backends.workload import Workload
-
-_BFLOAT16_PAYS_FROM = 2e6
-"""Multiply-adds of an image, below which converting to bfloat16 takes more time than it saves."""
+from mixcoder.backends.workload import Workload, bfloat16_instructions
 
 
 class Backend(Protocol):
@@ -47,8 +44,11 @@ class Backend(Protocol):
     def shards(self, workload: Workload) -> int:
         """Returns how many shards of a batch it computes side by side."""
 
-    def multiplies_bfloat16(self, device: torch.device) -> bool:
-        """Returns whether it multiplies bfloat16 faster than float32."""
+    def bfloat16_pays_from(self, device: torch.device) -> float:
+        """Returns the multiply-adds of an image, from which products in bfloat16 are faster than in float32.
+
+        Infinity where they never are.
+        """
 
     def build(self, spec: StepSpec) -> TrainingStep:
         """Returns the step, compiled now where it is to be.
@@ -71,6 +71,7 @@ class BackendChoice:
         precision: of matrix products and convolutions; all else is float32.
         shards: equal ones of a batch, computed side by side.
         note: why a faster backend could not be built; empty where none was tried.
+        precision_note: why the precision is not the usual one; empty where it is, or was asked for.
         fallbacks: backends and their shards, tried in order where this one cannot be built.
     """
 
@@ -78,6 +79,7 @@ class BackendChoice:
     precision: torch.dtype
     shards: int = 1
     note: str = ""
+    precision_note: str = field(default="", compare=False)
     fallbacks: Sequence[tuple[Backend, int]] = field(default=((EAGER, 1),), compare=False)
 
     def threads(self) -> AbstractContextManager[None]:
@@ -87,15 +89,16 @@ class BackendChoice:
     def __str__(self) -> str:
         shards = f", batches in {self.shards} parts side by side" if self.shards > 1 else ""
         precision = str(self.precision).removeprefix("torch.")
-        note = f" ({self.note})" if self.note else ""
-        return f"{self.backend.name} steps, products in {precision}{shards}{note}"
+        notes = "; ".join(note for note in (self.precision_note, self.note) if note)
+        return f"{self.backend.name} steps, products in {precision}{shards}{f' ({notes})' if notes else ''}"
 
 
 def choose_backend(workload: Workload) -> BackendChoice:
     """Returns the first backend that pays and supports a workload, with the next ones as fallbacks."""
     backends = [b for b in BACKENDS if b.pays(workload) and b.supports(workload) is None]
     first, *others = [(backend, backend.shards(workload)) for backend in backends]
-    return BackendChoice(first[0], _precision(workload, first[0]), first[1], fallbacks=others)
+    precision, note = _precision(workload, first[0])
+    return BackendChoice(first[0], precision, first[1], precision_note=note, fallbacks=others)
 
 
 def build_step(spec: StepSpec, choice: BackendChoice) -> tuple[TrainingStep, BackendChoice]:
@@ -112,15 +115,15 @@ def build_step(spec: StepSpec, choice: BackendChoice) -> tuple[TrainingStep, Bac
         except UnsupportedError as error:
             note = f"{backend.failure}: {error}"
         else:
-            return step, BackendChoice(backend, choice.precision, shards, note if backend is EAGER else "")
+            kept = note if backend is EAGER else ""
+            return step, BackendChoice(backend, choice.precision, shards, kept, choice.precision_note)
     raise UnsupportedError(note)
 
 
-def _precision(workload: Workload, backend: Backend) -> torch.dtype:
-    """Returns the precision that was asked for, or the faster one."""
-    if workload.precision == "float32":
-        return torch.float32
-    if workload.precision == "bfloat16":
-        return torch.bfloat16
-    is_faster = workload.madds >= _BFLOAT16_PAYS_FROM and backend.multiplies_bfloat16(workload.device)
-    return torch.bfloat16 if is_faster else torch.float32
+def _precision(workload: Workload, backend: Backend) -> tuple[torch.dtype, str]:
+    """Returns the precision that was asked for, or the faster one and why it is bfloat16."""
+    if workload.precision != "auto":
+        return torch.bfloat16 if workload.precision == "bfloat16" else torch.float32, ""
+    if workload.madds < backend.bfloat16_pays_from(workload.device):
+        return torch.float32, ""
+    return torch.bfloat16, f"bfloat16 is faster here, with {bfloat16_instructions(workload.device)}"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixcoder.backends.losses import LOSSES
 from mixcoder.backends.step import Gradients, StepSpec, TrainingStep, apply_optimizers
-from mixcoder.backends.workload import Workload, computes_bfloat16
+from mixcoder.backends.workload import Workload, library_bfloat16_pays_from
 from mixcoder.data.split import to_float
 
 
@@ -34,9 +34,9 @@ class Eager:
         """Returns 1: torch's operations use all threads."""
         return 1
 
-    def multiplies_bfloat16(self, device: torch.device) -> bool:
-        """Returns whether the device does."""
-        return computes_bfloat16(device)
+    def bfloat16_pays_from(self, device: torch.device) -> float:
+        """Returns the multiply-adds of an image, from which torch's library computes faster in bfloat16."""
+        return library_bfloat16_pays_from(device)
 
     def build(self, spec: StepSpec) -> TrainingStep:
         """Returns the step."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
 from mixcoder.models.autoencoder import Autoencoder
-from mixcoder.torch_private import cpu_multiplies_bfloat16
 
 _SMALLEST_SHARD = 16
 """Images, below which a thread's shard of a batch is too small to pay."""
+_BFLOAT16_PAYS_FROM = 2e6
+"""Multiply-adds of an image, below which converting to bfloat16 takes more time than it saves."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,15 @@ def shards_of(batch_size: int) -> int:
     return max(fitting, default=1)
 
 
-def computes_bfloat16(device: torch.device) -> bool:
-    """Returns whether `device` multiplies bfloat16 itself, and so faster than float32."""
+def bfloat16_instructions(device: torch.device) -> str:
+    """Returns what multiplies bfloat16 faster than float32 on a device; empty where nothing does."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and cpu_multiplies_bfloat16()
+        return "tensor cores" if torch.cuda.is_bf16_supported(including_emulation=False) else ""
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    names = {"amx_bf16": "AMX tiles", "avx512_bf16": "AVX-512"}
+    return next((name for capability, name in names.items() if capabilities.get(capability)), "")
+
+
+def library_bfloat16_pays_from(device: torch.device) -> float:
+    """Returns the multiply-adds of an image, from which torch's library computes faster in bfloat16."""
+    return _BFLOAT16_PAYS_FROM if bfloat16_instructions(device) else math.inf

@@ -16,7 +16,7 @@ from mixcoder.backends.inductor.step_graph import compile_step
 from mixcoder.backends.self_check import as_unsupported, check_close, check_pure
 from mixcoder.backends.step import Gradients, StepSpec, TrainingStep, apply_optimizers
 from mixcoder.backends.threads import for_each_slice, one_thread, run_in_parallel
-from mixcoder.backends.workload import Workload, computes_bfloat16, shards_of
+from mixcoder.backends.workload import Workload, library_bfloat16_pays_from, shards_of
 from mixcoder.models.summary import count_parameters
 
 _PAYS_FROM = 4e11
@@ -45,9 +45,9 @@ class Inductor:
         """Returns 1: operations of the graph use all threads."""
         return 1
 
-    def multiplies_bfloat16(self, device: torch.device) -> bool:
-        """Returns whether the device does."""
-        return computes_bfloat16(device)
+    def bfloat16_pays_from(self, device: torch.device) -> float:
+        """Returns the multiply-adds of an image, from which torch's library computes faster in bfloat16."""
+        return library_bfloat16_pays_from(device)
 
     def build(self, spec: StepSpec) -> TrainingStep:
         """Returns the step.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from mixcoder.backends.eager import eager_gradients
@@ -10,13 +12,17 @@ from mixcoder.backends.self_check import as_unsupported, check_close, check_pure
 from mixcoder.backends.step import StepSpec, TrainingStep, apply_optimizers
 from mixcoder.backends.threads import one_thread
 from mixcoder.backends.vector_adamw import VectorAdamW
-from mixcoder.backends.workload import Workload, shards_of
+from mixcoder.backends.workload import Workload, bfloat16_instructions, shards_of
 from mixcoder.device import factory_defaults
 
 _PAYS_FROM = 2e10
 """Multiply-adds of a whole run, from which kernels save time: a machine compiles them but once."""
 _PAYS_BELOW = 3e7
 """Multiply-adds of an image, above which a compiled graph is faster, whose operations use all threads."""
+
+_BFLOAT16_PAYS_FROM = {"AMX tiles": 2e6, "AVX-512": 4e5}
+"""Multiply-adds of an image, below which converting to bfloat16 takes more time than it saves:
+`python -m benchmarks.gemms` measures it."""
 
 
 class Native:
@@ -34,17 +40,17 @@ class Native:
         """Returns why it cannot compute a workload; None where it can."""
         if workload.device.type != "cpu":
             return "kernels are for the CPU"
-        if workload.precision == "bfloat16" and not self.multiplies_bfloat16(workload.device):
-            return "the BLAS does not multiply bfloat16 on this processor"
+        if workload.precision == "bfloat16" and not bfloat16_instructions(workload.device):
+            return "this processor has no instructions for bfloat16"
         return missing_operation(workload.model)
 
     def shards(self, workload: Workload) -> int:
         """Returns one for each thread, where they are not too small."""
         return shards_of(workload.batch_size)
 
-    def multiplies_bfloat16(self, device: torch.device) -> bool:
-        """Returns whether the BLAS that kernels call does: on processors with tiles alone."""
-        return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    def bfloat16_pays_from(self, device: torch.device) -> float:
+        """Returns the multiply-adds of an image, from which products in bfloat16 are faster."""
+        return _BFLOAT16_PAYS_FROM.get(bfloat16_instructions(device), math.inf)
 
     def build(self, spec: StepSpec) -> TrainingStep:
         """Returns the step; with one `VectorAdamW` and no reduction, its update is part of the kernels.

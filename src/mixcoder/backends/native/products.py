@@ -41,12 +41,15 @@ class Processor:
 
 def set_gemms(kernels: ctypes.CDLL) -> None:
     """Sets which gemms loaded kernels call for each precision."""
-    has_tiles = bfloat16_instructions() == "AMX tiles"
-    processor = Processor(
-        bool(kernels.mixcoder_has_avx512()), bool(kernels.mixcoder_is_on_intel()), has_tiles
-    )
+    processor = describe_processor(kernels)
     float32, bfloat16 = (find_blas(precision, processor) for precision in PRECISIONS)
     kernels.mixcoder_set_blas(float32, bfloat16)
+
+
+def describe_processor(kernels: ctypes.CDLL) -> Processor:
+    """Returns the processor that kernels were compiled for."""
+    has_tiles = bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    return Processor(bool(kernels.mixcoder_has_avx512()), bool(kernels.mixcoder_is_on_intel()), has_tiles)
 
 
 def find_blas(precision: torch.dtype, processor: Processor) -> ctypes.c_void_p:
@@ -63,11 +66,3 @@ def is_own_faster(precision: torch.dtype, processor: Processor) -> bool:
     if precision == torch.float32:
         return processor.has_avx512 and not processor.is_intel
     return not processor.has_tiles
-
-
-def bfloat16_instructions() -> str:
-    """Returns which instructions multiply bfloat16 faster than float32; empty where there are none."""
-    capabilities = torch.cpu.get_capabilities()
-    if capabilities.get("amx_bf16"):
-        return "AMX tiles"
-    return "AVX-512" if capabilities.get("avx512_bf16") else ""

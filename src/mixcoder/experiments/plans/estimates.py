@@ -65,7 +65,7 @@ def estimate_step_seconds(
         work: of a step.
         finished: runs to compare with.
     """
-    kind = model, str(replace(backend, note=""))
+    kind = model, str(replace(backend, note="", precision_note=""))
     like = [run for run in finished if run.kind == kind]
     if like:
         distances = [abs(math.log(run.madds / max(1, work.madds))) for run in like]

@@ -64,31 +64,41 @@ inline Vec multiply_add<BFloat16>(Vec sums, Vec a, Vec b) {
 #endif
 }
 
-// A tile (ROWS, 16·VECTORS) of c. A function of its own: inlined, its sums are not all kept in registers.
+// A tile (ROWS, 16·VECTORS) of c. A function of its own, or its sums are not all kept in registers; its arguments are
+// not copied, or it waits for them.
 template <int ROWS, int VECTORS, class Element>
-__attribute__((noinline)) void multiply_tile(int steps, Rows<Element> a, Panel b, Results c) {
+__attribute__((noinline)) void multiply_tile(int steps, const Rows<Element>& a, const Panel& b, const Results& c) {
     Vec sums[ROWS][VECTORS] = {};
-    for (int step = 0; step < steps; ++step, a.at += a.step, b.cells += b.step) {
+    const Element* cells = a.at;
+    const float* columns = b.cells;
+    for (int step = 0; step < steps; ++step, cells += a.step, columns += b.step) {
         Vec values[VECTORS];
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; ++v) values[v] = load(b.cells + v * WIDTH);
+        for (int v = 0; v < VECTORS; ++v) values[v] = load(columns + v * WIDTH);
 #pragma GCC unroll 16
         for (int row = 0; row < ROWS; ++row) {
-            const Vec value = broadcast(a.at + row * a.row_stride);
+            const Vec value = broadcast(cells + row * a.row_stride);
 #pragma GCC unroll 4
             for (int v = 0; v < VECTORS; ++v) sums[row][v] = multiply_add<Element>(sums[row][v], value, values[v]);
         }
     }
+    const float beta = c.beta;
+    const int64_t row_stride = c.row_stride;
+    const int last = c.columns - (VECTORS - 1) * WIDTH;  // columns of the last vector: the others are whole
+    float* to = c.at;
 #pragma GCC unroll 16
-    for (int row = 0; row < ROWS; ++row)
+    for (int row = 0; row < ROWS; ++row, to += row_stride) {
+        float* const end = to + (VECTORS - 1) * WIDTH;
+        if (beta != 0) {
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; ++v) {
-            float* to = c.at + row * c.row_stride + v * WIDTH;
-            const int count = c.columns - v * WIDTH;
-            const Vec sum = sums[row][v];
-            if (count >= WIDTH) store(to, c.beta == 0 ? sum : sum + c.beta * load(to));
-            else if (count > 0) store(to, c.beta == 0 ? sum : sum + c.beta * load(to, count), count);
+            for (int v = 0; v < VECTORS - 1; ++v) sums[row][v] += beta * load(to + v * WIDTH);
+            sums[row][VECTORS - 1] += beta * (last == WIDTH ? load(end) : load(end, last));
         }
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS - 1; ++v) store(to + v * WIDTH, sums[row][v]);
+        if (last == WIDTH) store(end, sums[row][VECTORS - 1]);
+        else store(end, sums[row][VECTORS - 1], last);
+    }
 }
 
 // All rows: tiles of ROWS, then of fewer.
