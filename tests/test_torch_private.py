@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mixcoder import torch_private
 from mixcoder.torch_private import OpOverload, TorchDispatchMode, tree_leaves
@@ -116,6 +118,39 @@ def test_every_operation_is_seen() -> None:
     assert torch.ops.aten.add.Tensor in seen
     assert all(isinstance(operation, OpOverload) for operation in seen)
     assert tree_leaves([1, (2, {"a": 3})]) == [1, 2, 3]
+
+
+def test_versions_count_changes_in_place() -> None:
+    x = torch.ones(3)
+    before = torch_private.tensor_version(x)
+    x[0] += 1
+    assert torch_private.tensor_version(x) > before
+    with torch.inference_mode():
+        assert torch_private.tensor_version(torch.ones(3)) == 0
+
+
+class _Refusing(TorchFunctionMode):
+    """A mode in which one function fails."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.nn.functional.normalize
+        return func(*args, **(kwargs or {}))
+
+
+def test_functions_without_their_check_are_overridden_by_none() -> None:
+    body = torch_private.without_override_check(torch.nn.functional.normalize)
+    x = torch.rand(2, 3)
+    with _Refusing():
+        with pytest.raises(AssertionError):
+            torch.nn.functional.normalize(x)
+        found = body(x, dim=1)
+    torch.testing.assert_close(found, torch.nn.functional.normalize(x))
+
+
+def test_weight_norm_calls_one_function() -> None:
+    v, g = torch.rand(2, 3), torch.rand(2, 1)
+    expected = v * g / v.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(torch_private.weight_norm_function()(v, g, 0), expected)
 
 
 def test_fake_tensors_hold_nothing_and_know_mixed_precision() -> None:

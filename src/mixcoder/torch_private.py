@@ -91,6 +91,12 @@ def _is_overridden(*_: object) -> bool:
     return False
 
 
+def weight_norm_function() -> Callable[..., Tensor]:
+    """Returns the function that torch's parametrization `weight_norm` calls, so that it can have a rule."""
+    function: Callable[..., Tensor] = torch._weight_norm
+    return function
+
+
 # ── processor and libraries ──────────────────────────────────────────────────────────────────────────
 
 

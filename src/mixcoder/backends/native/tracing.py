@@ -261,15 +261,9 @@ def _named(kwargs: dict[str, Any], name: str) -> dict[str, Any]:
     for key in _IGNORED & set(kwargs):
         value = kwargs[key]
         is_free = key in ("memory_format", "_stacklevel", "non_blocking", "copy", "inplace")
-        if not is_free and value not in (
-            None,
-            False,
-            torch.float32,
-            torch.strided,
-            torch.device("cpu"),
-            "cpu",
-        ):
-            raise UnsupportedError(f"{name} with {key}={value}")
+        if not is_free and (isinstance(value, Tensor) or value not in _ORDINARY):
+            shown = "a tensor" if isinstance(value, Tensor) else value
+            raise UnsupportedError(f"{name} with {key}={shown}")
     return {_SYNONYMS.get(key, key): value for key, value in kwargs.items() if key not in _IGNORED}
 
 
@@ -301,8 +295,9 @@ def _signature(rule: Callable[..., Any]) -> inspect.Signature:
 @cache
 def _name(function: Any) -> str:
     """Returns a function's name as a user writes it."""
-    name = resolve_name(function) or getattr(function, "__name__", repr(function))
-    return str(name).removesuffix(".__get__")
+    module = getattr(function, "__module__", None) or "torch"
+    name = resolve_name(function) or f"{module}.{getattr(function, '__name__', repr(function))}"
+    return name.removesuffix(".__get__")
 
 
 def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -337,9 +332,12 @@ def _checking_changes(model: nn.Module) -> Iterator[None]:
         UnsupportedError: it is not.
     """
     before, random = _state(model), torch.get_rng_state()
-    yield
-    if not torch.equal(torch.get_rng_state(), random):
+    try:
+        yield
+    finally:
+        is_random = not torch.equal(torch.get_rng_state(), random)
         torch.set_rng_state(random)
+    if is_random:
         raise UnsupportedError("forward draws random numbers")
     if _state(model) != before:
         raise UnsupportedError("the model changes itself as it computes")

@@ -64,7 +64,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "unfold": lambda x: x.unfold(2, 3, 1).sin(),
     "unfold step": lambda x: x.unfold(2, 2, 2).sin(),
     "cat": lambda x: torch.cat([x, x.sin()], dim=1),
-    "cat axis": lambda x: torch.cat((x, x.sin()), axis=-1),
+    "cat axis": lambda x: torch.cat((x, x.sin()), axis=-1),  # type: ignore[call-arg]
     "stack": lambda x: torch.stack([x, x.sin()], dim=-1),
     "stack first": lambda x: torch.stack([x, x.sin()]),
     "expand": lambda x: x[:, :1].sin().expand(-1, 5, 4),
@@ -151,7 +151,8 @@ def _same_numbers() -> None:
 
 def unpacked(x: Tensor) -> Tensor:
     first, second = x
-    return first * second
+    both: Tensor = first * second
+    return both
 
 
 def augmented(x: Tensor) -> Tensor:

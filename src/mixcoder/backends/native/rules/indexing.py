@@ -44,6 +44,7 @@ def getitem(x: Node, index: Any) -> Node:
 def _sliced(x: Node, axis: int, entry: slice) -> Node:
     for number in (entry.start, entry.stop, entry.step):
         check(number is None or isinstance(number, int), "a slice by tensors")
+    check(entry.step is None or entry.step > 0, "a slice with a negative step")
     start, stop, step = entry.indices(x.shape[axis])
     check(stop > start, "a slice without elements")
     return with_step(x, axis, start, stop, step)

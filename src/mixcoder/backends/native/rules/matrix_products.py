@@ -24,6 +24,8 @@ def product(a: Node, b: Node, labels: str) -> Node:
     of_a, of_b, of_result = graph.split_labels(labels)
     sizes = dict.fromkeys(of_a + of_b, 1)
     for label, size in zip(of_a + of_b, a.shape + b.shape, strict=True):
+        if size != 1 != sizes[label] != size:
+            raise ValueError(f"a product of {a.shape} and {b.shape}: sizes of {label} in {labels} differ")
         sizes[label] = max(size, sizes[label])
     (a, of_a), (b, of_b) = _without_ones(a, of_a), _without_ones(b, of_b)
     (a, of_a), (b, of_b) = _summed(a, of_a, of_b + of_result), _summed(b, of_b, of_a + of_result)

@@ -13,7 +13,8 @@ from mixcoder.backends.native import graph
 from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.rules.arithmetic import add, mul
 from mixcoder.backends.native.rules.rule_table import check, rule
-from mixcoder.backends.native.rules.sums import centred, mean_over
+from mixcoder.backends.native.rules.sums import centred, mean_over, root
+from mixcoder.torch_private import weight_norm_function
 
 _INSTANCE_NORM = {"weight": None, "bias": None, "use_input_stats": True, "momentum": 0.1, "eps": 1e-5}
 
@@ -77,6 +78,14 @@ def batch_norm(input: Node, *_: object, **__: object) -> Node:
     """
     check(False, "batch_norm, whose statistics are those of the whole batch")
     return input
+
+
+@rule(weight_norm_function())
+def weight_norm(v: Node, g: Node, dim: int = 0) -> Node:
+    """Returns v with the norms g: one for each element of an axis, or one for all where `dim` is -1."""
+    axes = [axis for axis in range(v.rank) if dim == -1 or axis != dim]
+    norms = root(graph.total(graph.mul(v, v), axes))
+    return mul(v, mul(g, graph.unary(norms, "reciprocal")))
 
 
 def _over_deviation(x: Node, axes: Sequence[int], eps: float) -> Node:
