@@ -9,15 +9,23 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from mixcoder.backends import build_cache
 from mixcoder.backends.build_cache import build_once, cache_key, find_built
 from mixcoder.backends.inductor.compiled_graph import _private_inductor
 from mixcoder.errors import MixcoderWarning
+from mixcoder.io.file_lock import file_lock
 from tests.conftest import needs_compiler, slow
 
 CONTENT = bytes(range(256)) * 20
+
+needs_modes = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+as_root = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives folders away"
+)
 
 
 @pytest.fixture
@@ -129,7 +137,7 @@ def test_an_abandoned_part_of_a_living_process_stays(folder: Path) -> None:
     assert build_once("k", ".so", build).read_bytes() == CONTENT
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+@needs_modes
 @pytest.mark.parametrize("mode", [0o770, 0o702, 0o777])
 def test_a_folder_that_others_can_write_to_is_not_used(folder: Path, mode: int) -> None:
     planted = build_once("k", ".so", write)
@@ -142,7 +150,134 @@ def test_a_folder_that_others_can_write_to_is_not_used(folder: Path, mode: int) 
     assert build_once("k", ".so", fail) == path  # for as long as this process lives, and it is told but once
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives folders away")
+@needs_modes
+@pytest.mark.parametrize("mode", [0o777, 0o772])
+def test_a_folder_that_others_can_rename_is_not_used(folder: Path, mode: int) -> None:
+    planted = build_once("k", ".so", write)
+    folder.parent.chmod(mode)
+    with pytest.warns(
+        MixcoderWarning, match=f"lies in {folder.parent}, where other users can rename it; set"
+    ):
+        assert build_once("k", ".so", write).parent != planted.parent
+    folder.parent.chmod(mode | 0o1000)  # as /tmp is: only its owner renames a folder
+    assert build_once("k", ".so", fail) == planted
+
+
+@needs_modes
+def test_a_group_of_the_user_alone_is_no_other_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the umask 002, as several systems have it, a folder of the user is its group's too."""
+    import grp
+    import pwd
+
+    path = build_once("private", ".so", write)
+    folder.parent.chmod(0o775)
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    group = SimpleNamespace(gr_name=user, gr_mem=[user])
+    monkeypatch.setattr(grp, "getgrgid", lambda number: group)
+    assert build_once("private", ".so", fail) == path
+    group.gr_mem.append("somebody")
+    with pytest.warns(MixcoderWarning, match="where other users can rename it"):
+        assert find_built("private", ".so") is None
+
+
+@as_root
+def test_a_folder_in_another_user_s_is_not_used(folder: Path) -> None:
+    build_once("foreign", ".so", write)
+    os.chown(folder.parent, 12345, 12345)
+    with pytest.warns(MixcoderWarning, match=f"lies in {folder.parent}, where other users can rename it"):
+        assert find_built("foreign", ".so") is None
+
+
+@needs_modes
+@pytest.mark.parametrize(
+    "expose",
+    [
+        lambda path: path.chmod(0o666),
+        lambda path: path.chmod(0o620),
+        lambda path: path.rename(path.with_name("moved")) and path.symlink_to("moved"),
+    ],
+)
+def test_a_file_that_others_could_change_is_built_again(
+    folder: Path, expose: Callable[[Path], object]
+) -> None:
+    """A digest says what a file held when it was read, not when it is loaded."""
+    path = build_once("k", ".so", write)
+    expose(path)
+    assert find_built("k", ".so") is None
+    assert build_once("k", ".so", write) == path
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@as_root
+def test_a_file_of_another_user_is_built_again(folder: Path) -> None:
+    os.chown(build_once("k", ".so", write), 12345, 12345)
+    assert find_built("k", ".so") is None
+
+
+def test_a_lock_that_a_dead_machine_left_is_not_waited_for_for_ever(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_cache, "_LONGEST_WAIT", 0.05)
+    find_built("k", ".so")
+    with (
+        file_lock(folder / "k.lock"),
+        pytest.warns(MixcoderWarning, match=r"another process has held .*k\.lock for 0 s"),
+    ):
+        path = build_once("k", ".so", write)
+    assert path.parent == folder
+    assert sorted(other.suffix for other in folder.iterdir()) == [".lock", ".so"]
+
+
+def test_what_another_process_built_meanwhile_stays(folder: Path) -> None:
+    """It may be loaded already: on a network file system, a file that is replaced is gone for its readers."""
+
+    def build(path: Path) -> None:
+        write(path)
+        build_cache._build(folder, "k", ".so", write)
+
+    path = build_once("k", ".so", build)
+    assert path.read_bytes() == CONTENT
+    first = path.stat().st_ino
+    build_cache._build(folder, "k", ".so", write)
+    assert path.stat().st_ino == first
+
+
+INFORMATION = """\
+processor : 0
+vendor_id : GenuineIntel
+cpu family : 6
+model : 143
+stepping : 8
+cpu MHz : 2000.000
+flags : fpu sse2 avx2 avx512f
+
+processor : 1
+cpu MHz : 1999.999
+"""
+CHANGED = {
+    "flags : fpu sse2 avx2 avx512f": "flags : fpu sse2 avx2",  # masked by a hypervisor
+    "model : 143": "model : 85",
+    "GenuineIntel": "AuthenticAMD",
+}
+
+
+@pytest.mark.parametrize("line", list(CHANGED))
+def test_machines_that_share_a_home_folder_share_what_both_can_run(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key(information: str) -> str:
+        monkeypatch.setattr(Path, "read_text", lambda path, **settings: information)
+        build_cache._processor.cache_clear()
+        return cache_key("fact")
+
+    try:
+        assert key(INFORMATION) == key(INFORMATION.replace("2000", "1234"))
+        assert key(INFORMATION) != key(INFORMATION.replace(line, CHANGED[line]))
+    finally:
+        build_cache._processor.cache_clear()
+
+
+@as_root
 def test_a_folder_of_another_user_is_not_used(folder: Path) -> None:
     build_once("foreign", ".so", write)
     os.chown(folder, 12345, 12345)
