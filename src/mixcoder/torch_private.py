@@ -91,6 +91,11 @@ def _is_overridden(*_: object) -> bool:
     return False
 
 
+def is_within_transform() -> bool:
+    """Returns whether a function of `torch.func` is at work, within which autograd's own are not at hand."""
+    return bool(torch._C._are_functorch_transforms_active())
+
+
 def weight_norm_function() -> Callable[..., Tensor]:
     """Returns the function that torch's parametrization `weight_norm` calls, so that it can have a rule."""
     function: Callable[..., Tensor] = torch._weight_norm
