@@ -55,6 +55,10 @@ bench: $(VENV)/.bench ## images/s of training against plain PyTorch and JAX: the
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.own_networks
 
+.PHONY: bench-gpu
+bench-gpu: $(VENV)/.test ## images/s on a GPU, a sweep there, and the tests that use one: at most four minutes
+	$(BIN)/python -m benchmarks.gpu
+
 .PHONY: faults
 faults: $(VENV)/.test ## kill runs, open broken files, run out of memory, draw networks: nothing may be lost, let in or wrong
 	$(BIN)/python -m tests.faults.kills

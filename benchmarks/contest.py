@@ -30,7 +30,7 @@ def mnist_like() -> Any:
     return torch.randint(0, 256, (60_000, 1, 28, 28), dtype=torch.uint8)
 
 
-def mixcoder_steps(network: Any, **recipe: Any) -> Iterator[Any]:
+def mixcoder_steps(network: Any, device: str = "cpu", **recipe: Any) -> Iterator[Any]:
     """Takes the steps of Mixcoder's trainer, as a run of a million inputs chooses them."""
     import torch
 
@@ -41,9 +41,9 @@ def mixcoder_steps(network: Any, **recipe: Any) -> Iterator[Any]:
     split = ImageSplit(mnist_like())
     data = ImageData("benchmark", split, ImageSplit(torch.zeros(1, 1, 28, 28, dtype=torch.uint8)))
     of_a_run = {"inputs": 1_000_000, "learning_rate": LEARNING_RATE, "batch_size": BATCH, **recipe}
-    trainer = Trainer(network, data, Recipe(**of_a_run))
+    trainer = Trainer(network.to(device), data.to(device), Recipe(**of_a_run))
     step = trainer.create_step()
-    batches = TrainingBatches(split, BATCH, seed=0)
+    batches = TrainingBatches(trainer.data.train, BATCH, seed=0)
     with trainer.backend.threads():
         for i in count():
             yield step(batches[i])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from benchmarks import gemms, invented, own_networks, plain, plain_invented
 from benchmarks.throughput import MODELS, TARGETS, mixer_arguments
 
 from mixcoder.models import create_model
-from tests.conftest import needs_compiler
+from tests.conftest import needs_compiler, slow
 
 MIXERS = [name for name, arguments in MODELS.items() if "mixer" in arguments]
 
@@ -78,3 +80,16 @@ def test_the_shift_is_the_documents() -> None:
 def test_the_refined_network_has_its_size() -> None:
     sizes = [sum(p.numel() for p in plain_invented.Refined(steps).parameters()) for steps in (0, 1, 2)]
     assert sizes == [48_344, 48_600, 48_856]
+
+
+@slow
+def test_the_benchmark_of_a_gpu_runs_without_one() -> None:
+    """With next to nothing to compute: a machine with a GPU is lent for minutes, and mistakes take them."""
+    command = [sys.executable, "-m", "benchmarks.gpu", "--dry-run"]
+    root = Path(__file__).parents[1]
+    printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    assert printed.startswith("first line of a run: native steps, products in ")
+    assert "\n| cnn k1 | " in printed
+    assert "sweep of 2 seeds, " in printed
+    assert "runs ended: " not in printed
+    assert "tests collected" in printed
