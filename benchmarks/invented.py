@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib import import_module
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from benchmarks.plain_invented import (
     to_pixels,
 )
 from mixcoder.models.patches import Patchify, Unpatchify
+from mixcoder.models.refinement import pull_back
 
 
 @mixcoder.register_mixer("shift")
@@ -146,7 +146,6 @@ class RefinedMixer(mixcoder.Autoencoder):
         self.unpatchify = Unpatchify(self.image_shape, patch_size)
 
     def _encode(self, images: Tensor) -> Tensor:
-        pull_back = import_module("mixcoder.models.refinement").pull_back
         patches = self.patchify(images)
         latents: Tensor = self.encoder(patches)
 

@@ -62,8 +62,6 @@ def test_every_target_is_of_a_model() -> None:
 
 @pytest.mark.parametrize("name", list(own_networks.NETWORKS))
 def test_the_user_s_own_is_the_same_without_mixcoder(name: str) -> None:
-    if name == "refined":
-        pytest.importorskip("mixcoder.models.refinement")
     torch.manual_seed(0)
     ours, theirs = own_networks.create_network(name), own_networks.NETWORKS[name].plain()
     theirs.load_state_dict(ours.state_dict())

@@ -5,8 +5,6 @@ dice ─▶ draw ─▶ a case, as JSON has it ─▶ create_network ─▶ Auto
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import math
 from collections.abc import Sequence
 from random import Random
@@ -19,6 +17,7 @@ from mixcoder.models import Autoencoder, create_model
 from mixcoder.models.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from mixcoder.models.norms import NORMS
 from mixcoder.models.patches import Grid, Patchify, Unpatchify
+from mixcoder.models.refinement import pull_back
 from tests.faults.random_blocks import BLOCKS
 
 Case = dict[str, Any]
@@ -27,7 +26,6 @@ BlockCase = dict[str, Any]
 """A block: its name, and the seed of its dice."""
 
 SQUARES = (1, 4, 9, 16, 25, 36)
-CAN_REFINE = importlib.util.find_spec("mixcoder.models.refinement") is not None
 OPTIMIZERS = ("adamw", "adamw", "sgd", "muon")
 
 
@@ -86,7 +84,7 @@ def _draw_own(dice: Random) -> dict[str, Any]:
         "encoder": [_draw_block(dice) for _ in range(dice.randint(0, 3))],
         "decoder": [_draw_block(dice) for _ in range(dice.randint(0, 3))],
         "output": dice.choice(["none", "none", *OUTPUT_ACTIVATIONS]),
-        "refinements": dice.choice([0, 0, 0, 0, 1, 2]) if CAN_REFINE else 0,
+        "refinements": dice.choice([0, 0, 0, 0, 1, 2]),
     }
 
 
@@ -171,7 +169,6 @@ class OwnCode(Autoencoder):
             return error
 
         for _ in range(self.refinements):
-            pull_back = importlib.import_module("mixcoder.models.refinement").pull_back
             latents = latents - self.step_size * pull_back(self.decoder, latents, error_of)
         return latents
 
