@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from mixcoder.backends.fingerprint import python_state
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.graph import Node
-from mixcoder.backends.native.rules import RULES, TRACED
+from mixcoder.backends.native.rules import REFUSED, RULES, TRACED
 from mixcoder.backends.parameters import trained_parameters
 from mixcoder.backends.self_check import as_unsupported
 from mixcoder.backends.step import UnsupportedError
@@ -39,11 +39,6 @@ _IGNORED = {
 _ORDINARY = (None, False, torch.float32, torch.strided, torch.device("cpu"), "cpu")
 _SYNONYMS = {"axis": "dim", "keepdims": "keepdim"}
 _VIEWS = ("permute", "reshape", "expand", "slice", "contiguous", "stop")
-_READS = {
-    *("__bool__", "__float__", "__int__", "__index__", "__complex__", "item", "tolist", "numpy", "__array__"),
-    *("any", "all", "equal", "allclose", "isnan", "isfinite", "__contains__", "__format__", "is_nonzero"),
-}
-"""Functions by which Python would see elements."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +94,7 @@ def trace(model: nn.Module, images_shape: Sequence[int]) -> Trace:
     parameters = list(trained_parameters(model).values())
     tracer = Tracer(parameters)
     images = graph.images(images_shape)
-    with as_unsupported(), torch.enable_grad(), _checking_changes(model):
+    with as_unsupported(), _recording(), _checking_changes(model):
         symbol = tracer.symbol(images, _Memory(is_leaf=True))
         with tracer:
             outputs = model(symbol)
@@ -194,14 +189,13 @@ class Tracer(TorchFunctionMode):
         """Returns what a function's rule makes, as symbols."""
         name = _name(function)
         short = name.rpartition(".")[2]
-        if short in _READS:
-            raise UnsupportedError(f"forward depends on the elements of a tensor ({name})")
         is_in_place = kwargs.get("inplace") is True
         rule = RULES.get(function)
         if rule is None and short.endswith("_") and not short.endswith("__"):
             rule, is_in_place = RULES.get(getattr(Tensor, short[:-1], None)), True
         if rule is None:
-            raise UnsupportedError(f"no rule for {name}")
+            because = f": {REFUSED[function]}" if function in REFUSED else ""
+            raise UnsupportedError(f"no rule for {name}{because}")
         nodes = _mapped((args, _named(kwargs, name)), self._argument)
         made = _call(rule, name, *nodes)
         if is_in_place:
@@ -322,6 +316,12 @@ def _memory_of(node: Node, memories: Sequence[tuple[Node, _Memory]]) -> _Memory:
         if node.operation not in _VIEWS:
             return _Memory()
         node = node.inputs[0]
+
+
+@contextmanager
+def _recording() -> Iterator[None]:
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 @contextmanager

@@ -6,12 +6,16 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
+from mixcoder.backends.native.rules import RULES, native_functions
+from mixcoder.backends.native.tracing import Symbol, Tracer
 from tests.backends.native.evaluate import check_function
 
 Case = tuple[str, Callable[..., Any], tuple[tuple[int, ...], ...]]
@@ -90,6 +94,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
     ).sin(),
     "zeros_like": lambda x: torch.zeros_like(x) + x.sin() * torch.ones_like(x) + torch.full_like(x, 2) * x,
     "new_zeros": lambda x: x.new_zeros(3, 4) + x.sin() * x.new_ones((4,)) + x.new_full((1,), 3.0) * x,
+    "new_tensor": lambda x: x.new_tensor([1.0, 2, 3, 4]) * x.sin(),
     "tril": lambda x: torch.tril(x.sin(), -1) + x.triu(1),
 }
 INDICES: dict[str, Callable[..., Any]] = {
@@ -107,6 +112,8 @@ INDICES: dict[str, Callable[..., Any]] = {
     "range": lambda x: x[:, torch.arange(1, 3)].sin(),
     "mask": lambda x: x[:, torch.tensor([True, False, True])].sin(),
     "index_select": lambda x: torch.index_select(x, 1, torch.tensor([2, 0])).sin(),
+    "number and tensor": lambda x: x[0, :, torch.tensor([2, 1, 2])].sin(),
+    "number of numpy": lambda x: x[:, np.int64(1)].sin(),
     "where": lambda x: torch.where(MASK, x.sin(), x * x),
     "where number": lambda x: torch.where(MASK, x.sin(), 1.0) + torch.where(MASK, 0.5, x.cos()),
     "masked_fill": lambda x: x.sin().masked_fill(MASK, 3.0),
@@ -135,7 +142,9 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
     "maximum": lambda x: torch.maximum(x.sin(), x.cos()) + torch.minimum(x, x.square()),
     "maximum of equals": lambda x: torch.maximum(x.relu(), x.relu() * 1) * x,
     "clamp": lambda x: x.clamp(-0.5, 0.7) * x,
-    "clamp low": lambda x: x.clamp(min=0.1) * x + x.clamp_max(0.3) * x + torch.clip(x, -0.2),
+    "clamp low": lambda x: (
+        x.clamp(min=0.1) * x + x.clamp_max(0.3) * x + x.clamp_min(0.2) + torch.clip(x, -0.2)
+    ),
     "in place": lambda x: x.sin().add_(1).mul_(x).relu_(),
     "augmented": lambda x: augmented(x),
     "inplace": lambda x: F.relu(x.sin(), inplace=True) * F.silu(x * 1.5, inplace=True),
@@ -197,6 +206,8 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "glu dim": lambda x: F.glu(x[:, :2], dim=1),
     "dropout off": lambda x: F.dropout(x.sin(), 0.5, training=False) + F.dropout(x, 0.0),
     "hardsigmoid": lambda x: F.hardsigmoid(x).detach() * x,  # torch has no second derivative
+    "prelu": lambda x: F.prelu(x, x[0, 0, :1].sin()) + torch.prelu(x, x[0, :, 0]),
+    "dropouts off": lambda x: F.dropout1d(x.sin(), training=False) + F.alpha_dropout(x, 0.0),
     "special": lambda x: torch.special.expit(x) + torch.special.erf(x),
 }
 SUMS: dict[str, Callable[..., Any]] = {
@@ -403,3 +414,69 @@ def test_sums(name: str) -> None:
 @pytest.mark.parametrize("name", NORMS)
 def test_norms(name: str) -> None:
     check_function(NORMS[name], torch.randn(A), torch.randn(3, 4), torch.randn(3, 4))
+
+
+class Recorder(TorchFunctionMode):
+    """A mode that notes which functions are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: set[object] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.called.add(func)
+        return func(*args, **(kwargs or {}))
+
+
+def test_each_rule_has_a_case() -> None:
+    with Recorder() as recorder:
+        for cases in (SHAPES, INDICES, ARITHMETIC, ELEMENTWISE, SUMS):
+            for function in cases.values():
+                function(torch.randn(A))
+        for function in NORMS.values():
+            function(torch.randn(A), torch.randn(3, 4), torch.randn(3, 4))
+        for function, shapes in [*PRODUCTS.values(), *CONVOLUTIONS.values()]:
+            function(*map(torch.randn, shapes))
+        F.scaled_dot_product_attention(*torch.randn(3, 2, 2, 3, 4))
+        nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))(torch.rand(2))
+        of_itself(torch.rand(2, 3))
+    tested = {RULES[function] for function in recorder.called if function in RULES}
+    assert {made.__qualname__ for made in {*RULES.values()} - tested} == set()
+
+
+def of_itself(x: Tensor) -> None:
+    """What a tensor says of itself, and what leaves it as it is."""
+    assert x.get_device() == -1
+    assert x.dtype == torch.float32
+    assert x.device == torch.device("cpu")
+    assert x.layout == torch.strided
+    assert x.element_size() == 4
+    assert not x.is_complex()
+
+
+def test_what_a_symbol_says_of_itself() -> None:
+    parameter = nn.Parameter(torch.rand(2, 3))
+    with Tracer([parameter]):
+        x = parameter.sin()
+        assert isinstance(x, Symbol)
+        assert (x.shape, x.size(), x.size(-1), x.ndim, x.dim(), len(x)) == ((2, 3), (2, 3), 3, 2, 2, 2)
+        assert (x.numel(), x.stride(), x.stride(0), x.element_size()) == (6, (3, 1), 3, 4)
+        assert (x.dtype, x.device, x.get_device(), x.layout) == (
+            torch.float32,
+            torch.device("cpu"),
+            -1,
+            torch.strided,
+        )
+        assert x.is_floating_point()
+        assert torch.is_floating_point(x)
+        assert x.requires_grad
+        assert x.is_contiguous()
+        assert not x.is_cuda
+        assert not x.is_complex()
+
+
+def test_the_documents_list_the_functions_that_have_rules() -> None:
+    listed = native_functions()
+    names = {name for names in listed.values() for name in names}
+    assert {"gelu", "einsum", "layer_norm", "roll", "conv2d", "kron", "linalg.vector_norm"} <= names
+    assert not any(name.startswith("_") for name in names)

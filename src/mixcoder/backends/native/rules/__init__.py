@@ -2,9 +2,16 @@
 
 from importlib import import_module
 
-from mixcoder.backends.native.rules.rule_table import RULES, TRACED, native_names, rule
+from mixcoder.backends.native.rules.rule_table import (
+    REFUSED,
+    RULES,
+    TRACED,
+    native_functions,
+    rule,
+    rules_markdown,
+)
 
-__all__ = ["RULES", "TRACED", "native_names", "rule"]
+__all__ = ["REFUSED", "RULES", "TRACED", "native_functions", "rule", "rules_markdown"]
 
 _MODULES = (
     "arithmetic",

@@ -113,7 +113,7 @@ def square(x: Node) -> Node:
     return graph.mul(x, x)
 
 
-@rule("pow", "float_power", "Tensor.__pow__")
+@rule("pow", "Tensor.__pow__")
 def power(x: Operand, exponent: Operand) -> Node:
     """Returns x to a power; one of the two is a number, and a basis is positive."""
     if isinstance(x, int | float):
@@ -193,13 +193,13 @@ def is_above(a: Operand, b: Operand) -> Node:
     return graph.unary(sub(a, b), "relu'")
 
 
-@rule("maximum", "fmax")
+@rule("maximum")
 def maximum(a: Operand, b: Operand) -> Node:
     """Returns the larger of each two; where both are equal, each has half of the gradient."""
     return _chosen(a, b, 0.5)
 
 
-@rule("minimum", "fmin")
+@rule("minimum")
 def minimum(a: Operand, b: Operand) -> Node:
     """Returns the smaller of each two; where both are equal, each has half of the gradient."""
     return _chosen(a, b, -0.5)

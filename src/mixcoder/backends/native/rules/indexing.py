@@ -10,7 +10,7 @@ from torch import Tensor
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.rules.matrix_products import product
-from mixcoder.backends.native.rules.rule_table import check, rule
+from mixcoder.backends.native.rules.rule_table import check, refuse, rule
 from mixcoder.backends.native.rules.shapes import axis_of, select, unsqueeze, with_step
 
 _MOST_ROWS_TAKEN = 2**22
@@ -83,12 +83,30 @@ def index_select(x: Node, dim: int, index: Tensor) -> Node:
     return _taken(x, axis_of(x.rank, dim), index)[0]
 
 
-@rule("take_along_dim", "gather", "embedding", "take")
-def gathered(*_: object, **__: object) -> Node:
-    """Refuses: x[index] with one constant tensor has a rule.
-
-    Raises:
-        UnsupportedError: always.
-    """
-    check(False, "gathering by a tensor of indices for each element")
-    raise AssertionError
+refuse(
+    "an index for each element; x[index] takes whole rows",
+    *("take_along_dim", "gather", "embedding", "take", "scatter", "Tensor.__setitem__"),
+)
+refuse(
+    "forward would depend on the elements of a tensor",
+    *("Tensor.__bool__", "Tensor.__float__", "Tensor.__int__", "Tensor.__index__", "item", "tolist", "numpy"),
+    *("Tensor.__array__", "Tensor.__contains__", "any", "all", "equal", "allclose", "isnan", "isfinite"),
+    "Tensor.__format__",
+    *(
+        "gt",
+        "ge",
+        "lt",
+        "le",
+        "eq",
+        "ne",
+        "argmax",
+        "argmin",
+        "nonzero",
+        "sort",
+        "topk",
+        "median",
+        "Tensor.__format__",
+    ),
+)
+refuse("it draws random numbers", "rand_like", "randn_like", "bernoulli", "multinomial", "rrelu")
+refuse("mixcoder.pull_back is the gradient within a forward", "autograd.grad", "Tensor.backward")

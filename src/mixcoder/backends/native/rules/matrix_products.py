@@ -75,12 +75,6 @@ def matmul(a: Node, b: Node) -> Node:
     return product(a, b, _labels_of_matmul(a.rank, b.rank))
 
 
-@rule("Tensor.__rmatmul__")
-def rmatmul(b: Node, a: Node) -> Node:
-    """Returns a @ b."""
-    return matmul(a, b)
-
-
 def _labels_of_matmul(rank_a: int, rank_b: int) -> str:
     """Returns the labels of a matrix product: "…ik,…kj->…ij"."""
     batch = ascii_letters[3 : 1 + max(rank_a, rank_b, 2)]
@@ -218,7 +212,7 @@ def diagonal(x: Node, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Node:
     return graph.reshape(graph.part(rows, 1, 0, 1), (n,))
 
 
-@rule("diag", "diagflat")
+@rule("diag")
 def diag(x: Node, diagonal: int = 0) -> Node:
     """Returns the main diagonal of a matrix, or the matrix with a diagonal."""
     check(diagonal == 0, "a diagonal beside the main one")

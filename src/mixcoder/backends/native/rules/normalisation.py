@@ -12,7 +12,7 @@ from torch import Tensor
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.rules.arithmetic import add, mul
-from mixcoder.backends.native.rules.rule_table import check, rule
+from mixcoder.backends.native.rules.rule_table import check, refuse, rule
 from mixcoder.backends.native.rules.sums import centred, mean_over, root
 from mixcoder.torch_private import weight_norm_function
 
@@ -28,7 +28,7 @@ def layer_norm(
     eps: float = 1e-5,
 ) -> Node:
     """Returns x over its last axes with mean 0 and variance 1, times a weight, plus a bias."""
-    axes = range(input.rank - len(normalized_shape), input.rank)
+    axes = _last_axes(input, normalized_shape)
     return _scaled(_over_deviation(centred(input, axes), axes, eps), weight, bias)
 
 
@@ -37,7 +37,7 @@ def rms_norm(
     input: Node, normalized_shape: Sequence[int], weight: Node | None = None, eps: float | None = None
 ) -> Node:
     """Returns x over its last axes with a mean square of 1, times a weight."""
-    axes = range(input.rank - len(normalized_shape), input.rank)
+    axes = _last_axes(input, normalized_shape)
     return _scaled(
         _over_deviation(input, axes, torch.finfo(torch.float32).eps if eps is None else eps), weight
     )
@@ -69,15 +69,7 @@ def instance_norm(
     return group_norm(input, input.shape[1], settings["weight"], settings["bias"], settings["eps"])
 
 
-@rule("batch_norm")
-def batch_norm(input: Node, *_: object, **__: object) -> Node:
-    """Refuses: statistics of a whole batch do not follow from its shards.
-
-    Raises:
-        UnsupportedError: always.
-    """
-    check(False, "batch_norm, whose statistics are those of the whole batch")
-    return input
+refuse("its statistics are those of the whole batch, not of a shard", "batch_norm")
 
 
 @rule(weight_norm_function())
@@ -92,6 +84,14 @@ def _over_deviation(x: Node, axes: Sequence[int], eps: float) -> Node:
     """Returns x divided by the root of its mean square over axes, plus eps."""
     scale = graph.unary(graph.affine(mean_over(graph.mul(x, x), axes), 1, eps), "rsqrt")
     return graph.mul(x, graph.expand(scale, x.shape))
+
+
+def _last_axes(x: Node, shape: Sequence[int]) -> range:
+    """Returns the axes of x that have a shape, which are the last ones."""
+    axes = range(x.rank - len(shape), x.rank)
+    if x.shape[axes.start :] != tuple(shape):
+        raise ValueError(f"a norm over {tuple(shape)} of a tensor {x.shape}")
+    return axes
 
 
 def _scaled(x: Node, weight: Node | None, bias: Node | None = None) -> Node:

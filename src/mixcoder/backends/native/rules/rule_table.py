@@ -7,6 +7,8 @@ is an argument that native steps do not support.
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -21,6 +23,8 @@ RuleFunction = TypeVar("RuleFunction", bound=Callable[..., Any])
 RULES: dict[object, Callable[..., Any]] = {}
 """A rule for each function object; for a property, its getter."""
 
+REFUSED: dict[object, str] = {}
+"""Why a function has no rule."""
 TRACED: dict[object, Callable[..., Any]] = {}
 """For a function made of functions, which has no rule: takes the tracer, then the function's arguments."""
 
@@ -28,10 +32,12 @@ _SPACES: dict[str, object] = {
     "torch": torch,
     "torch.Tensor": Tensor,
     "torch.nn.functional": F,
+    "torch.autograd": torch.autograd,
     "torch.linalg": torch.linalg,
     "torch.special": torch.special,
 }
 _SAME_MEANING = ("torch", "torch.Tensor", "torch.nn.functional")
+_SPACE = re.compile(r"^torch\.(Tensor\.|nn\.functional\.)?")
 _names: dict[object, str] = {}
 
 
@@ -57,9 +63,34 @@ def rule(*functions: str | Callable[..., Any]) -> Callable[[RuleFunction], RuleF
     return register
 
 
-def native_names() -> list[str]:
-    """Returns the names of all functions that have a rule, sorted."""
-    return sorted(set(_names.values()))
+def refuse(reason: str, *names: str) -> None:
+    """Registers why functions have no rule."""
+    for name in names:
+        REFUSED.update((function, reason) for _, function in _called(name))
+
+
+def native_functions() -> dict[str, list[str]]:
+    """Returns the names of all functions of torch that have a rule, under what the rules of a module are of.
+
+    A name stands for the function, that of `torch.nn.functional` and the method alike.
+    """
+    found: dict[str, set[str]] = {}
+    for function, name in _names.items():
+        module = sys.modules[RULES[function].__module__]
+        heading = (module.__doc__ or "").splitlines()[0].removeprefix("Rules of ").removesuffix(".")
+        short = _SPACE.sub("", name)
+        if name.startswith("torch") and not short.startswith("_"):
+            found.setdefault(heading, set()).add(short)
+    return {heading: sorted(names) for heading, names in sorted(found.items())}
+
+
+def rules_markdown() -> str:
+    """Returns a table of the functions that have a rule."""
+    rows = [
+        f"| {heading} | {', '.join(f'`{name}`' for name in names)} |"
+        for heading, names in native_functions().items()
+    ]
+    return "\n".join(["| rules of | functions |", "|---|---|", *rows])
 
 
 def _called(name: str) -> Iterator[tuple[str, object]]:

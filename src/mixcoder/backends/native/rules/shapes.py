@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -300,12 +301,23 @@ def roll(x: Node, shifts: int | Sequence[int], dims: int | Sequence[int] | None 
 # ── parts ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def part(x: Node, axis: int, start: int, stop: int) -> Node:
+    """Returns the elements from start to stop of an axis.
+
+    Raises:
+        IndexError: there are no such elements.
+    """
+    if not 0 <= start < stop <= x.shape[axis]:
+        raise IndexError(f"elements {start} to {stop} of an axis of {x.shape[axis]}")
+    return graph.part(x, axis, start, stop)
+
+
 @rule("narrow")
 def narrow(x: Node, dim: int, start: int, length: int) -> Node:
     """Returns `length` elements of an axis."""
     axis = axis_of(x.rank, dim)
-    first = int(start) % x.shape[axis] if start < 0 else int(start)
-    return graph.part(x, axis, first, first + length)
+    first = start % x.shape[axis] if start < 0 else start
+    return part(x, axis, first, first + length)
 
 
 @rule("select")
@@ -339,7 +351,9 @@ def split(
     if isinstance(sizes, int):
         sizes = [min(sizes, length - start) for start in range(0, length, sizes)]
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    return tuple(graph.part(x, axis, end - n, end) for end, n in zip(ends, sizes, strict=True))
+    if ends[-1] != length:
+        raise ValueError(f"parts of {list(sizes)} of an axis of {length}")
+    return tuple(part(x, axis, end - n, end) for end, n in zip(ends, sizes, strict=True))
 
 
 @rule("chunk")
@@ -359,7 +373,7 @@ def tensor_split(x: Node, sections: int, dim: int = 0) -> tuple[Node, ...]:
 def with_step(x: Node, axis: int, start: int, stop: int, step: int) -> Node:
     """Returns every step-th element of an axis, from start on and before stop."""
     if step == 1:
-        return graph.part(x, axis, start, stop)
+        return part(x, axis, start, stop)
     count = -(-(stop - start) // step)
     end = start + count * step
     whole = graph.pad(x, axis, 0, max(0, end - x.shape[axis]))
@@ -384,8 +398,11 @@ def unfold(x: Node, dimension: int, size: int, step: int) -> Node:
 @rule("cat", "concat", "concatenate")
 def cat(tensors: Sequence[Node], dim: int = 0) -> Node:
     """Returns tensors one after the other."""
-    parts = [part for part in tensors if part.shape != (0,)]
-    return graph.cat(parts, axis_of(parts[0].rank, dim))
+    axis = axis_of(tensors[0].rank, dim)
+    others = {(*x.shape[:axis], *x.shape[axis + 1 :]) for x in tensors}
+    if len(others) > 1:
+        raise ValueError(f"tensors of {[x.shape for x in tensors]} one after the other along axis {axis}")
+    return graph.cat(tensors, axis)
 
 
 @rule("stack")
@@ -399,13 +416,19 @@ def expand(x: Node, *sizes: Any, size: Sequence[int] | None = None) -> Node:
     """Returns x with axes of size 1 repeated, and new axes before them."""
     wanted = listed(sizes) if size is None else list(size)
     new = len(wanted) - x.rank
-    return graph.broadcast(x, [x.shape[i - new] if n == -1 else n for i, n in enumerate(wanted)])
+    return _repeated(x, [x.shape[i - new] if n == -1 else n for i, n in enumerate(wanted)])
 
 
 @rule("expand_as")
 def expand_as(x: Node, other: Node) -> Node:
     """Returns x repeated to the shape of another tensor."""
-    return graph.broadcast(x, other.shape)
+    return _repeated(x, other.shape)
+
+
+def _repeated(x: Node, shape: Sequence[int]) -> Node:
+    if np.broadcast_shapes(x.shape, tuple(shape)) != tuple(shape):
+        raise ValueError(f"a tensor {x.shape} repeated to {tuple(shape)}")
+    return graph.broadcast(x, shape)
 
 
 @rule("broadcast_to")

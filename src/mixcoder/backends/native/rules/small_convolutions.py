@@ -195,7 +195,7 @@ def adaptive_avg_pool(x: Node, output_size: Any) -> Node:
     return avg_pool(x, [n // size for n, size in zip(places, wanted, strict=True)])
 
 
-@rule("interpolate", "upsample", "upsample_nearest")
+@rule("interpolate", "upsample")
 def upsample(
     x: Node, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **others: Any
 ) -> Node:
