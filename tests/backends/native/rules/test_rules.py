@@ -141,7 +141,7 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
     "lerp weight": lambda x: torch.lerp(x, x.sin(), x.sigmoid()),
     "maximum": lambda x: torch.maximum(x.sin(), x.cos()) + torch.minimum(x, x.square()),
     "maximum of equals": lambda x: torch.maximum(x.relu(), x.relu() * 1) * x,
-    "clamp": lambda x: x.clamp(-0.5, 0.7) * x,
+    "clamp": lambda x: x.clamp(-0.5, 0.7) * x + torch.clip(x, -0.2),
     "clamp low": lambda x: (
         x.clamp(min=0.1) * x + x.clamp_max(0.3) * x + x.clamp_min(0.2) + torch.clip(x, -0.2)
     ),
