@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from mixcoder.backends.matrices import MatrixShape
-from mixcoder.backends.muon import Muon, orthogonalize
+from mixcoder.backends.muon import Muon
+from mixcoder.backends.newton_schulz import orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (3, 8), (9, 4), (40, 70)])

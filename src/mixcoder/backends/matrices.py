@@ -28,6 +28,11 @@ class MatrixShape(NamedTuple):
     rows: int
     columns: int
 
+    @property
+    def elements(self) -> int:
+        """Elements of all matrices."""
+        return self.batch * self.rows * self.columns
+
 
 def matrix_shapes(model: nn.Module) -> dict[nn.Parameter, MatrixShape]:
     """Returns the parameters of a model that are matrices, with their shapes.

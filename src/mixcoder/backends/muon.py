@@ -16,12 +16,10 @@ from torch import Tensor, nn
 
 from mixcoder.backends.lean_optimizer import LeanOptimizer
 from mixcoder.backends.matrices import MatrixShape
+from mixcoder.backends.native.codes import MuonScalars
+from mixcoder.backends.newton_schulz import orthogonalize
 
 MOMENTUM = 0.95
-COEFFICIENTS = (3.4445, -4.775, 2.0315)
-"""a, b, c of the polynomial a·s + b·s³ + c·s⁵ that each Newton-Schulz step applies to singular values s."""
-STEPS = 5
-SMALLEST_NORM = 1e-7
 
 
 class Muon(LeanOptimizer):
@@ -59,12 +57,19 @@ class Muon(LeanOptimizer):
     @torch.no_grad()
     def step(self, closure: object = None) -> None:  # type: ignore[override]
         """Updates the parameters by their gradients."""
+        for parameter in self.matrices:  # in their order, as native steps make their states
+            self.momentum_buffer(parameter)
         for (rows, columns), parameters in self._equal.items():
             updates = [
                 self._momentum_update(parameter).reshape(-1, rows, columns) for parameter in parameters
             ]
             orthogonal = orthogonalize(torch.cat(updates))
             self._apply(parameters, orthogonal)
+
+    def scalars(self) -> MuonScalars:
+        """Returns the scalars of the next step, which is computed elsewhere."""
+        group = self.param_groups[0]
+        return MuonScalars(1 - group["lr"] * group["weight_decay"], group["lr"])
 
     def _momentum_update(self, parameter: nn.Parameter) -> Tensor:
         """Returns the gradient after Nesterov momentum."""
@@ -85,19 +90,3 @@ class Muon(LeanOptimizer):
 def rms_factor(rows: int, columns: int) -> float:
     """Returns the factor by which an orthogonal matrix has the root mean square of AdamW's updates, 0.2."""
     return 0.2 * math.sqrt(max(rows, columns))
-
-
-def orthogonalize(matrices: Tensor) -> Tensor:
-    """Returns matrices (batch, rows, columns) with their singular values brought near 1: to 0.7 … 1.2.
-
-    Products are float32 on the CPU, bfloat16 on a GPU.
-    """
-    is_high = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if is_high else matrices
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=SMALLEST_NORM)
-    x = x.bfloat16() if x.is_cuda else x
-    a, b, c = COEFFICIENTS
-    for _ in range(STEPS):
-        gram = x @ x.mT  # (batch, m, m), m the shorter side
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if is_high else x).to(matrices.dtype)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mixcoder.backends.lean_optimizer import LeanOptimizer
+from mixcoder.backends.native.codes import SgdScalars
 from mixcoder.backends.threads import for_each_slice
 
 
@@ -31,6 +32,11 @@ class VectorSGD(LeanOptimizer, torch.optim.SGD):
             state["momentum_buffer"] = torch.zeros_like(self.vector)
         buffer: Tensor = state["momentum_buffer"]
         return buffer
+
+    def scalars(self) -> SgdScalars:
+        """Returns the scalars of the next step, which is computed elsewhere."""
+        group = self.param_groups[0]
+        return SgdScalars(group["lr"], group["momentum"], group["weight_decay"])
 
     @torch.no_grad()
     def step(self, closure: object = None) -> None:  # type: ignore[override]

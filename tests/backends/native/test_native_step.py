@@ -216,7 +216,7 @@ def test_the_step_with_its_optimizer_does_what_torch_s_does(shards: int, decay: 
     own, other = (spec(model, 6, shards=shards) for model in models)
     ours, theirs = own.parameters, other.parameters
     our_optimizer, optimizer = (VectorAdamW(flat.vector, 0.01, **decay) for flat in (ours, theirs))
-    step, gradients_of = NativeStep(own, our_optimizer).update, NativeStep(other)
+    step, gradients_of = NativeStep(own, [our_optimizer]).update, NativeStep(other)
     for count in range(1, 30):
         images = random_images(models[0], 6)
         set_learning_rate([our_optimizer, optimizer], 0.01 / count)
@@ -238,7 +238,7 @@ def test_an_interrupted_step_updates_nothing_and_the_next_is_whole(
     own = spec(mixer(), shards=2, precision=precision)
     other = replace(own, parameters=FlatParameters(copied := copy.deepcopy(own.model)), model=copied)
     optimizers = [VectorAdamW(it.parameters.vector, 0.01) for it in (own, other)]
-    step, undisturbed = (NativeStep(it, o) for it, o in zip((own, other), optimizers, strict=True))
+    step, undisturbed = (NativeStep(it, [o]) for it, o in zip((own, other), optimizers, strict=True))
     step.update(own.images)
     run, ended = NativeStep._run, threading.Event()
 

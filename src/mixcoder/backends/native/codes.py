@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
 
+from mixcoder.backends.newton_schulz import COEFFICIENTS, SMALLEST_NORM, STEPS
+from mixcoder.backends.step import ADDED_TO_NORM
 from mixcoder.models.activations import Clamp
 
 OPERATIONS = (
@@ -23,7 +25,8 @@ OPERATIONS = (
         "convolve",
         "correlate",
     ),
-    *("add", "elementwise", "barrier", "adamw"),
+    *("add", "elementwise", "barrier"),
+    *("adamw", "sgd", "momentum", "orthogonal_update", "average", "sum_squares", "clip_factor", "scale"),
 )
 """`kernels.cpp` says what each does with its sizes and addresses."""
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
@@ -75,9 +78,39 @@ class AdamWScalars(NamedTuple):
     eps: float
 
 
+class SgdScalars(NamedTuple):
+    """Scalars of a step of SGD with Nesterov momentum, float32.
+
+    Attributes:
+        learning_rate: of the step.
+        momentum: factor of the sum of earlier gradients.
+        weight_decay: factor of the parameters in the gradients.
+    """
+
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+
+
+class MuonScalars(NamedTuple):
+    """Muon's scalars of one step, float32.
+
+    Attributes:
+        weight_decay_factor: 1 - learning rate · weight_decay.
+        learning_rate: of the step.
+    """
+
+    weight_decay_factor: float
+    learning_rate: float
+
+
+SCALARS: tuple[Any, ...] = (AdamWScalars, SgdScalars, MuonScalars)
+"""Each is a struct of its name in `kernels.cpp`."""
+
+
 def cpp_header() -> str:
     """Returns the text of `codes.h`."""
-    scalars = ", ".join(AdamWScalars._fields)
+    a, b, c = COEFFICIENTS
     activations = " ".join(f"X({activation.__name__})" for activation in ACTIVATIONS)
     plain, paired = (" ".join(map(_as_macro, names)) for names in (FUNCTIONS, PAIRED_FUNCTIONS))
     return (
@@ -91,7 +124,10 @@ def cpp_header() -> str:
         f"#define PAIRED_FUNCTIONS(X) {paired}\n"
         f"constexpr int SIZES = {SIZES}, ADDRESSES = {ADDRESSES};\n"
         f"constexpr int64_t ABANDONED = {ABANDONED};\n"
-        f"struct AdamWScalars {{ float {scalars}; }};\n"
+        f"constexpr float NEWTON_SCHULZ_A = {a}f, NEWTON_SCHULZ_B = {b}f, NEWTON_SCHULZ_C = {c}f;\n"
+        f"constexpr int NEWTON_SCHULZ_STEPS = {STEPS};\n"
+        f"constexpr float SMALLEST_NORM = {SMALLEST_NORM}f, ADDED_TO_NORM = {ADDED_TO_NORM}f;\n"
+        + "".join(f"struct {kind.__name__} {{ float {', '.join(kind._fields)}; }};\n" for kind in SCALARS)
     )
 
 

@@ -8,10 +8,10 @@ import torch
 
 from mixcoder.backends.eager import eager_gradients
 from mixcoder.backends.native.native_step import NativeStep, missing_operation
+from mixcoder.backends.native.updates import threads_can_update
 from mixcoder.backends.self_check import as_unsupported, check_close, check_pure
 from mixcoder.backends.step import StepSpec, TrainingStep, apply_optimizers
 from mixcoder.backends.threads import one_thread
-from mixcoder.backends.vector_adamw import VectorAdamW
 from mixcoder.backends.workload import Workload, bfloat16_instructions, shards_of
 from mixcoder.device import factory_defaults
 
@@ -53,7 +53,7 @@ class Native:
         return _BFLOAT16_PAYS_FROM.get(bfloat16_instructions(device), math.inf)
 
     def build(self, spec: StepSpec) -> TrainingStep:
-        """Returns the step; with one `VectorAdamW` and no reduction, its update is part of the kernels.
+        """Returns the step; where threads can update the parameters, that is part of the kernels.
 
         Stay within `one_thread` from step to step: threads that share an operation of torch's wait busily for
         the next one, and would take the time of the shards.
@@ -68,10 +68,9 @@ class Native:
             expected = eager_gradients(exact)(spec.images)
             problem = "the operations compute something else"
             check_close(gradients_of(spec.images), expected, spec.precision, problem)
-        match spec.optimizers:
-            case [VectorAdamW() as optimizer] if not (spec.reduction or spec.clip_norm or spec.average):
-                with factory_defaults():
-                    return NativeStep(spec, optimizer).update
+        if threads_can_update(spec):
+            with factory_defaults():
+                return NativeStep(spec, spec.optimizers).update
         return apply_optimizers(gradients_of, spec)
 
 

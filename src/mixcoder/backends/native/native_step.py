@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -21,10 +22,9 @@ from mixcoder.backends.native.program import Program
 from mixcoder.backends.native.reduction import emit_reduction
 from mixcoder.backends.native.shards import Shard, Vectors
 from mixcoder.backends.native.step_memory import StepMemory
-from mixcoder.backends.native.updates import CopyGradients, UpdateByAdamW
+from mixcoder.backends.native.updates import CopyGradients, create_update
 from mixcoder.backends.step import StepSpec, UnsupportedError
 from mixcoder.backends.threads import run_in_parallel
-from mixcoder.backends.vector_adamw import VectorAdamW
 
 
 class NativeStep:
@@ -35,29 +35,34 @@ class NativeStep:
 
     Args:
         spec: of the step; all layers of its model have operations, its shards divide its batch.
-        optimizer: uses the gradients within the step; then the gradients returned are meaningless.
+        optimizers: of `threads_can_update`, that use the gradients within the step; then the gradients
+            returned are meaningless.
 
     Raises:
         UnsupportedError: the model is another.
         Exception: the kernels cannot be compiled here.
     """
 
-    def __init__(self, spec: StepSpec, optimizer: VectorAdamW | None = None) -> None:
+    def __init__(self, spec: StepSpec, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         model = as_mixer(spec.model)
         self._shape = spec.images.shape
         self._memory = StepMemory(spec.parameters.vector.detach(), spec.precision, spec.shards)
-        self._optimizer = optimizer
+        self._update = (
+            create_update(replace(spec, optimizers=optimizers), self._memory) if optimizers else None
+        )
         self._programs = [Program(spec.precision) for _ in range(spec.shards)]
         networks = []
         for index, program in enumerate(self._programs):
             emit_conversion(program, model, self._memory, index)
             shard, vectors = Shard(index, spec.shards, self._memory.side_by_side), self._memory.vectors(index)
             networks.append(emit_network(program, model, spec.loss, spec.batch_size, shard, vectors))
-        use = UpdateByAdamW(self._memory, optimizer) if optimizer else CopyGradients(self._memory)
+        use = self._update or CopyGradients(self._memory)
         for index, program in enumerate(self._programs):
             self._memory.emit_barrier(program)
             own, gemms = self._memory.own_slice(index), networks[0].weight_gemms
             emit_reduction(program, [net.vectors for net in networks], gemms, own, use)
+            if self._update:
+                self._update.emit_rest(program, index)
         self._operations = [program.operations() for program in self._programs]
         self._kernels = load_kernels()
 
@@ -78,10 +83,10 @@ class NativeStep:
 
         An interrupted step is not counted; it updates nothing, or everything.
         """
-        assert self._optimizer is not None
-        self._memory.scalars[:] = self._optimizer.scalars_of_next_step()
+        assert self._update is not None
+        self._update.begin_step()
         _, loss = self(images)
-        self._optimizer.count_step()
+        self._update.count_step()
         return loss
 
     def time_operations(self, images: Tensor) -> Iterator[tuple[str, float]]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mixcoder.backends.native.codes import AdamWScalars
 from mixcoder.backends.native.program import Program
 from mixcoder.backends.native.shards import Vectors
 from mixcoder.backends.threads import split_evenly
@@ -26,7 +24,8 @@ class StepMemory:
         results: gradients and loss (N + 1,) of each shard; after a step, the first holds those of the batch.
         barrier: () int64, how often threads have arrived at barriers.
         side_by_side: what the shards store beside each other, by name.
-        scalars: (6,) float32 of the optimizer's step: `AdamWScalars`.
+        threads: one for each shard.
+        precision: of the operands of gemms.
     """
 
     def __init__(self, values: Tensor, precision: torch.dtype, shards: int) -> None:
@@ -35,7 +34,8 @@ class StepMemory:
         self.results = [torch.zeros(len(values) + 1) for _ in range(shards)]
         self.barrier = torch.zeros((), dtype=torch.int64)
         self.side_by_side: dict[Hashable, Tensor] = {}
-        self.scalars = np.zeros(len(AdamWScalars._fields), dtype=np.float32)
+        self.threads = shards
+        self.precision = precision
 
     def vectors(self, index: int) -> Vectors:
         """Returns the addresses of values, operands, and the gradients and loss of a shard."""

@@ -18,6 +18,8 @@
 #include "codes.h"
 #include "elementwise.h"
 #include "movement.h"
+#include "newton_schulz.h"
+#include "optimizers.h"
 #include "products.h"
 #include "transposes.h"
 #include "vectors.h"
@@ -142,20 +144,6 @@ void loss(int count, int kind, float scale, float* outputs, const float* inputs,
         sums += sum(partial);
     }
     *total = (float)(sums * scale);
-}
-
-// AdamW (arXiv 1711.05101) on `count` parameters, in torch's order of operations.
-void adamw(int count, const AdamWScalars& scalars, float* parameter, const float* gradient, float* exp_avg,
-           float* exp_avg_sq) {
-    for (int i = 0; i < count; ++i) {
-        const float g = gradient[i];
-        const float m = exp_avg[i] + (g - exp_avg[i]) * scalars.one_minus_beta1;
-        const float s = exp_avg_sq[i] + (g * g - exp_avg_sq[i]) * scalars.one_minus_beta2;
-        exp_avg[i] = m;
-        exp_avg_sq[i] = s;
-        parameter[i] = parameter[i] * scalars.weight_decay_factor -
-                       scalars.step_size * m / (__builtin_sqrtf(s) * scalars.bias_correction2_factor + scalars.eps);
-    }
 }
 
 // out += x.
@@ -421,6 +409,16 @@ extern "C" void mixcoder_run(const Operation* operations, int count, const uint8
                 if (!barrier(n[0], reinterpret_cast<std::atomic<int64_t>*>(p[0]))) return;
                 break;
             case ADAMW: adamw(n[0], *reinterpret_cast<const AdamWScalars*>(p[4]), p[0], p[1], p[2], p[3]); break;
+            case SGD: sgd(n[0], *reinterpret_cast<const SgdScalars*>(p[3]), p[0], p[1], p[2]); break;
+            case MOMENTUM: nesterov(n[0], scale, p[0], p[1], p[2]); break;
+            case ORTHOGONAL_UPDATE:
+                orthogonal_updates(n[0], {n[1], n[2]}, n[3], *reinterpret_cast<const MuonScalars*>(p[2]), scale, p[1],
+                                   p[3], p[0]);
+                break;
+            case AVERAGE: average(n[0], *p[2], p[0], p[1]); break;
+            case SUM_SQUARES: *reinterpret_cast<double*>(p[1]) = sum_squares(n[0], p[0]); break;
+            case CLIP_FACTOR: *p[1] = clip_factor(n[0], scale, reinterpret_cast<const double*>(p[0])); break;
+            case SCALE: scale_by(n[0], *p[1], p[0]); break;
         }
     }
 }

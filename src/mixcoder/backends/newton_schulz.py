@@ -1,0 +1,27 @@
+"""Newton-Schulz steps, which bring the singular values of matrices near 1 (K. Jordan 2024)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+COEFFICIENTS = (3.4445, -4.775, 2.0315)
+"""a, b, c of the polynomial a·s + b·s³ + c·s⁵ that each step applies to singular values s."""
+STEPS = 5
+SMALLEST_NORM = 1e-7
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Returns matrices (batch, rows, columns) with their singular values brought near 1: to 0.7 … 1.2.
+
+    Products are float32 on the CPU, bfloat16 on a GPU.
+    """
+    is_high = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if is_high else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=SMALLEST_NORM)
+    x = x.bfloat16() if x.is_cuda else x
+    a, b, c = COEFFICIENTS
+    for _ in range(STEPS):
+        gram = x @ x.mT  # (batch, m, m), m the shorter side
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if is_high else x).to(matrices.dtype)
