@@ -7,6 +7,7 @@ python -m tests.machines umask    those whose name has the word
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from mixcoder.backends.build_cache import compiler_command
 
 _STEPS = ("backends/native", "backends/test_threads.py", "backends/test_parameters.py")
 _MODELS = ("models/test_article.py", "inference/test_latents_file.py", "export/test_onnx.py")
@@ -42,9 +45,12 @@ class Machine:
     umask: int = -1
 
 
-def _instructions(mkl: str, onednn: str, aten: str) -> dict[str, str | None]:
-    """The variables that hold the libraries of torch to older instructions."""
-    return {"MKL_ENABLE_INSTRUCTIONS": mkl, "ONEDNN_MAX_CPU_ISA": onednn, "ATEN_CPU_CAPABILITY": aten}
+def _instructions(mkl: str, onednn: str, aten: str, without: str) -> dict[str, str | None]:
+    """The variables that hold the libraries of torch, and the compiler, to older instructions."""
+    libraries = {"MKL_ENABLE_INSTRUCTIONS": mkl, "ONEDNN_MAX_CPU_ISA": onednn, "ATEN_CPU_CAPABILITY": aten}
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return {**libraries}
+    return {**libraries, "CXX": " ".join([*compiler_command(), f"-mno-{without}"])}
 
 
 def machines(empty: Path) -> dict[str, Machine]:
@@ -52,9 +58,11 @@ def machines(empty: Path) -> dict[str, Machine]:
     no_compiler = {"PATH": str(empty), "CXX": None, "XDG_CACHE_HOME": str(empty / "cache")}
     c_locale: dict[str, str | None] = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     given = {
-        "a processor of 2013 (AVX2)": Machine((*_STEPS, *_MODELS), _instructions("AVX2", "AVX2", "avx2")),
+        "a processor of 2013 (AVX2)": Machine(
+            (*_STEPS, *_MODELS), _instructions("AVX2", "AVX2", "avx2", "avx512f")
+        ),
         "a processor of 2008 (SSE 4)": Machine(
-            (*_STEPS, *_MODELS), _instructions("SSE4_2", "SSE41", "default")
+            (*_STEPS, *_MODELS), _instructions("SSE4_2", "SSE41", "default", "avx")
         ),
         "no compiler": Machine(("backends/test_backend.py", *_RUNS), no_compiler),
         "no home": Machine(_RUNS, {"HOME": None, "XDG_CACHE_HOME": None}),
