@@ -42,6 +42,10 @@ _BF16_ERROR, _BF16_TIMES = 0.02, 4.0
 """Of the norm of all gradients; and times the error of torch's own steps in bfloat16."""
 _SURE_GRADIENT = 1e-3
 """Of the largest of its tensor: the sign of a smaller gradient, which AdamW steps by, may be rounding."""
+_LEAST_GRADIENT = 1e-6
+"""Below which a gradient may be rounding alone."""
+_LEAST_SINGULAR = 0.05
+"""Of the largest singular value of a gradient: along smaller ones, Muon makes much of rounding."""
 _UPDATE_ERROR = 0.1
 """Of the learning rate times the steps, by which sure elements may differ after AdamW."""
 
@@ -232,7 +236,7 @@ def _tensor_differs(optimizer: str, found: Tensor, right: Tensor, gradients: Ten
     if optimizer == "muon" and found.ndim >= 2:
         return _orthogonal_differs(found, right, gradients)
     largest = gradients.reshape(len(gradients), -1).abs().amax(1).view(-1, *[1] * found.ndim)
-    is_sure = (gradients.abs() > _SURE_GRADIENT * largest).all(0) & (gradients.abs() > 1e-6).all(0)
+    is_sure = (gradients.abs() > _SURE_GRADIENT * largest).all(0) & (gradients.abs() > _LEAST_GRADIENT).all(0)
     bounds = torch.where(is_sure, _UPDATE_ERROR, 2.5) * LEARNING_RATE * STEPS + 1e-6
     worst = (error / bounds).max()
     return "" if worst <= 1 else f"differs by {worst:.1f} times what is allowed"
@@ -241,11 +245,12 @@ def _tensor_differs(optimizer: str, found: Tensor, right: Tensor, gradients: Ten
 def _orthogonal_differs(found: Tensor, right: Tensor, gradients: Tensor) -> str:
     """Muon's changes have one direction, where no direction of the gradients is rounding alone."""
     singular = torch.linalg.svdvals(gradients.double().flatten(2))  # (steps, smaller side)
-    if singular.amin() <= 0.05 * singular.amax():
+    if singular.amin() <= max(_LEAST_SINGULAR * singular.amax().item(), _LEAST_GRADIENT):
         return ""
-    cosine = torch.cosine_similarity(found.flatten(), right.flatten(), dim=0)
-    ratio = found.norm() / right.norm()
-    return "" if cosine > 0.95 and 0.8 < ratio < 1.25 else f"cosine {cosine:.3f}, ratio of norms {ratio:.3f}"
+    rows, columns = gradients.flatten(2).shape[1:]
+    of_a_step = LEARNING_RATE * 0.2 * math.sqrt(max(rows, columns) * found.numel() / max(rows, columns))
+    error = (found - right).norm().item()
+    return "" if error <= _UPDATE_ERROR * STEPS * of_a_step + 1e-6 else f"differs by {error:.1e}"
 
 
 def describe_network(case: Case) -> str:

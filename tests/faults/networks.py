@@ -35,6 +35,10 @@ ROUND = 100
 """Networks that one process compares; then the figures are kept, and the next process begins."""
 _SECONDS_TO_END = 60
 """After which a process is killed that is stuck in a network."""
+_SAME, _ANOTHER = 10, 11
+"""How the process of an attempt ends, where the network does not end it."""
+_DIED = "its"
+"""What the problem of a network begins with that ended its process."""
 _SIMPLER: dict[str, Any] = {
     "shards": 1,
     "batch_size": 1,
@@ -110,8 +114,9 @@ def _in_a_process(numbers: range, seed: int, kept: Path) -> Iterator[dict[str, s
         raise
     if outcomes < len(numbers):
         number = numbers[outcomes]
-        path = _keep(draw(Random(f"network {seed} {number}")), seed, number, kept)
-        yield {"refused": "", "differs": f"{path}: its process ended with {status}"}
+        case = draw(Random(f"network {seed} {number}"))
+        path = _keep(_smallest(case, _DIED), seed, number, kept)
+        yield {"refused": "", "differs": f"{path}: {_DIED} process ended with {status}"}
 
 
 def _compare_in_this_process(numbers: range, seed: int, kept: Path, writer: int) -> None:
@@ -139,7 +144,7 @@ def compare_one(number: int, seed: int, kept: Path) -> dict[str, str]:
     except RefusedError as refusal:
         return {"refused": sanitize(str(refusal), 200) or "without a word", "differs": ""}
     if problem:
-        signal.alarm(0)
+        signal.alarm(0)  # each attempt has its own
         path = _keep(_smallest(case, _kind(problem)), seed, number, kept)
         problem = f"{path}: {sanitize(problem, 300)}"
     return {"refused": "", "differs": problem}
@@ -170,10 +175,20 @@ def _smallest(case: Case, kind: str) -> Case:
 
 
 def _has_problem(case: Case, kind: str) -> bool:
-    try:
-        return _kind(_problem(case)) == kind
-    except RefusedError:
-        return False
+    """Whether a case has a problem of a kind, found in a process of its own, which it may end."""
+    child = os.fork()
+    if not child:
+        status = _SAME
+        try:
+            signal.alarm(_SECONDS_TO_END)
+            found = _kind(_problem(case))
+            status = _SAME if found == kind else _ANOTHER
+        except RefusedError:
+            status = _ANOTHER
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return status not in (_SAME, _ANOTHER) if kind == _DIED else status == _SAME
 
 
 def _simplified(case: Case) -> Iterator[Case]:
