@@ -282,19 +282,19 @@ inline void largest_of_rows(Block block, Slot out, Slot x) {
 // ── sums over blocks ──────────────────────────────────────────────────────────────────────────────────────────────
 
 inline void add_to(double* to, Vec x, int count) {
-    typedef float Half __attribute__((vector_size(32)));
-    typedef double Doubles __attribute__((vector_size(64)));
+    typedef float Half __attribute__((vector_size(VECTOR_BYTES / 2)));
+    typedef double Doubles __attribute__((vector_size(VECTOR_BYTES)));
     if (count < WIDTH) {
         for (int i = 0; i < count; ++i) to[i] += x[i];
         return;
     }
     Half halves[2];
     std::memcpy(halves, &x, sizeof x);
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < 2; ++i, to += WIDTH / 2) {
         Doubles sums;
-        std::memcpy(&sums, to + 8 * i, sizeof sums);
+        std::memcpy(&sums, to, sizeof sums);
         sums += __builtin_convertvector(halves[i], Doubles);
-        std::memcpy(to + 8 * i, &sums, sizeof sums);
+        std::memcpy(to, &sums, sizeof sums);
     }
 }
 

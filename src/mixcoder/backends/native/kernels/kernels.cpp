@@ -218,7 +218,7 @@ void toeplitz_adjoint(int channels, int width, int reach, int stride, const floa
         }
 }
 
-// out (ROWS, 16·VECTORS) = sum over channels and taps of weights times the shifted x, or added to out.
+// out (ROWS, WIDTH·VECTORS) = sum over channels and taps of weights times the shifted x, or added to out.
 template <int ROWS, int VECTORS>
 inline void convolve_block(int channels, int taps, int64_t row_stride, const float* weights, const float* x,
                            int64_t out_stride, int width, bool is_added, float* out) {

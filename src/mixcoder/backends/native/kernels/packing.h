@@ -33,9 +33,9 @@ inline void pack_rows(int k, int columns, const float* x, int64_t row_stride, fl
 }
 
 // At most WIDTH bfloat16, each in the lower half of its own 32 bits.
-typedef uint32_t CellVec __attribute__((vector_size(64)));
+typedef uint32_t CellVec __attribute__((vector_size(VECTOR_BYTES)));
 inline CellVec load_halves(const BFloat16* x, int count) {
-    typedef BFloat16 Halves __attribute__((vector_size(32)));
+    typedef BFloat16 Halves __attribute__((vector_size(VECTOR_BYTES / 2)));
     Halves halves{};
     if (count >= WIDTH) std::memcpy(&halves, x, sizeof halves);
     else std::memcpy(&halves, x, count * sizeof(BFloat16));

@@ -64,7 +64,7 @@ inline Vec multiply_add<BFloat16>(Vec sums, Vec a, Vec b) {
 #endif
 }
 
-// A tile (ROWS, 16·VECTORS) of c. A function of its own, or its sums are not all kept in registers; its arguments are
+// A tile (ROWS, WIDTH·VECTORS) of c. A function of its own, or its sums are not all kept in registers; its arguments are
 // not copied, or it waits for them.
 template <int ROWS, int VECTORS, class Element>
 __attribute__((noinline)) void multiply_tile(int steps, const Rows<Element>& a, const Panel& b, const Results& c) {

@@ -1,4 +1,4 @@
-// Vectors of 16 float32, their exponential and sums; bfloat16.
+// Vectors of float32, their exponential and sums; bfloat16.
 #pragma once
 
 #include <cstdint>
@@ -9,47 +9,53 @@
 
 namespace {
 
-// The compiler's own vectors, 16 elements wide on every processor; loads need no alignment.
-typedef float Vec __attribute__((vector_size(64)));
-typedef int32_t IntVec __attribute__((vector_size(64)));
-typedef float LooseVec __attribute__((vector_size(64), aligned(4), may_alias));
-constexpr int WIDTH = 16;
+// The compiler's own vectors, as wide as the processor's registers: wider ones are moved through memory. Loads need no
+// alignment.
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+#elif defined(__AVX__)
+constexpr int VECTOR_BYTES = 32;
+#else
+constexpr int VECTOR_BYTES = 16;
+#endif
+typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef int32_t IntVec __attribute__((vector_size(VECTOR_BYTES)));
+typedef float LooseVec __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+constexpr int WIDTH = VECTOR_BYTES / sizeof(float);
 
 inline Vec load(const float* from) { return *reinterpret_cast<const LooseVec*>(from); }
 inline void store(float* to, Vec value) { *reinterpret_cast<LooseVec*>(to) = value; }
 inline Vec all(float value) { return value - Vec{}; }
 
-// Fewer than WIDTH elements, the rest zeros.
-#ifdef __AVX512F__
+// At most WIDTH elements and at least one, the rest zeros.
+#if defined(__AVX512F__)
 inline Vec load(const float* from, int count) {
     return (Vec)__builtin_ia32_loadups512_mask(from, Vec{}, (uint16_t)((1u << count) - 1));
 }
 inline void store(float* to, Vec value, int count) {
     __builtin_ia32_storeups512_mask(to, value, (uint16_t)((1u << count) - 1));
 }
-#else
-template <int COUNT>
-inline void copy_if(int count, const float*& from, float*& to) {
-    if (!(count & COUNT)) return;
-    std::memcpy(to, from, COUNT * sizeof(float));
-    from += COUNT, to += COUNT;
-}
-inline void copy_few(const float* from, float* to, int count) {  // a memcpy of unknown length is a call
-    copy_if<16>(count, from, to);
-    copy_if<8>(count, from, to);
-    copy_if<4>(count, from, to);
-    copy_if<2>(count, from, to);
-    copy_if<1>(count, from, to);
+#elif defined(__AVX__)
+constexpr int32_t IS_LOADED[2 * WIDTH] = {-1, -1, -1, -1, -1, -1, -1, -1};
+inline IntVec mask_of(int count) {
+    IntVec mask;
+    std::memcpy(&mask, IS_LOADED + WIDTH - count, sizeof mask);
+    return mask;
 }
 inline Vec load(const float* from, int count) {
-    float lanes[WIDTH] = {};
-    copy_few(from, lanes, count);
-    return load(lanes);
+    return __builtin_ia32_maskloadps256(reinterpret_cast<const Vec*>(from), mask_of(count));
 }
 inline void store(float* to, Vec value, int count) {
-    float lanes[WIDTH];
-    store(lanes, value);
-    copy_few(lanes, to, count);
+    __builtin_ia32_maskstoreps256(reinterpret_cast<Vec*>(to), mask_of(count), value);
+}
+#else
+inline Vec load(const float* from, int count) {
+    if (count == WIDTH) return load(from);
+    return count == 3 ? Vec{from[0], from[1], from[2]} : count == 2 ? Vec{from[0], from[1]} : Vec{from[0]};
+}
+inline void store(float* to, Vec value, int count) {
+    for (int i = 0; i < WIDTH; ++i)
+        if (i < count) to[i] = value[i];
 }
 #endif
 
@@ -62,17 +68,24 @@ inline BFloat16 as_bf16(float value) {
     return value == value ? nearest : 0x7fc0;  // NaN stays NaN
 }
 
-inline float sum(Vec value) {
-    typedef float Half __attribute__((vector_size(32)));
-    typedef float Quarter __attribute__((vector_size(16)));
-    Half halves[2];
-    std::memcpy(halves, &value, sizeof value);
-    const Half half = halves[0] + halves[1];
-    Quarter quarters[2];
-    std::memcpy(quarters, &half, sizeof half);
-    const Quarter quarter = quarters[0] + quarters[1];
-    return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
+// The sum of all elements, by halves.
+typedef float Four __attribute__((vector_size(16)));
+inline float sum(Four x) { return (x[0] + x[2]) + (x[1] + x[3]); }
+#ifdef __AVX__
+typedef float Eight __attribute__((vector_size(32)));
+inline float sum(Eight x) {
+    Four halves[2];
+    std::memcpy(halves, &x, sizeof x);
+    return sum(halves[0] + halves[1]);
 }
+#endif
+#ifdef __AVX512F__
+inline float sum(Vec x) {
+    Eight halves[2];
+    std::memcpy(halves, &x, sizeof x);
+    return sum(halves[0] + halves[1]);
+}
+#endif
 
 inline Vec absolute(Vec x) { return (Vec)((IntVec)x & 0x7fffffff); }
 
