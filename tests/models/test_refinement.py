@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import mixcoder
 from mixcoder.backends.backend import BackendChoice, build_step
@@ -175,6 +176,17 @@ def test_graphs_without_recorded_gradients() -> None:
         return x - step
 
     check_function(stopped, torch.randn(2, 4))
+
+
+def test_attention_has_second_derivatives() -> None:
+    def attend(x: Tensor) -> Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(x, x.sin(), x)
+
+    point = torch.randn(1, 2, 3, 4, requires_grad=True)
+    pull_back(attend, point, squared).sum().backward()  # type: ignore[no-untyped-call]
+    assert point.grad is not None
+    with sdpa_kernel(SDPBackend.MATH):
+        check_function(lambda x: pull_back(attend, x, squared), point.detach())
 
 
 def test_its_cost_is_counted() -> None:

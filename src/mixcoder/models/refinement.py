@@ -15,14 +15,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.func import vjp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from mixcoder.torch_private import is_within_transform
 
+_Function = Callable[[Tensor], Tensor]
 
-def pull_back(
-    function: Callable[[Tensor], Tensor], point: Tensor, cotangent: Callable[[Tensor], Tensor]
-) -> Tensor:
+
+def pull_back(function: _Function, point: Tensor, cotangent: _Function) -> Tensor:
     """Returns J(point)ᵀ · cotangent(function(point)), J the Jacobian of `function`: of the shape of `point`.
 
     With `cotangent` as y ↦ y - x, this is the gradient of ‖function(point) - x‖² / 2. A model can use it in
@@ -44,10 +45,21 @@ def pull_back(
     if has_torch_function_unary(point):  # a backend has an operation for it
         overridden: Tensor = handle_torch_function(pull_back, (point,), function, point, cotangent)
         return overridden
-    if torch.is_inference_mode_enabled() or is_within_transform():
-        result, back, *_ = vjp(function, point)
-        transformed: Tensor = back(cotangent(result))[0]
-        return transformed
+    with sdpa_kernel(SDPBackend.MATH):  # torch's other forms of attention have no second derivatives
+        if torch.is_inference_mode_enabled() or is_within_transform():
+            return _transformed(function, point, cotangent)
+        return _recorded(function, point, cotangent)
+
+
+def _transformed(function: _Function, point: Tensor, cotangent: _Function) -> Tensor:
+    """Returns the gradient by a function of `torch.func`."""
+    result, back, *_ = vjp(function, point)
+    gradient: Tensor = back(cotangent(result))[0]
+    return gradient
+
+
+def _recorded(function: _Function, point: Tensor, cotangent: _Function) -> Tensor:
+    """Returns the gradient by what autograd records."""
     is_recorded = torch.is_grad_enabled()
     with torch.enable_grad():
         source = point if point.requires_grad else point.detach().clone().requires_grad_()
