@@ -196,6 +196,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
         torch.log(x * x + 1) + (x * x + 1).sqrt() + (x * x + 1).rsqrt() + (x * x + 1).reciprocal()
     ),
     "logs": lambda x: torch.log2(x * x + 1) + torch.log10(x * x + 1),
+    "one more": lambda x: torch.log1p(x * x) + torch.expm1(x),
     "gelu tanh": lambda x: F.gelu(x, approximate="tanh"),
     "leaky slope": lambda x: F.leaky_relu(x, 0.2),
     "elu alpha": lambda x: F.elu(x, alpha=0.5),
@@ -332,6 +333,9 @@ CONVOLUTIONS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] 
     ),
     "transposed depthwise": (lambda x, w: F.conv_transpose1d(x, w, groups=4), ((2, 4, 3), (4, 1, 3))),
     "avg_pool": (lambda x: F.avg_pool2d(x.sin(), 2) * 2, ((2, 4, 5, 6),)),
+    "avg_pool padded": (lambda x: F.avg_pool2d(x.sin(), 3, stride=1, padding=1), ((2, 4, 5, 6),)),
+    "avg_pool uneven": (lambda x: F.avg_pool2d(x.sin(), (2, 3), stride=(1, 2)), ((2, 4, 5, 6),)),
+    "avg_pool1d": (lambda x: F.avg_pool1d(x.sin(), 3, 2), ((2, 4, 6),)),
     "adaptive": (
         lambda x: F.adaptive_avg_pool2d(x.sin(), 1) * F.adaptive_avg_pool2d(x, (2, 3)),
         ((2, 4, 4, 6),),

@@ -172,6 +172,18 @@ def log10(x: Node) -> Node:
     return graph.affine(graph.unary(x, "log"), 1 / math.log(10))
 
 
+@rule("log1p", "special.log1p")
+def log1p(x: Node) -> Node:
+    """Returns log(1 + x)."""
+    return graph.unary(graph.affine(x, 1, 1), "log")
+
+
+@rule("expm1", "special.expm1")
+def expm1(x: Node) -> Node:
+    """Returns exp(x) - 1."""
+    return graph.affine(graph.unary(x, "exp"), 1, -1)
+
+
 @rule("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout")
 def dropout(x: Node, p: float = 0.5, training: bool = True, train: bool | None = None) -> Node:
     """Returns x, where no element is dropped."""

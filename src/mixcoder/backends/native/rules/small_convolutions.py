@@ -18,7 +18,6 @@ from mixcoder.backends.native.rules.arithmetic import add, mul
 from mixcoder.backends.native.rules.matrix_products import product
 from mixcoder.backends.native.rules.rule_table import check, rule
 from mixcoder.backends.native.rules.shapes import repeat_interleave, with_step
-from mixcoder.backends.native.rules.sums import mean
 
 _FORWARD = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 _TRANSPOSED = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1}
@@ -172,17 +171,18 @@ def _padded(x: Node, sides: Sequence[tuple[int, int]]) -> Node:
 
 @rule("avg_pool1d", "avg_pool2d")
 def avg_pool(x: Node, kernel_size: int | Sequence[int], stride: Any = None, padding: Any = 0) -> Node:
-    """Returns the means of blocks."""
+    """Returns the means of blocks, zeros beyond the edges included."""
     axes = x.rank - 2
     kernel = _each(kernel_size, axes)
-    check(stride is None or _each(stride, axes) == kernel, "average pooling whose stride is not its kernel")
-    check(not any(_each(padding, axes)), "average pooling with padding")
-    for axis, size in enumerate(kernel, start=2):
-        count = x.shape[axis] // size
-        whole = graph.part(x, axis, 0, count * size)
-        apart = (*whole.shape[:axis], count, size, *whole.shape[axis + 1 :])
-        x = mean(graph.reshape(whole, apart), axis + 1)
-    return x
+    steps = kernel if stride is None else _each(stride, axes)
+    x = _padded(x, [(size, size) for size in _each(padding, axes)])
+    for axis, (size, step) in enumerate(zip(kernel, steps, strict=True), start=2):
+        count = (x.shape[axis] - size) // step + 1
+        windows = [with_step(x, axis, tap, tap + (count - 1) * step + 1, step) for tap in range(size)]
+        x = windows[0]
+        for window in windows[1:]:
+            x = graph.add(x, window)
+    return graph.affine(x, 1 / math.prod(kernel))
 
 
 @rule("adaptive_avg_pool1d", "adaptive_avg_pool2d")
