@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product as each_with_each
 from typing import Any
 
@@ -177,12 +178,19 @@ def avg_pool(x: Node, kernel_size: int | Sequence[int], stride: Any = None, padd
     steps = kernel if stride is None else _each(stride, axes)
     x = _padded(x, [(size, size) for size in _each(padding, axes)])
     for axis, (size, step) in enumerate(zip(kernel, steps, strict=True), start=2):
-        count = (x.shape[axis] - size) // step + 1
-        windows = [with_step(x, axis, tap, tap + (count - 1) * step + 1, step) for tap in range(size)]
-        x = windows[0]
-        for window in windows[1:]:
-            x = graph.add(x, window)
+        x = _block_sums(x, axis, size, step)
     return graph.affine(x, 1 / math.prod(kernel))
+
+
+def _block_sums(x: Node, axis: int, size: int, step: int) -> Node:
+    """Returns the sums of `size` elements of an axis, a step from one to the next."""
+    count = (x.shape[axis] - size) // step + 1
+    if step == size:
+        whole = graph.part(x, axis, 0, count * size)
+        apart = graph.reshape(whole, (*x.shape[:axis], count, size, *x.shape[axis + 1 :]))
+        return graph.reshape(graph.total(apart, [axis + 1]), (*x.shape[:axis], count, *x.shape[axis + 1 :]))
+    windows = [with_step(x, axis, tap, tap + (count - 1) * step + 1, step) for tap in range(size)]
+    return reduce(graph.add, windows)
 
 
 @rule("adaptive_avg_pool1d", "adaptive_avg_pool2d")
