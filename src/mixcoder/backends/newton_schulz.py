@@ -20,8 +20,31 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     x = matrices.mT if is_high else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=SMALLEST_NORM)
     x = x.bfloat16() if x.is_cuda else x
+    is_long = 2 * x.shape[2] > 3 * x.shape[1] and x.dtype == torch.float32
+    x = _long_steps(x) if is_long else _near_square_steps(x)
+    return (x.mT if is_high else x).to(matrices.dtype)
+
+
+def _near_square_steps(x: Tensor) -> Tensor:
+    """Returns x (batch, m, n), m <= n, after all steps."""
     a, b, c = COEFFICIENTS
     for _ in range(STEPS):
-        gram = x @ x.mT  # (batch, m, m), m the shorter side
+        gram = x @ x.mT  # (batch, m, m)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if is_high else x).to(matrices.dtype)
+    return x
+
+
+def _long_steps(x: Tensor) -> Tensor:
+    """Returns the same for m < n, of polynomials on gram matrices (batch, m, m) alone.
+
+    A square of singular values needs the precision of float32.
+    """
+    a, b, c = COEFFICIENTS
+    gram = x @ x.mT
+    power = None
+    for _ in range(STEPS):
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=1, dim2=2).add_(a)
+        power = polynomial if power is None else polynomial @ power
+        gram = polynomial @ gram @ polynomial
+    return x if power is None else power @ x

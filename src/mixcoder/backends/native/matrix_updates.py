@@ -19,7 +19,7 @@ from mixcoder.backends.native.element_updates import segment_of, segments_within
 from mixcoder.backends.native.program import FLOAT_BYTES, Program
 from mixcoder.backends.native.step_memory import StepMemory
 
-_BFLOAT16_PAYS_FROM = 128
+_BFLOAT16_PAYS_FROM = 64
 """The shorter side of matrices, below which converting to bfloat16 takes more time than it saves."""
 
 

@@ -12,6 +12,8 @@
 #include "codes.h"
 #include "optimizers.h"
 #include "products.h"
+#include "small_matrices.h"
+#include "transposes.h"
 #include "vectors.h"
 
 namespace {
@@ -31,8 +33,9 @@ struct Shape {
     int64_t square() const { return (int64_t)side() * side(); }
 };
 
-// out = x * factor + y * other factor.
+// out = x * factor + y * other factor; out may be x or y.
 inline void combine(int64_t count, float factor, const float* x, float other, const float* y, float* out) {
+#pragma GCC ivdep
     for (int64_t i = 0; i < count; ++i) out[i] = x[i] * factor + y[i] * other;
 }
 
@@ -55,13 +58,44 @@ struct InBFloat16 {
     }
 };
 
+// Copies what is right of the diagonal blocks (size, size) of c (side, side) to its mirror image.
+inline void mirror(int side, int size, float* c) {
+    for (int row = size; row < side; row += 8)
+        for (int column = 0; column < row / size * size; column += 8) {
+            const float* from = c + (int64_t)column * side + row;
+            float* to = c + (int64_t)row * side + column;
+            const int rows = side - row < 8 ? side - row : 8;
+            if (rows == 8) {
+                Line lines[8];
+                transpose_8x8(reinterpret_cast<const char*>(from), side * sizeof(float), lines);
+                for (int i = 0; i < 8; ++i) std::memcpy(to + (int64_t)i * side, &lines[i], sizeof(Line));
+            } else {
+                for (int i = 0; i < rows; ++i)
+                    for (int j = 0; j < 8; ++j) to[(int64_t)i * side + j] = from[(int64_t)j * side + i];
+            }
+        }
+}
+
+// c (n, n) = op(a) op(b), which is known to be symmetric: from the diagonal blocks on to the right, then the mirror image.
+template <class Element>
+void multiply_symmetric(GemmSizes sizes, const Element* a, const Element* b, float* c) {
+    const int side = sizes.n, size = side <= 128 ? 32 : 128;
+    for (int row = 0; row < side; row += size) {
+        sizes.m = side - row < size ? side - row : size;
+        sizes.n = side - row;
+        multiply(sizes, a + (sizes.a_is_transposed ? row : (int64_t)row * sizes.lda),
+                 b + (sizes.b_is_transposed ? (int64_t)row * sizes.ldb : row), 0.0f, c + (int64_t)row * side + row);
+    }
+    mirror(side, size, c);
+}
+
 // gram (side, side) = x xᵀ, or xᵀ x where x is high.
 template <class Precision>
 void gram_of(Shape shape, const float* x, const Workspace& memory, float* gram) {
     const auto* operand = Precision::operand(shape.size(), x, memory.operand);
     const int side = shape.side(), depth = shape.is_high() ? shape.rows : shape.columns;
     const GemmSizes sizes{shape.is_high(), !shape.is_high(), side, side, depth, shape.columns, shape.columns, side};
-    multiply(sizes, operand, operand, 0.0f, gram);
+    multiply_symmetric(sizes, operand, operand, gram);
 }
 
 // out = square x + beta out, or x square + beta out where x is high; `memory.operand` holds x in bfloat16 already.
@@ -82,7 +116,7 @@ void multiply_squares(int side, const float* left, const float* right, const Wor
     const int64_t count = (int64_t)side * side;
     const auto* a = Precision::operand(count, left, memory.other);
     const auto* b = left == right ? a : Precision::operand(count, right, memory.other + count);
-    multiply({0, 0, side, side, side, side, side, side}, a, b, 0.0f, out);
+    multiply_symmetric({0, 0, side, side, side, side, side, side}, a, b, out);
 }
 
 // A step of a near-square matrix: memory.x is replaced by a x + (b gram + c gram²) x.
@@ -147,6 +181,9 @@ void orthogonal_update(Shape shape, bool is_bf16, const MuonScalars& scalars, fl
 void orthogonal_updates(int batch, Shape shape, bool is_bf16, const MuonScalars& scalars, float rms_factor,
                         const float* update, float* memory, float* parameter) {
     const int64_t size = shape.size(), square = shape.square();
+    if (shape.rows <= LARGEST_IN_LANES && shape.columns <= LARGEST_IN_LANES)
+        return small_orthogonal_updates(batch, shape.rows, shape.columns, scalars.weight_decay_factor,
+                                        scalars.learning_rate * rms_factor, update, parameter);
     float* squares = memory + 2 * size;
     BFloat16* operands = reinterpret_cast<BFloat16*>(squares + 4 * square);
     const Workspace workspace{memory, memory + size, squares, squares + square, squares + 2 * square,

@@ -35,6 +35,7 @@ void sgd(int count, const SgdScalars& scalars, float* parameter, const float* gr
 
 // Nesterov momentum as Muon has it: gradient ─▶ its moving average ─▶ out, which may be the gradient.
 void nesterov(int count, float decay, const float* gradient, float* moving_average, float* out) {
+#pragma GCC ivdep
     for (int i = 0; i < count; ++i) {
         const float g = gradient[i];
         const float m = moving_average[i] + (g - moving_average[i]) * (1 - decay);
