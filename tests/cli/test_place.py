@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mixcoder.cli.place import Place, check_place
+from mixcoder.cli.place import RunPlace, check_place
 from tests.conftest import Cli
 
-HERE = Place(jobs=None, device="auto", cluster=None, cpus=None, gpus=None, launcher=None)
+HERE = RunPlace(jobs=None, device="auto", cluster=None, cpus=None, gpus=None, launcher=None)
 CLUSTER = HERE._replace(cluster="10.0.0.1:6379")
 
 WRONG = {
@@ -47,7 +47,7 @@ def test_what_does_not_go_together_is_named(message: str) -> None:
         CLUSTER._replace(cluster="auto"),
     ],
 )
-def test_what_goes_together_is_taken(place: Place) -> None:
+def test_what_goes_together_is_taken(place: RunPlace) -> None:
     check_place(place)
 
 

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 import mixcoder
-from mixcoder.cli.place import Place, check_under_torchrun
+from mixcoder.cli.place import RunPlace, check_under_torchrun
 from mixcoder.cli.torchrun import _check_versions
 from mixcoder.data.split import ImageData, ImageSplit
 from mixcoder.errors import ArgumentError, DataError, PeerEndedError, RunLockedError, TrainingError
@@ -419,7 +419,7 @@ def test_what_cannot_be_done_is_said_once(tmp_path: Path) -> None:
     ],
 )
 def test_options_for_other_places_are_refused(option: str, choice: dict[str, Any]) -> None:
-    place = Place(jobs=None, device="auto", cluster=None, cpus=None, gpus=None, launcher=None)
+    place = RunPlace(jobs=None, device="auto", cluster=None, cpus=None, gpus=None, launcher=None)
     check_under_torchrun(place)
     check_under_torchrun(place._replace(jobs=1))
     with pytest.raises(ArgumentError, match=f"^{option}: does not go with torchrun, "):

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mixcoder.cli.options import Format
 from mixcoder.cli.output import print_note, print_rows, print_text
-from mixcoder.cli.place import Place
+from mixcoder.cli.place import RunPlace
 from mixcoder.cli.progress import data_progress
 from mixcoder.data.fetch_progress import StartTask
 from mixcoder.errors import TrainingError
@@ -34,7 +34,7 @@ class RunOptions(NamedTuple):
     """A choice of where runs and their directories are, and of the format of their table."""
 
     runs: Path
-    place: Place
+    place: RunPlace
     format: Format
     plugins: Sequence[str]
 

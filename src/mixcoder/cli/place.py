@@ -24,7 +24,7 @@ _SMALLEST_SHARE = 0.0001
 """Of a core or a GPU, as Ray counts them."""
 
 
-class Place(NamedTuple):
+class RunPlace(NamedTuple):
     """A choice of where runs are trained, and how many at a time; None is what was not chosen."""
 
     jobs: int | None
@@ -40,7 +40,7 @@ class Place(NamedTuple):
         return self.cluster is None and self.launcher is None
 
 
-def check_place(place: Place) -> None:
+def check_place(place: RunPlace) -> None:
     """Checks that the options of a place go together, before anything is read or written.
 
     Raises:
@@ -63,7 +63,7 @@ def check_place(place: Place) -> None:
         _check_resources(place)
 
 
-def _check_resources(place: Place) -> None:
+def _check_resources(place: RunPlace) -> None:
     """Checks what a run takes of a node, as Ray would in words of its own."""
     for option, value in (("--cpus", place.cpus), ("--gpus", place.gpus)):
         if value and not _SMALLEST_SHARE <= value < math.inf:
@@ -74,7 +74,7 @@ def _check_resources(place: Place) -> None:
         raise ArgumentError("--cpus", "0 puts all runs on one node; state --gpus, or how many runs with -j")
 
 
-def check_under_torchrun(place: Place) -> None:
+def check_under_torchrun(place: RunPlace) -> None:
     """Checks that a process of torchrun is given no option for other places.
 
     Raises:
@@ -88,7 +88,7 @@ def check_under_torchrun(place: Place) -> None:
             raise ArgumentError(option, f"does not go with torchrun, {reason}; leave it out")
 
 
-def create_workers(place: Place, runs: Path, plugins: Sequence[str]) -> Workers:
+def create_workers(place: RunPlace, runs: Path, plugins: Sequence[str]) -> Workers:
     """Returns the workers of a sweep.
 
     Raises:

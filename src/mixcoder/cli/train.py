@@ -11,7 +11,7 @@ from rich.console import Console
 from mixcoder.cli.options import DeviceOption, ExperimentArgument, Format, FormatOption, RunsOption
 from mixcoder.cli.outcome import RunOptions, check_images, prepare_data, print_run, print_runs
 from mixcoder.cli.output import print_rows, print_text
-from mixcoder.cli.place import Place, check_place, create_workers
+from mixcoder.cli.place import RunPlace, check_place, create_workers
 from mixcoder.cli.progress import sweep_progress, training_progress
 from mixcoder.cli.streams import ignore_failures
 from mixcoder.cli.torchrun import run_together
@@ -52,7 +52,7 @@ def run(
     format: FormatOption = Format.text,
 ) -> None:
     """Train what of an experiment file is not done yet, and print the result table."""
-    place = Place(jobs, device, cluster, cpus, gpus, launcher)
+    place = RunPlace(jobs, device, cluster, cpus, gpus, launcher)
     options = RunOptions(runs, place, format, context.obj)
     try:
         with ignore_failures("stdout", BrokenPipeError):

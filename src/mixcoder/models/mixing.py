@@ -165,3 +165,8 @@ class LinearMixing(MixingLayer):
     def mix(self, x: Tensor) -> Tensor:
         mixed: Tensor = self.module(x.flatten(1))  # (B, P·C)
         return patch_major(mixed.view(x.shape))  # (B, P, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns x + act(mix(norm(x))), moved only once all is computed."""
+        mixed = self.act(self.module(self.norm(x).flatten(1)))  # (B, P·C)
+        return patch_major((x.flatten(1) + mixed).view(x.shape))  # (B, P, C)

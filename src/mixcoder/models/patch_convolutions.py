@@ -21,7 +21,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import handle_torch_function, has_torch_function_unary
+from torch.overrides import handle_torch_function, has_torch_function
 
 from mixcoder.errors import ArgumentError
 from mixcoder.models.patches import patch_major
@@ -59,28 +59,28 @@ class TokenMixingConv1d(_Conv1d):
     """A Conv1d along each patch's vector, the P patches as channels: (B, P, C) → (B, P, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return mix_tokens(self, x)
+        return mix_tokens(self, x, self.weight, self.bias)
 
 
 class TokenMixingConv2d(_Conv2d):
     """A Conv2d on each patch's vector as a √C x √C picture, patches as channels: (B, P, C) → (B, P, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return mix_tokens(self, x)
+        return mix_tokens(self, x, self.weight, self.bias)
 
 
 class ConvOverPatches1d(_Conv1d):
     """A Conv1d along the P patches, the C channels as channels: (B, P, C) → (B, P, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return mix_over_patches(self, x)
+        return mix_over_patches(self, x, self.weight, self.bias)
 
 
 class ConvOverPatches2d(_Conv2d):
     """A Conv2d over the grid of patches, the C channels as channels: (B, P, C) → (B, P, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return mix_over_patches(self, x)
+        return mix_over_patches(self, x, self.weight, self.bias)
 
 
 def same_padding(kernel_size: int) -> int:
@@ -107,30 +107,33 @@ def linear_in_patches(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return _plus(y, bias).transpose(0, 1)  # (B, P, out)
 
 
-def mix_tokens(conv: _Conv, x: Tensor) -> Tensor:
-    """Returns `conv` of x (B, P, C), its patches as channels: (B, P, C)."""
-    if has_torch_function_unary(x):  # a backend has an operation for it
-        return handle_torch_function(mix_tokens, (x,), conv, x)
+def mix_tokens(conv: _Conv, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Returns `conv` of x (B, P, C), its patches as channels: (B, P, C).
+
+    A backend may have an operation of its own for it, which is given the weight and bias of `conv` apart.
+    """
+    if has_torch_function((x, weight)):
+        return handle_torch_function(mix_tokens, (x, weight), conv, x, weight, bias)
     if _has_one_tap(conv):
         batch, patches, channels = x.shape
         columns = x.transpose(0, 1).reshape(patches, batch * channels)  # (P, B·C)
-        mixed = (conv.weight.flatten(1) @ columns).view(patches, batch, channels)  # (P, B, C)
-        bias = None if conv.bias is None else conv.bias.view(patches, 1, 1)
+        mixed = (weight.flatten(1) @ columns).view(patches, batch, channels)  # (P, B, C)
+        bias = None if bias is None else bias.view(patches, 1, 1)
         return _plus(mixed, bias).transpose(0, 1)  # (B, P, C)
     return patch_major(_convolved(conv, x))  # (B, P, C)
 
 
-def mix_over_patches(conv: _Conv, x: Tensor) -> Tensor:
-    """Returns `conv` of x (B, P, C), its channels as channels: (B, P, C)."""
-    if has_torch_function_unary(x):
-        return handle_torch_function(mix_over_patches, (x,), conv, x)
+def mix_over_patches(conv: _Conv, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Returns `conv` of x (B, P, C), its channels as channels: (B, P, C); see `mix_tokens`."""
+    if has_torch_function((x, weight)):
+        return handle_torch_function(mix_over_patches, (x, weight), conv, x, weight, bias)
     if _has_one_tap(conv):
-        return linear_in_patches(x, conv.weight.flatten(1), conv.bias)
+        return linear_in_patches(x, weight.flatten(1), bias)
     if len(conv.size) == 1 and conv.kernel_size[0] <= _MOST_TAPS_AS_MATMUL:
-        weight = conv.weight.transpose(1, 2).flatten(1)  # (C, taps·C)
-        return linear_in_patches(_shifted(x, conv.kernel_size[0]), weight, conv.bias)
+        weight = weight.transpose(1, 2).flatten(1)  # (C, taps·C)
+        return linear_in_patches(_shifted(x, conv.kernel_size[0]), weight, bias)
     if conv.training and _prefers_toeplitz(conv):
-        return _plus(_convolved_by_toeplitz(conv, x), conv.bias)
+        return _plus(_convolved_by_toeplitz(conv, x), bias)
     return patch_major(_convolved(conv, x.transpose(1, 2)).transpose(1, 2))  # (B, P, C)
 
 

@@ -16,7 +16,7 @@ from mixcoder.backends.inductor import inductor_backend, package_trial
 from mixcoder.backends.inductor.package_trial import check_package
 from mixcoder.backends.inductor.step_graph import compile_step
 from mixcoder.backends.step import StepSpec
-from tests.backends.test_backend import COMPILED, cache, compiling, images, normed, spec
+from tests.backends.test_backend import COMPILED, cache, compiling, foreign, images, spec
 from tests.conftest import needs_compiler, slow
 from tests.documents import assert_shown, faq_sentences
 
@@ -39,7 +39,7 @@ def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def good(cache: Path, trials: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package that runs, compiled once for all tests."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parents[1]))
-    package = compile_step(spec(normed(), images()), images())
+    package = compile_step(spec(foreign(), images()), images())
     monkeypatch.setenv("XDG_CACHE_HOME", str(trials.parents[1]))
     return package
 
@@ -72,7 +72,7 @@ def build_from(package: Path, monkeypatch: pytest.MonkeyPatch) -> BackendChoice:
         return package
 
     monkeypatch.setattr(inductor_backend, "compile_step", compile_to_it)
-    step, built = build_step(spec(normed(), images()), COMPILED)
+    step, built = build_step(spec(foreign(), images()), COMPILED)
     assert step(images()).isfinite()
     return built
 
@@ -138,7 +138,7 @@ def test_the_process_runs_the_package_on_zeros_and_imports_little_but_torch(
         commands.append(command)
         return subprocess.CompletedProcess(command, 0, b"", b"")
 
-    of = spec(normed(), images())
+    of = spec(foreign(), images())
     monkeypatch.setattr(subprocess, "run", note)
     check_package(good, [of.parameters.vector.detach(), of.images])
     monkeypatch.undo()

@@ -13,12 +13,31 @@ from mixcoder.backends.losses import LOSSES
 from mixcoder.backends.native.derivatives import gradients, sorted_nodes
 from mixcoder.backends.native.functions import FUNCTIONS
 from mixcoder.backends.native.graph import Node, constant, loss
+from mixcoder.backends.native.kinds import OverPatches, TokenMixing
 from mixcoder.backends.native.rules.shapes import filled
 from mixcoder.backends.native.tracing import Trace, Tracer
 
 Function = Callable[..., Tensor]
 
-CONVOLUTIONS: dict[type, Callable[[Tensor, Tensor, Any], Tensor]] = {}
+
+def _mixed_tokens(x: Tensor, weight: Tensor, kind: TokenMixing) -> Tensor:
+    return _same_convolution(x, weight, kind.field)
+
+
+def _mixed_over_patches(x: Tensor, weight: Tensor, kind: OverPatches) -> Tensor:
+    return _same_convolution(x.transpose(1, 2), weight, kind.field).transpose(1, 2)
+
+
+def _same_convolution(x: Tensor, weight: Tensor, field: Sequence[int]) -> Tensor:
+    """Returns a convolution of x (B, channels, N), the N elements of a channel seen as a field."""
+    convolve = F.conv1d if len(field) == 1 else F.conv2d
+    return convolve(x.reshape(*x.shape[:2], *field), weight, padding="same").flatten(2)
+
+
+CONVOLUTIONS: dict[type, Callable[[Tensor, Tensor, Any], Tensor]] = {
+    TokenMixing: _mixed_tokens,
+    OverPatches: _mixed_over_patches,
+}
 """For each class of kinds, z from x, weight and kind; adjoint and correlation follow by autograd."""
 
 

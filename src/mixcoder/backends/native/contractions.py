@@ -1,6 +1,6 @@
 """Arranges a contraction of two arrays as products of matrices: c (m, n) = a (m, k) · b (k, n).
 
-    labels "bpc,oc->bpo", places ─▶ rows (p, b), columns (o), inner (c) ─▶ one gemm, or one for each of a batch
+    labels "bpc,oc->bpo", places ─▶ rows (p, b), columns (o), inner (c) ─▶ a gemm, or one for each of a batch
 
 Labels are joined to one axis of a matrix where steps in memory allow it; labels that both operands and the
 result have, or that cannot be joined, count through a batch of products.
@@ -8,16 +8,17 @@ result have, or that cannot be joined, count through a batch of products.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 from mixcoder.backends.native.graph import split_labels
 from mixcoder.backends.native.placing import Place, steps_of
 
 Steps = Mapping[str, int]
-"""Elements to go in memory for one step along each label; labels of size 1, and repeated ones, are left out."""
+"""Elements to go in memory for one step along each label, but those of size 1 and repeated ones."""
 
 
 class UnsuitedError(Exception):
@@ -38,12 +39,11 @@ class UnsuitedResultError(Exception):
     """The result cannot be written where it is wanted."""
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """An axis order of an operand or result in memory.
+class Matrix(NamedTuple):
+    """How a matrix lies in memory.
 
     Attributes:
-        is_transposed: whether columns lie side by side, not rows.
+        is_transposed: whether its columns lie side by side, not its rows.
         stride: elements from a row, or column, to the next.
     """
 
@@ -51,18 +51,34 @@ class Matrix:
     stride: int
 
 
+class Loop(NamedTuple):
+    """An axis of a batch of products.
+
+    Attributes:
+        size: of the axis.
+        a: elements of the row operand from one product to the next.
+        b: of the column operand.
+        c: of the result.
+    """
+
+    size: int
+    a: int
+    b: int
+    c: int
+
+
 @dataclass(frozen=True)
 class Arrangement:
     """A contraction as products of matrices.
 
     Attributes:
-        row_operand: 0 or 1, the operand with the rows of the result.
+        row_operand: 0 or 1, the operand with the rows of the result; the other has the columns.
         sizes: (m, n, k).
         a: how the row operand's matrix lies.
         b: how the column operand's matrix lies.
         c_stride: elements from a row of the result to the next.
-        loops: size, and steps of a, b and c, of each axis of the batch, from the outermost.
-        order: labels of the result in the order of memory.
+        loops: axes of the batch.
+        order: labels of the result in the order of memory, but those of size 1.
     """
 
     row_operand: int
@@ -70,7 +86,7 @@ class Arrangement:
     a: Matrix
     b: Matrix
     c_stride: int
-    loops: tuple[tuple[int, int, int, int], ...]
+    loops: tuple[Loop, ...]
     order: str
 
 
@@ -87,105 +103,122 @@ def arrange(labels: str, a: Place, b: Place, result: Place | None) -> Arrangemen
         UnsuitedError: an operand is to be copied first.
         UnsuitedResultError: it cannot be written there.
     """
-    return _Arranger(labels, (a, b), result).arrange()
+    of_a, of_b, of_result = split_labels(labels)
+    sizes = dict(zip(of_a + of_b, a.shape + b.shape, strict=True))
+    steps = _steps(of_a, a), _steps(of_b, b)
+    target = None if result is None else _steps(of_result, result)
+    inner = [label for label in of_a if label not in of_result and sizes[label] > 1]
+    outer = [label for label in of_result if sizes[label] > 1]
+    _check_repeated(of_a, inner, outer, steps)
+    if target is not None:
+        if len(target) < len(outer):
+            raise UnsuitedResultError
+        outer = _by(target, outer)
+    groups = _groups(outer, inner, steps, sizes, target)
+    return _products(groups, sizes, target)
 
 
-def free_place(labels: str, order: str, sizes: Mapping[str, int], address: int) -> Place:
-    """Returns the place of a result whose labels lie in an order of memory."""
+def result_order(labels: str, order: str) -> list[int]:
+    """Returns the axes of a result in the order of memory that an arrangement has given its labels."""
     _, _, of_result = split_labels(labels)
-    full = [label for label in of_result if label not in order] + list(order)
-    steps = dict(zip(full, steps_of([sizes[label] for label in full]), strict=True))
-    shape = tuple(sizes[label] for label in of_result)
-    return Place(address, shape, tuple(steps[label] for label in of_result))
+    single = [axis for axis, label in enumerate(of_result) if label not in order]
+    return [*single, *(of_result.index(label) for label in order)]
 
 
-def sizes_of(labels: str, a: Place, b: Place) -> dict[str, int]:
-    """Returns the size of each label."""
-    of_a, of_b, _ = split_labels(labels)
-    return dict(zip(of_a + of_b, a.shape + b.shape, strict=True))
+@dataclass(frozen=True)
+class _Groups:
+    """The labels of a contraction by their part in it, each group in the order of memory.
+
+    Attributes:
+        row_operand: 0 or 1.
+        steps: of the row operand and of the column operand.
+        loops: labels to count through.
+        rows: of the result.
+        columns: of the result.
+        inner: labels that are summed over.
+    """
+
+    row_operand: int
+    steps: tuple[Steps, Steps]
+    loops: Sequence[str]
+    rows: Sequence[str]
+    columns: Sequence[str]
+    inner: Sequence[str]
 
 
-class _Arranger:
-    """The labels of a contraction, sorted by their part in it."""
+def _groups(
+    outer: Sequence[str],
+    inner: Sequence[str],
+    steps: tuple[Steps, Steps],
+    sizes: Mapping[str, int],
+    target: Steps | None,
+) -> _Groups:
+    batch = [label for label in outer if label in steps[0] and label in steps[1]]
+    free = [label for label in outer if label not in batch]
+    row_operand = 0 if not free or free[-1] in steps[1] else 1  # what is last in the result is its columns
+    of_rows, of_columns = steps[row_operand], steps[1 - row_operand]
+    rows = [label for label in free if label in of_rows]
+    columns = [label for label in free if label in of_columns]
+    if target is None:
+        batch, rows, columns = _by(of_rows, batch), _by(of_rows, rows), _by(of_columns, columns)
+    row_loops, rows = _split(rows, [of_rows, target], sizes)
+    column_loops, columns = _split(columns, [of_columns, target], sizes)
+    loops = [*batch, *row_loops, *column_loops]
+    return _Groups(row_operand, (of_rows, of_columns), loops, rows, columns, _by(of_rows, inner))
 
-    def __init__(self, labels: str, operands: tuple[Place, Place], result: Place | None) -> None:
-        of_a, of_b, of_result = split_labels(labels)
-        self.sizes = sizes_of(labels, *operands)
-        self.steps = [_steps(of, place) for of, place in zip((of_a, of_b), operands, strict=True)]
-        self.of_result = [label for label in of_result if self.sizes[label] > 1]
-        self.inner = [label for label in of_a if label not in of_result and self.sizes[label] > 1]
-        self.target = None if result is None else _steps(of_result, result)
-        if self.target is not None and len(self.target) < len(self.of_result):
-            raise UnsuitedResultError
-        self._check_repeated()
 
-    def _check_repeated(self) -> None:
-        """Checks that no label is repeated where only its elements would do."""
-        for label in self.inner:
-            for operand, steps in enumerate(self.steps):
-                if label not in steps:
-                    raise UnsuitedError(operand, label)
-        for label in self.of_result:
-            if not any(label in steps for steps in self.steps):
-                raise UnsuitedError(0, label)
+def _products(groups: _Groups, sizes: Mapping[str, int], target: Steps | None) -> Arrangement:
+    rows, columns, inner = groups.rows, groups.columns, groups.inner
+    of_rows, of_columns = groups.steps
+    a = _matrix(rows, inner, of_rows, sizes)
+    b = _matrix(inner, columns, of_columns, sizes)
+    if a is None:
+        loops = [label for label in groups.loops if label in of_rows]
+        raise UnsuitedError(groups.row_operand, "".join((*loops, *rows, *inner)))
+    if b is None:
+        loops = [label for label in groups.loops if label in of_columns]
+        raise UnsuitedError(1 - groups.row_operand, "".join((*loops, *inner, *columns)))
+    order = [*groups.loops, *rows, *columns]
+    steps = _dense(order, sizes) if target is None else target
+    m, n, k = (math.prod(sizes[label] for label in group) for group in (rows, columns, inner))
+    c_stride = steps[rows[-1]] if rows else n
+    if c_stride < n or (columns and steps[columns[-1]] != 1):
+        raise UnsuitedResultError
+    loops_of = [Loop(sizes[x], of_rows.get(x, 0), of_columns.get(x, 0), steps[x]) for x in groups.loops]
+    joined = tuple(_joined(loops_of))
+    return Arrangement(groups.row_operand, (m, n, k), a, b, c_stride, joined, "".join(order))
 
-    def arrange(self) -> Arrangement:
-        batch = [x for x in self.of_result if all(x in steps for steps in self.steps)]
-        order = self._by_target(self.of_result)
-        free = [label for label in order if label not in batch]
-        row_operand = 0 if not free or free[-1] in self.steps[1] else 1
-        rows_of, columns_of = self.steps[row_operand], self.steps[1 - row_operand]
-        rows = [label for label in free if label in rows_of]
-        columns = [label for label in free if label in columns_of]
-        if self.target is None:
-            batch, rows, columns = _by(rows_of, batch), _by(rows_of, rows), _by(columns_of, columns)
-        elif columns and self.target[columns[-1]] != 1:
-            raise UnsuitedResultError
-        inner = _by(rows_of, self.inner)
-        row_loops, rows = self._split(rows, rows_of)
-        column_loops, columns = self._split(columns, columns_of)
-        labels = (
-            "".join((*batch, *row_loops, *rows, *inner)),
-            "".join((*batch, *column_loops, *inner, *columns)),
-        )
-        for steps, operand in ((rows_of, row_operand), (columns_of, 1 - row_operand)):
-            if not _is_joined(inner, steps, self.sizes):
-                raise UnsuitedError(operand, labels[operand != row_operand])
-        a = _matrix(rows, inner, rows_of, self.sizes)
-        b = _matrix(inner, columns, columns_of, self.sizes)
-        if a is None:
-            raise UnsuitedError(row_operand, labels[0])
-        if b is None:
-            raise UnsuitedError(1 - row_operand, labels[1])
-        in_memory = [*batch, *row_loops, *column_loops, *rows, *columns]
-        result = self.target if self.target is not None else self._dense(in_memory)
-        loops = [
-            (self.sizes[x], rows_of.get(x, 0), columns_of.get(x, 0), result[x])
-            for x in (*batch, *row_loops, *column_loops)
-        ]
-        m, n, k = (math.prod(self.sizes[x] for x in group) for group in (rows, columns, inner))
-        c_stride = result[rows[-1]] if rows else n
-        if c_stride < n:
-            raise UnsuitedResultError
-        return Arrangement(
-            row_operand, (m, n, k), a, b, c_stride, tuple(_joined_loops(loops)), "".join(in_memory)
-        )
 
-    def _by_target(self, labels: list[str]) -> list[str]:
-        return labels if self.target is None else _by(self.target, labels)
+def _check_repeated(
+    of_a: str, inner: Sequence[str], outer: Sequence[str], steps: tuple[Steps, Steps]
+) -> None:
+    """Checks that no label is repeated in memory where a product needs its elements.
 
-    def _split(self, labels: list[str], steps: Steps) -> tuple[list[str], list[str]]:
-        """Returns the labels to count through, and the last ones, which are one axis of a matrix."""
-        for count in range(len(labels)):
-            last = labels[count:]
-            if _is_joined(last, steps, self.sizes) and (
-                self.target is None or _is_joined(last, self.target, self.sizes)
-            ):
-                return labels[:count], last
-        return labels, []
+    Raises:
+        UnsuitedError: the operand is to be copied, with that label.
+    """
+    for label in inner:
+        for operand, of_operand in enumerate(steps):
+            if label not in of_operand:
+                raise UnsuitedError(operand, label)
+    for label in outer:
+        if label not in steps[0] and label not in steps[1]:
+            raise UnsuitedError(int(label not in of_a), label)
 
-    def _dense(self, order: Sequence[str]) -> dict[str, int]:
-        return dict(zip(order, steps_of([self.sizes[label] for label in order]), strict=True))
+
+def _split(
+    labels: Sequence[str], steps: Sequence[Steps | None], sizes: Mapping[str, int]
+) -> tuple[list[str], list[str]]:
+    """Returns the labels to count through, and the last ones, which are one axis of a matrix."""
+    for count in range(len(labels)):
+        last = labels[count:]
+        if all(_is_joined(last, known, sizes) for known in steps if known is not None):
+            return list(labels[:count]), list(last)
+    return [], []
+
+
+def _dense(order: Sequence[str], sizes: Mapping[str, int]) -> Steps:
+    return dict(zip(order, steps_of([sizes[label] for label in order]), strict=True))
 
 
 def _steps(labels: str, place: Place) -> dict[str, int]:
@@ -195,40 +228,34 @@ def _steps(labels: str, place: Place) -> dict[str, int]:
 
 def _by(steps: Steps, labels: Sequence[str]) -> list[str]:
     """Returns labels from the largest step to the smallest."""
-    return sorted(labels, key=lambda label: -steps[label])
+    return sorted(labels, key=steps.__getitem__, reverse=True)
 
 
 def _is_joined(labels: Sequence[str], steps: Steps, sizes: Mapping[str, int]) -> bool:
-    return all(steps[outer] == steps[inner] * sizes[inner] for outer, inner in itertools.pairwise(labels))
+    return all(steps[outer] == steps[inner] * sizes[inner] for outer, inner in pairwise(labels))
 
 
 def _matrix(
     rows: Sequence[str], columns: Sequence[str], steps: Steps, sizes: Mapping[str, int]
 ) -> Matrix | None:
     """Returns how a matrix lies; None where neither its rows nor its columns are side by side."""
-    width, height = (math.prod(sizes[x] for x in labels) for labels in (columns, rows))
+    if not (_is_joined(rows, steps, sizes) and _is_joined(columns, steps, sizes)):
+        return None
+    height, width = (math.prod(sizes[label] for label in labels) for labels in (rows, columns))
     row_step = steps[rows[-1]] if rows else width
-    column_step = steps[columns[-1]] if columns else 1
-    if column_step == 1 and row_step >= width:
+    column_step = steps[columns[-1]] if columns else height
+    if (not columns or column_step == 1) and row_step >= width:
         return Matrix(False, row_step)
-    if not rows and columns:
-        return Matrix(True, column_step)  # one row, as one column
-    if row_step == 1:
-        return (
-            Matrix(True, column_step if columns else height) if column_step >= height or not columns else None
-        )
+    if (not rows or row_step == 1) and column_step >= height:
+        return Matrix(True, column_step)
     return None
 
 
-def _joined_loops(loops: Sequence[tuple[int, int, int, int]]) -> Iterator[tuple[int, int, int, int]]:
-    """Yields loops, those joined to one that go on where the inner one ends."""
-    before: tuple[int, int, int, int] | None = None
-    for loop in loops:
-        if before and all(outer == step * loop[0] for outer, step in zip(before[1:], loop[1:], strict=True)):
-            before = (before[0] * loop[0], *loop[1:])
-        else:
-            if before:
-                yield before
-            before = loop
-    if before:
-        yield before
+def _joined(loops: Sequence[Loop]) -> Iterator[Loop]:
+    """Yields loops, two of them as one where the outer goes on where the inner ends."""
+    for i, loop in enumerate(loops):
+        if i + 1 < len(loops) and loop[1:] == tuple(step * loops[i + 1].size for step in loops[i + 1][1:]):
+            inner = loops[i + 1]
+            yield from _joined([Loop(loop.size * inner.size, *inner[1:]), *loops[i + 2 :]])
+            return
+        yield loop

@@ -1,175 +1,199 @@
-"""Emits the convolutions of mixing layers without their biases, forward and backward.
+"""Emits the convolutions of mixing layers without their biases: x (B, P, C) by weights, and both derivatives.
 
-Token mixing has the patches as channels and the field in each patch's vector; its `backward` adds to the
-gradients of x, which is residual. A convolution over patches has the vectors as channels and the patches as
-field; its `backward` returns the address of new gradients.
+Token mixing has the patches as channels and the field in each patch's vector; a convolution over patches has
+the vectors as channels and the patches as field. Both read and write arrays as (P, B, C) in memory. Along a
+line, taps of token mixing are added up in registers; a picture is taken row by row, as (height, B,
+width·channels): all taps from one row to another are one matrix, and all pairs of such rows one gemm.
 """
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from torch import nn
-
+from mixcoder.backends.native.contractions import UnsuitedResultError
+from mixcoder.backends.native.graph import Node, Shape
+from mixcoder.backends.native.kinds import ConvolutionEmitter, OverPatches, TokenMixing
+from mixcoder.backends.native.placement import Placement
+from mixcoder.backends.native.placing import Place, dense_place, steps_of
 from mixcoder.backends.native.program import FLOAT_BYTES
-from mixcoder.backends.native.shards import Network
 from mixcoder.backends.native.toeplitz import Field, ToeplitzMatrices
-from mixcoder.models.patch_convolutions import (
-    ConvOverPatches1d,
-    ConvOverPatches2d,
-    TokenMixingConv1d,
-    TokenMixingConv2d,
-)
 
-_TokenConv = TokenMixingConv1d | TokenMixingConv2d
-_PatchConv = ConvOverPatches1d | ConvOverPatches2d
+PATCH_MAJOR = (1, 0, 2)
+"""Axes of (B, P, C) in the order of memory."""
 
 
-class TokenMixing(Protocol):
-    """A convolution with the patches of x (P, B, C) as channels."""
-
-    def forward(self, x: int) -> int:
-        """Emits the convolution of x."""
-
-    def backward(self, dz: int, dx: int) -> None:
-        """Emits the weights' gradients, and adds the gradients of x to those at `dx`."""
-
-
-def token_mixing(net: Network, conv: _TokenConv) -> TokenMixing:
-    """Returns the cheapest way to compute a convolution with the patches as channels."""
-    if math.prod(conv.kernel_size) == 1:
-        return PointwiseTokenMixing(net, conv)
-    if isinstance(conv, nn.Conv2d):
-        return PictureTokenMixing(net, conv)
-    return LineTokenMixing(net, conv)
-
-
-class PointwiseTokenMixing:
-    """One tap: a gemm of (P, P) and (P, B·C)."""
-
-    def __init__(self, net: Network, conv: _TokenConv) -> None:
-        self._program, self._weights = net.program, net.weights(conv)
-        self._patches, self._columns = net.patches, net.patch_elements
-
-    def forward(self, x: int) -> int:
-        """Emits the convolution of x."""
-        program, patches, columns = self._program, self._patches, self._columns
-        self._x = x
-        self._matrix = program.operand(self._weights.weight, patches**2)
-        inputs = program.operand(x, patches * columns)
-        z = program.buffer(patches * columns)
-        program.gemm((self._matrix, inputs), z, (patches, columns, patches))
-        return z
-
-    def backward(self, dz: int, dx: int) -> None:
-        """Emits the weights' gradients, and adds the gradients of x to those at `dx`."""
-        program, patches, columns = self._program, self._patches, self._columns
-        addresses = [dz, self._x, self._weights.weight_gradient]
-        program.emit("correlate", [patches, patches, columns, columns, 1], addresses)
-        operands = (self._matrix, program.operand(dz, patches * columns))
-        program.gemm(operands, dx, (patches, columns, patches), "a", is_added=True)
+def token_mixing(kind: TokenMixing) -> ConvolutionEmitter:
+    """Returns the emitter of a convolution with the patches as channels."""
+    return LineTokenMixing(kind) if len(kind.kernel) == 1 else PictureTokenMixing(kind)
 
 
 class LineTokenMixing:
     """Some taps along each patch's vector, added up in registers."""
 
-    def __init__(self, net: Network, conv: TokenMixingConv1d) -> None:
-        (taps,) = conv.kernel_size
-        self._program, self._weights = net.program, net.weights(conv)
-        self._sizes = [net.patches, net.patches, net.batch, net.channels, taps]
-        self._margin = taps // 2
-        self._padded = net.batch * (net.channels + taps - 1)
-        self._elements = net.rows * net.channels
+    def __init__(self, kind: TokenMixing) -> None:
+        (self._taps,) = kind.kernel
+        self._margin = self._taps // 2
 
-    def forward(self, x: int) -> int:
-        """Emits the convolution of x."""
-        program, patches = self._program, self._sizes[0]
-        z, self._x = program.buffer(self._elements), program.zeros(("x", x), patches * self._padded)
-        self._emit_pad(x, self._x)
-        program.emit("convolve", [*self._sizes, False], [self._weights.weight, self._x, z])
-        return z
+    def convolve(self, placement: Placement, node: Node) -> None:
+        """Emits z."""
+        x, weight = node.inputs
+        patches, batch, channels = _patch_major_sizes(node)
+        addresses = [placement.dense(weight).address, self._padded(placement, x)]
+        z = placement.new(node, PATCH_MAJOR)
+        sizes = [patches, patches, batch, channels, self._taps, False]
+        placement.program.emit("convolve", sizes, [*addresses, z.address])
 
-    def backward(self, dz: int, dx: int) -> None:
-        """Emits the weights' gradients, and adds the gradients of x to those at `dx`."""
-        program, (patches, *_, taps) = self._program, self._sizes
-        padded_dz = program.zeros(("gradients", *self._sizes), patches * self._padded)
-        reversed_taps = program.buffer(taps * patches**2)
-        self._emit_pad(dz, padded_dz)
-        program.emit(
-            "correlate",
-            [patches, patches, self._padded - 2 * self._margin, self._padded, taps],
-            [padded_dz + FLOAT_BYTES * self._margin, self._x, self._weights.weight_gradient],
-        )
-        program.emit("reverse_taps", [patches, patches, taps], [self._weights.weight, reversed_taps])
-        program.emit("convolve", [*self._sizes, True], [reversed_taps, padded_dz, dx])
+    def adjoint(self, placement: Placement, node: Node, added_to: Place | None) -> None:
+        """Emits the gradients of x."""
+        z, weight = node.inputs
+        patches, batch, channels = _patch_major_sizes(node)
+        program, padded = placement.program, self._padded_gradients(placement, z)
+        reversed_taps = program.buffer(self._taps * patches**2)
+        sizes = [patches, patches, self._taps]
+        program.emit("reverse_taps", sizes, [placement.dense(weight).address, reversed_taps])
+        out = _patch_major_result(placement, node, added_to)
+        sizes = [patches, patches, batch, channels, self._taps, added_to is not None]
+        program.emit("convolve", sizes, [reversed_taps, padded, out.address])
 
-    def _emit_pad(self, x: int, out: int) -> None:
-        patches, _, batch, channels, _ = self._sizes
-        self._program.emit("pad", [patches * batch, channels, self._margin], [x, out])
+    def correlate(self, placement: Placement, node: Node) -> None:
+        """Emits the gradients of the weights."""
+        z, x = node.inputs
+        patches, batch, channels = _patch_major_sizes(x)
+        length = batch * (channels + self._taps - 1)
+        padded = self._padded_gradients(placement, z) + FLOAT_BYTES * self._margin
+        sizes = [patches, patches, length - 2 * self._margin, length, self._taps]
+        addresses = [padded, self._padded(placement, x), placement.new(node).address]
+        placement.program.emit("correlate", sizes, addresses)
+
+    def _padded(self, placement: Placement, x: Node) -> int:
+        """Returns the address of x with margins, which stays for the whole step."""
+        name = ("padded", x)
+        if name not in placement.memo:
+            placement.memo[name] = placement.program.zeros(name, self._padded_elements(x))
+            self._emit_pad(placement, x, placement.memo[name])
+        return placement.memo[name]
+
+    def _padded_gradients(self, placement: Placement, z: Node) -> int:
+        """Returns the address of z with margins, in memory that other layers use too, one after the other."""
+        name = ("padded gradients", z.shape, self._taps)
+        out = placement.program.zeros(name, self._padded_elements(z))
+        if placement.occupants.get(name) is not z:
+            self._emit_pad(placement, z, out)
+            placement.occupants[name] = z
+        return out
+
+    def _padded_elements(self, x: Node) -> int:
+        patches, batch, channels = _patch_major_sizes(x)
+        return patches * batch * (channels + self._taps - 1)
+
+    def _emit_pad(self, placement: Placement, x: Node, out: int) -> None:
+        patches, batch, channels = _patch_major_sizes(x)
+        address = placement.dense(x, PATCH_MAJOR).address
+        placement.program.emit("pad", [patches * batch, channels, self._margin], [address, out])
 
 
 class PictureTokenMixing:
     """Taps in two dimensions in each patch's vector, seen as a picture of height x width."""
 
-    def __init__(self, net: Network, conv: TokenMixingConv2d) -> None:
-        height, width = conv.size
-        self._program, self._elements = net.program, net.rows * net.channels
-        self._rows = RowConvolution(net, conv, Field(height, width, net.patches))
-        vectors = [
-            net.channels,
-            width,
-            net.patch_elements,
-        ]  # strides of B, H and P in (P, B, H, W)
-        field = [
-            width * net.patches,
-            net.batch * width * net.patches,
-            net.patches,
-        ]  # in (H, B, W, P)
-        self._to_field = [net.batch, height, net.patches, width, *vectors, *field]
-        self._from_field = [net.batch, height, width, net.patches, *field, *vectors]
+    def __init__(self, kind: TokenMixing) -> None:
+        self._kernel, self._size = kind.kernel, kind.field
 
-    def forward(self, x: int) -> int:
-        """Emits the convolution of x."""
-        out = self._rows.forward(self._as_field(x))
-        z = self._program.buffer(self._elements)
-        self._program.emit("permute", self._from_field, [out, z])
-        return z
+    def convolve(self, placement: Placement, node: Node) -> None:
+        """Emits z."""
+        x, weight = node.inputs
+        out = self._rows(placement, node).convolve(weight, (x, self._as_field(placement, x)))
+        z = placement.new(node, PATCH_MAJOR)
+        placement.program.emit("permute", [*self._from_field(node), False], [out, z.address])
 
-    def backward(self, dz: int, dx: int) -> None:
-        """Emits the weights' gradients, and adds the gradients of x to those at `dx`."""
-        gradients = self._rows.backward(self._as_field(dz))
-        self._program.emit("permute", [*self._from_field, True], [gradients, dx])
+    def adjoint(self, placement: Placement, node: Node, added_to: Place | None) -> None:
+        """Emits the gradients of x."""
+        z, weight = node.inputs
+        gradients = self._rows(placement, node).adjoint(weight, (z, self._as_field(placement, z)))
+        out = _patch_major_result(placement, node, added_to)
+        sizes = [*self._from_field(node), added_to is not None]
+        placement.program.emit("permute", sizes, [gradients, out.address])
 
-    def _as_field(self, x: int) -> int:
-        out = self._program.buffer(self._elements)
-        self._program.emit("permute", self._to_field, [x, out])
-        return out
+    def correlate(self, placement: Placement, node: Node) -> None:
+        """Emits the gradients of the weights."""
+        fields = [(x, self._as_field(placement, x)) for x in node.inputs]
+        self._rows(placement, node.inputs[1]).correlate(node, fields)
+
+    def _rows(self, placement: Placement, x: Node) -> RowConvolution:
+        patches, batch, _ = _patch_major_sizes(x)
+        return RowConvolution(placement, Field(*_pair(self._size), patches), batch, _pair(self._kernel))
+
+    def _as_field(self, placement: Placement, x: Node) -> int:
+        """Returns the address of x as (height, B, width, P), which all that reads it shares."""
+        name = ("field", x, self._size)
+        if name not in placement.memo:
+            (height, width), (patches, batch, _) = self._size, _patch_major_sizes(x)
+            vectors, field = self._strides(x)
+            address = placement.dense(x, PATCH_MAJOR).address
+            placement.memo[name] = placement.program.buffer(x.size)
+            sizes = [batch, height, patches, width, *vectors, *field]
+            placement.program.emit("permute", sizes, [address, placement.memo[name]])
+        return placement.memo[name]
+
+    def _from_field(self, x: Node) -> list[int]:
+        (height, width), (patches, batch, _) = self._size, _patch_major_sizes(x)
+        vectors, field = self._strides(x)
+        return [batch, height, width, patches, *field, *vectors]
+
+    def _strides(self, x: Node) -> tuple[list[int], list[int]]:
+        """Returns the strides of B, H and P in (P, B, H, W), and those of B, H and W in (H, B, W, P)."""
+        (_, width), (patches, batch, channels) = self._size, _patch_major_sizes(x)
+        vectors = [channels, width, batch * channels]
+        return vectors, [width * patches, batch * width * patches, patches]
 
 
 class PatchConvolution:
-    """A convolution over the patches of x (P, B, C), with the C elements of a vector as channels."""
+    """A convolution over the patches of x (B, P, C), with the C elements of a vector as channels."""
 
-    def __init__(self, net: Network, conv: _PatchConv) -> None:
-        self._program, self._is_line = net.program, len(conv.size) == 1
-        height, width = conv.size if len(conv.size) == 2 else (net.patches, 1)
-        self._rows = RowConvolution(net, conv, Field(height, width, net.channels))
-        self._to_field = height, width, net.batch, net.channels
-        self._from_field = height, net.batch, width, net.channels
+    def __init__(self, kind: OverPatches) -> None:
+        self._kernel, self._grid = _pair(kind.kernel), _pair(kind.field)
+        self._is_line = len(kind.field) == 1
 
-    def forward(self, x: int) -> int:
-        """Emits the convolution of x."""
+    def convolve(self, placement: Placement, node: Node) -> None:
+        """Emits z."""
+        x, weight = node.inputs
+        rows = self._rows(placement, node)
+        self._put(placement, node, rows.convolve(weight, (x, self._as_field(placement, x))))
+
+    def adjoint(self, placement: Placement, node: Node, added_to: Place | None) -> None:
+        """Emits the gradients of x."""
+        if added_to is not None:
+            raise UnsuitedResultError
+        z, weight = node.inputs
+        rows = self._rows(placement, node)
+        self._put(placement, node, rows.adjoint(weight, (z, self._as_field(placement, z))))
+
+    def correlate(self, placement: Placement, node: Node) -> None:
+        """Emits the gradients of the weights."""
+        fields = [(x, self._as_field(placement, x)) for x in node.inputs]
+        self._rows(placement, node.inputs[1]).correlate(node, fields)
+
+    def _rows(self, placement: Placement, x: Node) -> RowConvolution:
+        _, batch, channels = _patch_major_sizes(x)
+        return RowConvolution(placement, Field(*self._grid, channels), batch, self._kernel)
+
+    def _as_field(self, placement: Placement, x: Node) -> int:
+        """Returns the address of x as (rows, B, columns, C), which all that reads it shares."""
+        address = placement.dense(x, PATCH_MAJOR).address
         if self._is_line:
-            return self._rows.forward(x)
-        z = self._rows.forward(self._program.transpose(x, self._to_field))
-        return self._program.transpose(z, self._from_field)
+            return address
+        name = ("field", x, self._grid)
+        if name not in placement.memo:
+            (height, width), (_, batch, channels) = self._grid, _patch_major_sizes(x)
+            placement.memo[name] = placement.program.transpose(address, (height, width, batch, channels))
+        return placement.memo[name]
 
-    def backward(self, dz: int) -> int:
-        """Emits the gradients of the weights and of x; returns the address of those of x."""
-        if self._is_line:
-            return self._rows.backward(dz)
-        dx = self._rows.backward(self._program.transpose(dz, self._to_field))
-        return self._program.transpose(dx, self._from_field)
+    def _put(self, placement: Placement, node: Node, out: int) -> None:
+        """Notes where a result lies, which is now as (rows, B, columns, C)."""
+        if not self._is_line:
+            (height, width), (_, batch, channels) = self._grid, _patch_major_sizes(node)
+            out = placement.program.transpose(out, (height, batch, width, channels))
+        placement.put(node, dense_place(out, node.shape, PATCH_MAJOR))
 
 
 class _Shift(NamedTuple):
@@ -189,44 +213,103 @@ class _Shift(NamedTuple):
 
 
 class RowConvolution:
-    """A convolution in a field (height, B, width·channels): a gemm for each shift by rows."""
+    """A convolution in a field (height, B, width·channels): a gemm for each shift by rows.
 
-    def __init__(self, net: Network, conv: _TokenConv | _PatchConv, field: Field) -> None:
-        height, width = (*conv.kernel_size, 1)[:2]
-        self._program = net.program
-        self._matrices = ToeplitzMatrices(net.program, net.weights(conv), field, (height, width))
-        row = net.batch * self._matrices.side
+    Args:
+        placement: of what it emits.
+        field: that it goes over.
+        batch: B, images.
+        kernel: (height, width).
+    """
+
+    def __init__(self, placement: Placement, field: Field, batch: int, kernel: tuple[int, int]) -> None:
+        self._placement, self._program = placement, placement.program
+        self._field, self._kernel = field, kernel
+        self._matrices = ToeplitzMatrices(self._program, field, kernel)
+        row, reach = batch * self._matrices.side, self._matrices.reach
         self._elements = field.height * row
-        reach = self._matrices.reach
         self._shifts = [
-            _Shift(dy, (field.height - abs(dy)) * net.batch, row * max(dy, 0), row * max(-dy, 0))
-            for dy in sorted(range(-reach, reach + 1), key=abs)  # 0 is first: its gemm overwrites all of z
+            _Shift(dy, (field.height - abs(dy)) * batch, row * max(dy, 0), row * max(-dy, 0))
+            for dy in sorted(range(-reach, reach + 1), key=abs)  # 0 is first: its gemm overwrites all
         ]
 
-    def forward(self, x: int) -> int:
-        """Emits the convolution of x."""
-        program, side = self._program, self._matrices.side
-        self._matrices.load()
-        self._inputs, z = program.operand(x, self._elements), program.buffer(self._elements)
+    def convolve(self, weight: Node, x: tuple[Node, int]) -> int:
+        """Emits z from x, a node and the address of its field; returns the address of z."""
+        side, taps, inputs = self._matrices.side, self._loaded(weight), self._operand(*x)
+        z = self._program.buffer(self._elements)
         for shift in self._shifts:
-            a, out = self._operand(self._inputs, shift.x_start), z + FLOAT_BYTES * shift.z_start
-            operands, sizes = (a, self._matrices.matrix(shift.dy)), (shift.rows, side, side)
-            program.gemm(operands, out, sizes, "b", is_added=shift.dy != 0)
+            a, out = self._moved(inputs, shift.x_start), z + FLOAT_BYTES * shift.z_start
+            operands, sizes = (a, self._matrices.matrix(taps, shift.dy)), (shift.rows, side, side)
+            self._program.gemm(operands, out, sizes, "b", is_added=shift.dy != 0)
         return z
 
-    def backward(self, dz: int) -> int:
-        """Emits the gradients of the weights and of x; returns the address of those of x."""
-        program, side = self._program, self._matrices.side
-        gradients, dx = program.operand(dz, self._elements), program.buffer(self._elements)
+    def adjoint(self, weight: Node, z: tuple[Node, int]) -> int:
+        """Emits the gradients of x from those of z; returns their address."""
+        side, taps, gradients = self._matrices.side, self._loaded(weight), self._operand(*z)
+        x = self._program.buffer(self._elements)
         for shift in self._shifts:
-            a, gradient = self._operand(self._inputs, shift.x_start), self._operand(gradients, shift.z_start)
-            of_matrix = self._matrices.gradient_buffer(shift.dy)
-            program.gemm((gradient, a), of_matrix, (side, side, shift.rows), "a")
-            self._matrices.add_gradient(shift.dy, of_matrix)
-            out, matrix = dx + FLOAT_BYTES * shift.x_start, self._matrices.matrix(shift.dy)
-            program.gemm((gradient, matrix), out, (shift.rows, side, side), is_added=shift.dy != 0)
-        self._matrices.store_gradients()
-        return dx
+            a, out = self._moved(gradients, shift.z_start), x + FLOAT_BYTES * shift.x_start
+            operands, sizes = (a, self._matrices.matrix(taps, shift.dy)), (shift.rows, side, side)
+            self._program.gemm(operands, out, sizes, is_added=shift.dy != 0)
+        return x
 
-    def _operand(self, start: int, elements: int) -> int:
+    def correlate(self, node: Node, fields: Sequence[tuple[Node, int]]) -> None:
+        """Emits the gradients of the weights, a node, from those of z and from x."""
+        side, (gradients, inputs) = self._matrices.side, (self._operand(*field) for field in fields)
+        for shift in self._shifts:
+            a, b = self._moved(gradients, shift.z_start), self._moved(inputs, shift.x_start)
+            of_matrix = self._matrices.gradient_buffer(shift.dy)
+            self._program.gemm((a, b), of_matrix, (side, side, shift.rows), "a")
+            self._matrices.add_gradient(shift.dy, of_matrix)
+        self._matrices.store_gradients(self._weights(node).address)
+
+    def _weights(self, node: Node) -> Place:
+        """Returns the place for the gradients of the weights, zeros where no tap reaches the field."""
+        wanted = self._placement.wanted(node)
+        if self._matrices.has_unreached_taps and (wanted is None or not wanted.is_contiguous):
+            zeros = self._program.zeros(("weights", node), node.size)
+            self._placement.put(node, Place(zeros, node.shape, steps_of(node.shape)))
+            return self._placement.place(node)
+        return self._placement.new(node)
+
+    def _loaded(self, weight: Node) -> int:
+        """Returns the address of a weight's taps, loaded once in a step."""
+        name = ("taps", weight, self._field, self._kernel)
+        if name not in self._placement.memo:
+            self._placement.memo[name] = self._matrices.load(self._placement.dense(weight).address)
+        return self._placement.memo[name]
+
+    def _operand(self, node: Node, field: int) -> int:
+        """Returns the address of a node's field in the precision of products."""
+        name = ("operand of field", node, self._field)
+        if name not in self._placement.memo:
+            self._placement.memo[name] = self._program.operand(field, self._elements)
+        return self._placement.memo[name]
+
+    def _moved(self, start: int, elements: int) -> int:
         return start + self._program.operand_bytes * elements
+
+
+def _pair(size: Shape) -> tuple[int, int]:
+    """Returns a size in two dimensions; a line goes down."""
+    return (size[0], size[1]) if len(size) == 2 else (size[0], 1)
+
+
+def _patch_major_sizes(x: Node) -> tuple[int, int, int]:
+    """Returns P, B and C of x (B, P, C)."""
+    batch, patches, channels = x.shape
+    return patches, batch, channels
+
+
+def _patch_major_result(placement: Placement, node: Node, added_to: Place | None) -> Place:
+    """Returns the place for a result (P, B, C) in memory, which may be one that it is added to.
+
+    Raises:
+        UnsuitedResultError: it lies in another order there.
+    """
+    if added_to is None:
+        return placement.new(node, PATCH_MAJOR)
+    if not added_to.permuted(PATCH_MAJOR).is_contiguous:
+        raise UnsuitedResultError
+    placement.put(node, added_to)
+    return added_to

@@ -103,7 +103,8 @@ def _permute(node: Node, g: Node, index: int) -> Node:
 
 
 def _reshape(node: Node, g: Node, index: int) -> Node:
-    return graph.reshape(g, node.inputs[0].shape)
+    (x,) = node.inputs
+    return graph.like(graph.reshape(g, x.shape), x)
 
 
 def _expand(node: Node, g: Node, index: int) -> Node:
@@ -133,6 +134,10 @@ def _same(node: Node, g: Node, index: int) -> Node:
 
 def _like(node: Node, g: Node, index: int) -> Node | None:
     return g if index == 0 else None
+
+
+def _contiguous(node: Node, g: Node, index: int) -> Node:
+    return graph.like(g, node.inputs[0])
 
 
 def _sum(node: Node, g: Node, index: int) -> Node:
@@ -194,7 +199,7 @@ _RULES: dict[str, Rule] = {
     "slice": _slice,
     "pad": _pad,
     "cat": _cat,
-    "contiguous": _same,
+    "contiguous": _contiguous,
     "like": _like,
     "stop": _none,
     "sum": _sum,

@@ -11,8 +11,7 @@ that group. So a derivative that needs values of the forward pass alone is compu
 - permutations of them, at no cost: the nodes after one are computed with their axes in another order.
 
 Movements of what a group does not compute are no part of it: it reads them where they lie, with a stride of 0
-along repeated axes. The sum of an array and of a product that has no other use, in this order, is a step of
-its own: a product can be added to what is in memory.
+along repeated axes. Some nodes are to stay apart, such as a sum whose product is added to what is in memory.
 """
 
 from __future__ import annotations
@@ -38,7 +37,6 @@ ALIASES = ("expand", "permute")
 """Movements within a group, which cost nothing."""
 _ELEMENTWISE = ("add", "mul", "affine", "unary")
 _VIEWS = ("permute", "reshape", "expand", "slice", "contiguous", "like", "stop")
-_PRODUCTS = ("contract", "convolve", "adjoint", "correlate")
 
 _Position = tuple[int, int]
 """(index of the node that began a step, index within what follows from that step at once)."""
@@ -84,15 +82,16 @@ class Fused:
     frames: Mapping[Node, Frame] = field(repr=False)
 
 
-def fuse(nodes: Sequence[Node], kept: Collection[Node]) -> list[Node | Fused]:
+def fuse(nodes: Sequence[Node], kept: Collection[Node], apart: Collection[Node] = ()) -> list[Node | Fused]:
     """Returns the steps that compute nodes, in order.
 
     Args:
         nodes: all that are needed, each after its inputs.
         kept: nodes that are needed beside those that other nodes use.
+        apart: nodes that are steps of their own.
     """
     uses = _Uses(nodes, kept)
-    planner = _Planner(uses)
+    planner = _Planner(uses, apart)
     for node in nodes:
         planner.add(node)
     return planner.steps()
@@ -134,9 +133,6 @@ class _Uses:
 
     def is_used_within(self, node: Node, group: Collection[Node]) -> bool:
         return any(use in group for use in self._of[node])
-
-    def is_used_once(self, node: Node) -> bool:
-        return node not in self.kept and len(self._of[node]) == 1
 
 
 @dataclass(eq=False)
@@ -187,8 +183,8 @@ def _reduced(node: Node, frame: Frame) -> Frame:
 class _Planner:
     """Finds a step for one node after the other."""
 
-    def __init__(self, uses: _Uses) -> None:
-        self._uses = uses
+    def __init__(self, uses: _Uses, apart: Collection[Node]) -> None:
+        self._uses, self._apart = uses, apart
         self._positions: dict[Node, _Position] = {}
         self._groups: dict[_Position, _Group] = {}
 
@@ -199,7 +195,7 @@ class _Planner:
         index = len(self._positions)
         if not node.inputs:
             self._positions[node] = _BEFORE
-        elif self._is_added_product(node):
+        elif node in self._apart:
             self._positions[node] = (index, 0)
         elif group and (frame := group.frame_of(node)):
             group.add(node, frame)
@@ -220,13 +216,6 @@ class _Planner:
         for position, group in self._groups.items():
             placed += _parts(group, position, self._uses)
         return [step for _, step in sorted(placed, key=_position)]
-
-    def _is_added_product(self, node: Node) -> bool:
-        return (
-            node.operation == "add"
-            and node.inputs[1].operation in _PRODUCTS
-            and self._uses.is_used_once(node.inputs[1])
-        )
 
     def _begin(self, node: Node, position: _Position) -> None:
         group = _Group(node.inputs[0].shape)

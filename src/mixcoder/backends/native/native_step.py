@@ -13,11 +13,13 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mixcoder.backends.native.build import load_kernels
 from mixcoder.backends.native.codes import ABANDONED, LOSSES, OPERATIONS
-from mixcoder.backends.native.network_program import as_mixer, emit_conversion, emit_network
+from mixcoder.backends.native.network_graph import network_graph
+from mixcoder.backends.native.network_program import check_no_hooks, emit_conversion, emit_network
+from mixcoder.backends.native.placement import Leaves
 from mixcoder.backends.native.program import Program
 from mixcoder.backends.native.reduction import emit_reduction
 from mixcoder.backends.native.shards import Shard, Vectors
@@ -25,6 +27,7 @@ from mixcoder.backends.native.step_memory import StepMemory
 from mixcoder.backends.native.updates import CopyGradients, create_update
 from mixcoder.backends.step import StepSpec, UnsupportedError
 from mixcoder.backends.threads import run_in_parallel
+from mixcoder.models.autoencoder import Autoencoder
 
 
 class NativeStep:
@@ -44,23 +47,25 @@ class NativeStep:
     """
 
     def __init__(self, spec: StepSpec, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
-        model = as_mixer(spec.model)
+        check_no_hooks(spec.model)
         self._shape = spec.images.shape
         self._memory = StepMemory(spec.parameters.vector.detach(), spec.precision, spec.shards)
         self._update = (
             create_update(replace(spec, optimizers=optimizers), self._memory) if optimizers else None
         )
         self._programs = [Program(spec.precision) for _ in range(spec.shards)]
-        networks = []
+        graph = network_graph(spec.model, spec.batch_size // spec.shards, spec.loss, spec.batch_size)
+        addresses = [parameter.data_ptr() for parameter in spec.parameters.parameters]
+        gemms = []
         for index, program in enumerate(self._programs):
-            emit_conversion(program, model, self._memory, index)
-            shard, vectors = Shard(index, spec.shards, self._memory.side_by_side), self._memory.vectors(index)
-            networks.append(emit_network(program, model, spec.loss, spec.batch_size, shard, vectors))
+            leaves = Leaves(self._memory.vectors(index), addresses)
+            emit_conversion(program, leaves, graph.product_parameters(), self._memory, index)
+            gemms.append(emit_network(program, graph, leaves, self._memory.shard(index)))
         use = self._update or CopyGradients(self._memory)
         for index, program in enumerate(self._programs):
             self._memory.emit_barrier(program)
-            own, gemms = self._memory.own_slice(index), networks[0].weight_gemms
-            emit_reduction(program, [net.vectors for net in networks], gemms, own, use)
+            vectors = [self._memory.vectors(other) for other in range(spec.shards)]
+            emit_reduction(program, vectors, gemms[0], self._memory.own_slice(index), use)
             if self._update:
                 self._update.emit_rest(program, index)
         self._operations = [program.operations() for program in self._programs]
@@ -107,11 +112,13 @@ class NativeStep:
         self._memory.barrier.fill_(ABANDONED)
 
 
-def missing_operation(model: nn.Module) -> str | None:
+def missing_operation(model: Autoencoder) -> str | None:
     """Returns which part of a model has no operations; None where `NativeStep` can compute all of it."""
-    program, shard = Program(torch.float32), Shard(0, 1, {})
     try:
-        emit_network(program, as_mixer(model), LOSSES[0], 1, shard, Vectors(0, 0, 0, 0))
+        check_no_hooks(model)
+        graph = network_graph(model, 2, LOSSES[0], 2)  # of one image, axes would vanish
+        leaves = Leaves(Vectors(0, 0, 0, 0), [0] * len(graph.parameters))
+        emit_network(Program(torch.float32), graph, leaves, Shard(0, 1, {}))
     except UnsupportedError as error:
         return str(error)
     return None

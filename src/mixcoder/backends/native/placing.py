@@ -51,7 +51,7 @@ class Place:
         return tuple(sorted(range(len(self.shape)), key=self._rank_of_axis))
 
     def _rank_of_axis(self, axis: int) -> tuple[int, int]:
-        return (-self.strides[axis] if self.shape[axis] > 1 else 0, axis)
+        return (-self.strides[axis], axis)
 
     def permuted(self, axes: Sequence[int]) -> Place:
         """Returns the same elements with the axes in another order."""
@@ -81,6 +81,12 @@ class Place:
 def steps_of(shape: Sequence[int]) -> Shape:
     """Returns the strides of an array whose elements lie in the order of its axes."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def dense_place(address: int, shape: Sequence[int], order: Sequence[int]) -> Place:
+    """Returns the place of an array whose elements lie side by side in an order of its axes."""
+    steps = dict(zip(order, steps_of([shape[axis] for axis in order]), strict=True))
+    return Place(address, tuple(shape), tuple(steps[axis] for axis in range(len(shape))))
 
 
 def view(node: Node, x: Place) -> Place | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mixcoder.backends.native.program import Program
-from mixcoder.backends.native.shards import Vectors
+from mixcoder.backends.native.shards import Shard, Vectors
 from mixcoder.backends.threads import split_evenly
 
 
@@ -41,6 +41,10 @@ class StepMemory:
         """Returns the addresses of values, operands, and the gradients and loss of a shard."""
         result = self.results[index]
         return Vectors(*(t.data_ptr() for t in (self._values, self._operands, result, result[-1:])))
+
+    def shard(self, index: int) -> Shard:
+        """Returns a shard of the batch."""
+        return Shard(index, len(self.results), self.side_by_side)
 
     def own_slice(self, index: int) -> slice:
         """Returns the slice of all parameters whose gradients a thread reduces."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mixcoder.backends.native.program import FLOAT_BYTES, Program
-from mixcoder.backends.native.shards import Weights
 from mixcoder.backends.step import UnsupportedError
 from mixcoder.backends.threads import CACHE_LINE
 
@@ -28,25 +27,25 @@ class ToeplitzMatrices:
 
     Args:
         program: to emit to.
-        weights: of the convolution.
         field: that it goes over.
         kernel: (height, width).
 
     Attributes:
         reach: the largest dy.
         side: of a matrix.
+        has_unreached_taps: whether some taps of the kernel fall on padding alone.
 
     Raises:
         UnsupportedError: the matrices would be mostly zeros.
     """
 
-    def __init__(self, program: Program, weights: Weights, field: Field, kernel: tuple[int, int]) -> None:
+    def __init__(self, program: Program, field: Field, kernel: tuple[int, int]) -> None:
         height, width = kernel
         self.reach, reach_x = min(height // 2, field.height - 1), min(width // 2, field.width - 1)
         self.side = field.width * field.channels
         if (2 * self.reach + 1) * self.side**2 > _LARGEST_MATRICES:
             raise UnsupportedError("convolutions whose matrices are mostly zeros")
-        self._program, self._weights, self._kernel_width = program, weights, width
+        self._program, self._kernel_width = program, width
         self._first_tap = FLOAT_BYTES * (height * width // 2 - self.reach * width - reach_x)
         pairs = field.channels**2
         count = (
@@ -60,18 +59,25 @@ class ToeplitzMatrices:
         self._matrix_sizes = [field.channels, field.width, reach_x, self._stride]
         self._elements = count * self._stride
         self._has_one_column = field.width == 1  # then a matrix is a tap
+        self._gradients = program.zeros(("gradients", *self._load_sizes), self._elements)
+        reached = (2 * self.reach + 1, 2 * reach_x + 1)
+        self.has_unreached_taps = reached != kernel
 
-    def load(self) -> None:
-        """Emits the copy of the weights as taps, for the matrices of this step."""
+    def load(self, weights: int) -> int:
+        """Emits the copy of weights at an address as taps; returns their address as operands."""
         taps = self._program.buffer(self._elements)
-        self._program.emit("permute", self._load_sizes, [self._weights.weight + self._first_tap, taps])
-        self._taps = self._program.operand(taps, self._elements)
-        self._gradients = self._program.zeros(("gradients", *self._load_sizes), self._elements)
+        self._program.emit("permute", self._load_sizes, [weights + self._first_tap, taps])
+        return self._program.operand(taps, self._elements)
 
-    def matrix(self, dy: int) -> int:
-        """Returns the address of a shift's matrix as an operand, which lasts until the next is asked for."""
+    def matrix(self, loaded: int, dy: int) -> int:
+        """Returns the address of a shift's matrix as an operand, which lasts until the next is asked for.
+
+        Args:
+            loaded: address of the taps, from `load`.
+            dy: the shift.
+        """
         element_bytes = self._program.operand_bytes
-        taps = self._taps + element_bytes * self._first_element(dy)
+        taps = loaded + element_bytes * self._first_element(dy)
         if self._has_one_column:
             return taps
         name = (*self._matrix_sizes, element_bytes)
@@ -88,10 +94,9 @@ class ToeplitzMatrices:
         if not self._has_one_column:
             self._program.emit("toeplitz_adjoint", self._matrix_sizes, [gradients, self._tap_gradients(dy)])
 
-    def store_gradients(self) -> None:
-        """Emits the copy of the taps' gradients to those of the weights."""
-        weights = self._weights.weight_gradient + self._first_tap
-        self._program.emit("permute", self._store_sizes, [self._gradients, weights])
+    def store_gradients(self, weights: int) -> None:
+        """Emits the copy of the gradients of taps to those of the weights, but for unreached taps."""
+        self._program.emit("permute", self._store_sizes, [self._gradients, weights + self._first_tap])
 
     def _tap_gradients(self, dy: int) -> int:
         return self._gradients + FLOAT_BYTES * self._first_element(dy)

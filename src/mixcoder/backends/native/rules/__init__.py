@@ -20,6 +20,7 @@ _MODULES = (
     "elementwise_functions",
     "indexing",
     "matrix_products",
+    "mixing_convolutions",
     "normalisation",
     "shapes",
     "small_convolutions",

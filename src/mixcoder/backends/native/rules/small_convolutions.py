@@ -25,6 +25,10 @@ _TRANSPOSED = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dil
 """Settings of torch's functions and their defaults, in the order of their arguments."""
 
 
+_MOST_COLUMNS = 2**12
+"""Elements of an image's shifted copies, above which a compiled graph is faster."""
+
+
 @dataclass(frozen=True)
 class _Taps:
     """Where the taps of a kernel begin on each axis of a padded field.
@@ -116,6 +120,8 @@ def _correlated(x: Node, matrix: Node, taps: _Taps) -> Node:
         for window, weight in zip(apart[1:], weights[1:], strict=True):
             result = add(result, mul(window, weight))
     else:
+        elements = count * taken * places
+        check(count == 1 or elements <= _MOST_COLUMNS, "a convolution over so many places and channels")
         columns = graph.cat([graph.reshape(w, (batch, groups, 1, taken, places)) for w in windows], 2)
         columns = graph.reshape(columns, (batch, groups, count * taken, places))
         rows = graph.reshape(matrix, (groups, made, count * taken))

@@ -1,0 +1,21 @@
+"""Which emitter each kind of convolution has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mixcoder.backends.native.convolutions import PatchConvolution, token_mixing
+from mixcoder.backends.native.graph import Node
+from mixcoder.backends.native.kinds import ConvolutionEmitter, OverPatches, TokenMixing
+
+_EMITTERS: Mapping[type, Callable[[Any], ConvolutionEmitter]] = {
+    TokenMixing: token_mixing,
+    OverPatches: PatchConvolution,
+}
+
+
+def emitter_of(node: Node) -> ConvolutionEmitter:
+    """Returns the emitter of a convolution, or of one of its derivatives."""
+    kind = node.attributes[-1]
+    return _EMITTERS[type(kind)](kind)

@@ -1,0 +1,51 @@
+"""Chooses where the results of a fused group lie: in the order of what it reads, and there where it is free.
+
+places of inputs ─▶ order of the group's axes in memory ─▶ places of outputs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mixcoder.backends.native.fusion import Fused, frame_of_input
+from mixcoder.backends.native.graph import Node
+from mixcoder.backends.native.lifetimes import Lifetimes
+from mixcoder.backends.native.placement import Placement
+from mixcoder.backends.native.placing import Place
+
+
+def places_of_group(placement: Placement, lifetimes: Lifetimes, group: Fused) -> dict[Node, Place]:
+    """Returns the places of all inputs and outputs of a group; those of outputs are noted."""
+    places = {x: placement.place(x) for x in group.inputs}
+    whole = [_by_axis(group, x, places[x]) for x in group.inputs]
+    order = next((place.order for place in whole if place), tuple(range(len(group.shape))))
+    free = [place for x, place in zip(group.inputs, whole, strict=True) if place and lifetimes.ends(x)]
+    for node in group.outputs:
+        places[node] = _result(placement, group, node, order, free)
+        placement.put(node, places[node])
+    return places
+
+
+def _by_axis(group: Fused, x: Node, place: Place) -> Place | None:
+    """Returns the place of an input with the axes of its group; None where it is no whole one."""
+    frames = {
+        frame_of_input(node, i, group.frames)
+        for node in group.nodes
+        for i, read in enumerate(node.inputs)
+        if read is x
+    }
+    frame = next(iter(frames))
+    if len(frames) > 1 or frame.reduced or not place.is_dense:
+        return None
+    turned = place.permuted([frame.axes.index(axis) for axis in range(len(group.shape))])
+    return turned if turned.shape == group.shape else None
+
+
+def _result(placement: Placement, group: Fused, node: Node, order: Sequence[int], free: list[Place]) -> Place:
+    """Returns the place of an output: where it is wanted, in the place of an input, or new memory."""
+    frame = group.frames[node]
+    if placement.wanted(node) is not None or frame.reduced:
+        return placement.new(node)
+    if free:
+        return free.pop().permuted(frame.axes)
+    return placement.new(node, [frame.axes.index(axis) for axis in order])
