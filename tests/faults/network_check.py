@@ -40,6 +40,8 @@ _STEEP = 10.0
 """Times the change by a perturbation that rounding may make."""
 _BF16_ERROR, _BF16_TIMES = 0.02, 4.0
 """Of the norm of all gradients; and times the error of torch's own steps in bfloat16."""
+_BF16_PERTURBATION = 2**-9
+"""Of a value, that rounding to bfloat16 may change."""
 _SURE_GRADIENT = 1e-3
 """Of the largest of its tensor: the sign of a smaller gradient, which AdamW steps by, may be rounding."""
 _LEAST_GRADIENT = 1e-6
@@ -116,7 +118,7 @@ def _gradients_differ(compared: Compared, gradients: Tensor, loss: Tensor) -> st
     if not all(gradient.isfinite().all() for gradient in expected):
         return ""
     if spec.precision != torch.float32:
-        return _rounded_differ(spec, gradients, expected)
+        return _rounded_differ(compared, gradients, expected)
     if abs(loss.item() - exact_loss.item()) > 1e-4 * abs(exact_loss.item()) + 1e-6:
         return f"loss: {loss.item()!r}, exactly {exact_loss.item()!r}"
     largest = max(gradient.abs().max().item() for gradient in expected)
@@ -138,24 +140,33 @@ def _steepness(compared: Compared, expected: Sequence[Tensor]) -> list[float]:
     The change is hardly more than rounding. At a bend, as of a ReLU near zero, the gradients change much;
     where they are computed wrongly, they do not.
     """
-    generator = torch.Generator().manual_seed(0)
-    values = [parameter.detach().double() for parameter in compared.spec.parameters.parameters]
-    steepness = [0.0] * len(values)
-    for _ in range(_PERTURBATIONS):
-        noise = [torch.randn(value.shape, generator=generator, dtype=value.dtype) for value in values]
-        near = [v * (1 + _PERTURBATION * n) for v, n in zip(values, noise, strict=True)]
-        changed, _ = compared.exact_gradients(near, compared.spec.images)
+    steepness = [0.0] * len(expected)
+    for changed in _perturbed(compared, _PERTURBATION):
         for index, (one, other) in enumerate(zip(changed, expected, strict=True)):
             steepness[index] = max(steepness[index], (one - other).abs().max().item())
     return steepness
 
 
-def _rounded_differ(spec: StepSpec, gradients: Tensor, expected: Sequence[Tensor]) -> str:
-    """Gradients in bfloat16 err by about as much as torch's own."""
+def _perturbed(compared: Compared, size: float) -> Iterator[list[Tensor]]:
+    """Yields exact gradients of parameters that are changed by this part of their values."""
+    generator = torch.Generator().manual_seed(0)
+    values = [parameter.detach().double() for parameter in compared.spec.parameters.parameters]
+    for _ in range(_PERTURBATIONS):
+        noise = [torch.randn(value.shape, generator=generator, dtype=value.dtype) for value in values]
+        near = [value * (1 + size * change) for value, change in zip(values, noise, strict=True)]
+        yield compared.exact_gradients(near, compared.spec.images)[0]
+
+
+def _rounded_differ(compared: Compared, gradients: Tensor, expected: Sequence[Tensor]) -> str:
+    """Gradients in bfloat16 err by about as much as torch's own, or as by rounding of the parameters."""
+    spec = compared.spec
     right = spec.parameters.join([gradient.float() for gradient in expected])
     rounded, _ = eager_gradients(spec)(spec.images)
     error, usual = (gradients - right).norm().item(), (rounded - right).norm().item()
     if error <= _BF16_TIMES * usual + _BF16_ERROR * right.norm().item():
+        return ""
+    near = [spec.parameters.join(changed).float() for changed in _perturbed(compared, _BF16_PERTURBATION)]
+    if error <= _BF16_TIMES * max((other - right).norm().item() for other in near):
         return ""
     return f"gradients in bfloat16: err by {error:.2e}, torch's own by {usual:.2e} of {right.norm():.2e}"
 
