@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mixcoder.backends.native.rules import rules_markdown
 from mixcoder.experiments.file.reference import reference_markdown
 from mixcoder.experiments.file.schema import schema_json
 from mixcoder.experiments.results.columns import measures_markdown
@@ -12,8 +13,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 SCHEMA = DOCS / "experiment.schema.json"
 DOCUMENT = DOCS / "experiment-file.md"
 REPORTS = DOCS / "reports.md"
+OWN_NETWORKS = DOCS / "own-networks.md"
 BEGIN, END = "<!-- mixcoder schema --format md -->\n", "<!-- to here -->\n"
-MEASURES = "<!-- python -m tests.generated -->\n"
+BY_PYTHON = "<!-- python -m tests.generated -->\n"
 
 
 def generated() -> dict[Path, str]:
@@ -21,7 +23,8 @@ def generated() -> dict[Path, str]:
     return {
         SCHEMA: schema_json(),
         DOCUMENT: _with_table(DOCUMENT, BEGIN, reference_markdown()),
-        REPORTS: _with_table(REPORTS, MEASURES, measures_markdown()),
+        REPORTS: _with_table(REPORTS, BY_PYTHON, measures_markdown()),
+        OWN_NETWORKS: _with_table(OWN_NETWORKS, BY_PYTHON, rules_markdown()),
     }
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Cli
-from tests.generated import BEGIN, DOCUMENT, END, REPORTS, SCHEMA, generated
+from tests.generated import BEGIN, DOCUMENT, END, OWN_NETWORKS, REPORTS, SCHEMA, generated
 
 
-@pytest.mark.parametrize("path", [SCHEMA, DOCUMENT, REPORTS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [SCHEMA, DOCUMENT, REPORTS, OWN_NETWORKS], ids=lambda path: path.name)
 def test_is_current(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == generated()[path], "make schema writes it anew"
 
