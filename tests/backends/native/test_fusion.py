@@ -91,6 +91,18 @@ def test_bias_activation_residual_and_derivative_are_one_group() -> None:
     assert backward in second.nodes
 
 
+def test_a_node_joins_a_group_that_reads_the_same() -> None:
+    x, weight, gradient = leaf(), leaf((16, 16), 1), leaf(SHAPE, 2)
+    z = graph.contract(x, weight, "bpc,oc->bpo")
+    result = graph.add(x, graph.unary(z, "gelu"))
+    later = graph.contract(result, graph.permute(weight, (1, 0)), "bpc,oc->bpo")
+    backward = graph.mul(graph.add(gradient, graph.affine(later, 2.0)), graph.unary(z, "gelu'"))
+    scale = graph.total(graph.mul(later, x), [0, 1])
+    first, second = groups([result, backward, scale])
+    assert graph.unary(z, "gelu'") in first.outputs
+    assert {*second.outputs} == {backward, scale}
+
+
 def test_some_nodes_stay_apart() -> None:
     gradient, x, weight = leaf(), leaf(SHAPE, 1), leaf((16, 16), 2)
     added = graph.add(gradient, graph.contract(x, weight, "bpc,oc->bpo"))

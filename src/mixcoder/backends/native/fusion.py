@@ -3,7 +3,9 @@
     nodes ─▶ steps: nodes, and groups of nodes (`Fused`) over arrays of one shape
 
 A node joins the group of its latest computed input where it fits: all its other inputs are computed before
-that group. So a derivative that needs values of the forward pass alone is computed with them. A group has
+that group. Else it joins the first group that comes after all its inputs and reads one of them. So a
+derivative that needs values of the forward pass alone is computed with them, and the gradient of a scale
+together with that of its input. A group has
 
 - nodes of its shape: add, mul, affine and unary;
 - sums and maxima of them. Those over the group's rows can be used again within it: (…, C) ─▶ (…, 1) ─▶
@@ -142,6 +144,16 @@ class _Group:
     shape: Shape
     rows: Shape = ()
     frames: dict[Node, Frame] = field(default_factory=dict)
+    reads: dict[Node, Shape] = field(default_factory=dict)  # axes of what is read in the group's shape
+
+    def frame_beside(self, node: Node) -> Frame | None:
+        """Returns the frame of a node that has an input in common with this group."""
+        for read in node.inputs:
+            source, order = _source(read)
+            if source in self.reads:
+                frame = Frame(tuple(self.reads[source][axis] for axis in order))
+                return _reduced(node, frame) if node.operation in REDUCTIONS else frame
+        return None
 
     def frame_of(self, node: Node) -> Frame | None:
         """Returns the frame that a node would have in this group; None where it does not fit."""
@@ -161,12 +173,23 @@ class _Group:
                 return frame if is_one and (not frame.reduced or self._may_use(frame.reduced)) else None
         return None
 
-    def add(self, node: Node, frame: Frame) -> None:
+    def add(self, node: Node, frame: Frame) -> list[Node]:
+        """Lets a node join; returns what the group reads for it in its own shape."""
         self.frames[node] = frame
         if node.operation in _ELEMENTWISE and frame.reduced:
             self.rows = frame.reduced
         elif node.operation == "expand":
             self.rows = self.frames[node.inputs[0]].reduced
+        if frame.reduced and node.operation not in REDUCTIONS:
+            return []
+        sources = []
+        for read in node.inputs:
+            if read not in self.frames:
+                source, order = _source(read)
+                back = sorted(range(len(order)), key=order.__getitem__)
+                self.reads.setdefault(source, tuple(frame.axes[axis] for axis in back))
+                sources.append(source)
+        return sources
 
     def _may_use(self, reduced: Shape) -> bool:
         """Says whether sums over these axes may be used within the group; the first axis is the batch."""
@@ -180,6 +203,13 @@ def _reduced(node: Node, frame: Frame) -> Frame:
     return Frame(frame.axes, tuple(sorted(frame.axes[axis] for axis in summed)))
 
 
+def _source(read: Node) -> tuple[Node, Shape]:
+    """Returns what an array is a permutation of, and the order of its axes there."""
+    if read.operation == "permute":
+        return read.inputs[0], read.attributes[0]
+    return read, tuple(range(read.rank))
+
+
 class _Planner:
     """Finds a step for one node after the other."""
 
@@ -187,6 +217,7 @@ class _Planner:
         self._uses, self._apart = uses, apart
         self._positions: dict[Node, _Position] = {}
         self._groups: dict[_Position, _Group] = {}
+        self._readers: defaultdict[Node, list[_Position]] = defaultdict(list)
 
     def add(self, node: Node) -> None:
         """Lets a node join a group, begin one, or be a step of its own."""
@@ -198,10 +229,9 @@ class _Planner:
         elif node in self._apart:
             self._positions[node] = (index, 0)
         elif group and (frame := group.frame_of(node)):
-            group.add(node, frame)
-            self._positions[node] = latest
+            self._join(node, latest, frame)
         elif node.operation in (*_ELEMENTWISE, *REDUCTIONS):
-            self._begin(node, (index, 0))
+            self._join_reader(node, latest, (index, 0))
         elif node.operation in _VIEWS:
             self._positions[node] = (latest[0], _VIEWS_AFTER)
         else:
@@ -217,11 +247,21 @@ class _Planner:
             placed += _parts(group, position, self._uses)
         return [step for _, step in sorted(placed, key=_position)]
 
-    def _begin(self, node: Node, position: _Position) -> None:
-        group = _Group(node.inputs[0].shape)
+    def _join_reader(self, node: Node, latest: _Position, position: _Position) -> None:
+        """Lets a node join the first group after its inputs that reads one of them, or begin a new group."""
+        readers = {reader for read in node.inputs for reader in self._readers[_source(read)[0]]}
+        for reader in sorted(reader for reader in readers if reader > latest):
+            frame = self._groups[reader].frame_beside(node)
+            if frame is not None:
+                self._join(node, reader, frame)
+                return
+        self._groups[position] = _Group(node.inputs[0].shape)
         frame = Frame(tuple(range(node.rank)))
-        group.add(node, _reduced(node, frame) if node.operation in REDUCTIONS else frame)
-        self._groups[position] = group
+        self._join(node, position, _reduced(node, frame) if node.operation in REDUCTIONS else frame)
+
+    def _join(self, node: Node, position: _Position, frame: Frame) -> None:
+        for source in self._groups[position].add(node, frame):
+            self._readers[source].append(position)
         self._positions[node] = position
 
 
