@@ -70,7 +70,7 @@ class BackendChoice:
         backend: that computes them.
         precision: of matrix products and convolutions; all else is float32.
         shards: equal ones of a batch, computed side by side.
-        note: why a faster backend could not be built; empty where none was tried.
+        note: why a faster backend does not compute them; empty where none would be faster.
         precision_note: why the precision is not the usual one; empty where it is, or was asked for.
         fallbacks: backends and their shards, tried in order where this one cannot be built.
     """
@@ -95,10 +95,13 @@ class BackendChoice:
 
 def choose_backend(workload: Workload) -> BackendChoice:
     """Returns the first backend that pays and supports a workload, with the next ones as fallbacks."""
-    backends = [b for b in BACKENDS if b.pays(workload) and b.supports(workload) is None]
-    first, *others = [(backend, backend.shards(workload)) for backend in backends]
-    precision, note = _precision(workload, first[0])
-    return BackendChoice(first[0], precision, first[1], precision_note=note, fallbacks=others)
+    paying = [backend for backend in BACKENDS if backend.pays(workload)]
+    refusals = [backend.supports(workload) for backend in paying]
+    fitting = [backend for backend, refusal in zip(paying, refusals, strict=True) if refusal is None]
+    first, *others = [(backend, backend.shards(workload)) for backend in fitting]
+    precision, precision_note = _precision(workload, first[0])
+    note = f"no {paying[0].name} steps: {refusals[0]}" if refusals[0] else ""
+    return BackendChoice(first[0], precision, first[1], note, precision_note, others)
 
 
 def build_step(spec: StepSpec, choice: BackendChoice) -> tuple[TrainingStep, BackendChoice]:
@@ -108,16 +111,17 @@ def build_step(spec: StepSpec, choice: BackendChoice) -> tuple[TrainingStep, Bac
         spec: of the step; the choice sets its precision and shards.
         choice: the backends to try.
     """
-    note = ""
+    notes = {"": choice.note}  # by the name of the backend that could not be built
     for backend, shards in [(choice.backend, choice.shards), *choice.fallbacks]:
         try:
             step = backend.build(replace(spec, precision=choice.precision, shards=shards))
         except UnsupportedError as error:
-            note = f"{backend.failure}: {error}"
+            notes[backend.name] = f"{backend.failure}: {error}"
         else:
-            kept = note if backend is EAGER else ""
-            return step, BackendChoice(backend, choice.precision, shards, kept, choice.precision_note)
-    raise UnsupportedError(note)
+            told = [note for name, note in notes.items() if name != backend.name and note]
+            note = told[-1] if told else ""
+            return step, BackendChoice(backend, choice.precision, shards, note, choice.precision_note)
+    raise UnsupportedError("; ".join(filter(None, notes.values())))
 
 
 def _precision(workload: Workload, backend: Backend) -> tuple[torch.dtype, str]:

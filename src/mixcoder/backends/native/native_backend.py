@@ -32,14 +32,13 @@ class Native:
     failure = "our own operations could not be compiled"
 
     def pays(self, workload: Workload) -> bool:
-        """Returns whether it saves time: for small models, where shards leave no thread idle."""
+        """Returns whether it saves time: for small models on the CPU, where shards leave no thread idle."""
         uses_all_threads = shards_of(workload.batch_size) > 1 or torch.get_num_threads() == 1
-        return workload.pays_from(_PAYS_FROM) and uses_all_threads and workload.madds < _PAYS_BELOW
+        is_small = workload.madds < _PAYS_BELOW and workload.device.type == "cpu"
+        return workload.pays_from(_PAYS_FROM) and uses_all_threads and is_small
 
     def supports(self, workload: Workload) -> str | None:
         """Returns why it cannot compute a workload; None where it can."""
-        if workload.device.type != "cpu":
-            return "kernels are for the CPU"
         if workload.precision == "bfloat16" and not bfloat16_instructions(workload.device):
             return "this processor has no instructions for bfloat16"
         return missing_operation(workload.model)
