@@ -82,10 +82,9 @@ def mapped(data: DataObject, x: Node, nodes: Sequence[Node]) -> Node:
 
 
 def positive(data: DataObject, x: Node, nodes: Sequence[Node]) -> Node:
-    name, *arguments = data.draw(
-        st.sampled_from([("log",), ("sqrt",), ("rsqrt",), ("reciprocal",), ("pow", 1.7)])
-    )
-    return graph.unary(graph.affine(graph.mul(x, x), 1, 1), name, *arguments)
+    above = graph.affine(graph.mul(x, x), 1, 1)
+    name: str = data.draw(st.sampled_from(["log", "sqrt", "rsqrt", "reciprocal", "pow"]))
+    return graph.unary(above, name, 1.7) if name == "pow" else graph.unary(above, name)
 
 
 def kept(data: DataObject, x: Node, nodes: Sequence[Node]) -> Node:

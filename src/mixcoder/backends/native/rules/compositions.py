@@ -13,7 +13,6 @@ from mixcoder.backends.native import graph
 from mixcoder.backends.native.derivatives import gradients, substitute
 from mixcoder.backends.native.rules.rule_table import TRACED, check
 from mixcoder.backends.native.rules.shapes import filled
-from mixcoder.models.patch_convolutions import mix_over_patches, mix_tokens
 from mixcoder.models.refinement import pull_back
 from mixcoder.torch_private import without_override_check
 
@@ -31,8 +30,7 @@ def _traced(function: Callable[..., Any]) -> Composition:
     return compose
 
 
-for _function in (F.multi_head_attention_forward, mix_tokens, mix_over_patches):
-    TRACED[_function] = _traced(_function)
+TRACED[F.multi_head_attention_forward] = _traced(F.multi_head_attention_forward)
 
 
 def _pull_back(
