@@ -199,3 +199,17 @@ def test_a_run_goes_on_without_the_gpu_it_began_on(checkpoint: Path, tiny_data: 
     run = trainer(tiny_data, steps=STEPS)
     run.restore(checkpoint)
     assert run.step == STEPS
+
+
+def test_one_of_a_muon_that_left_convolutions_to_adamw_is_told_as_an_older_one(
+    checkpoint: Path, tiny_data: ImageData
+) -> None:
+    run = trainer(tiny_data, steps=STEPS, optimizer="muon")
+    list(run.run())
+    run.save(checkpoint)
+    tensors, _ = contents(checkpoint)
+    convolution = next(name for name, value in tensors.items() if name.endswith("buffer") and value.ndim == 3)
+    change(checkpoint, lambda tensors, state: tensors.pop(convolution))
+    message = rf"{convolution} is missing\); if an older Mixcoder saved it, delete .* to begin anew"
+    with pytest.raises(RunDirectoryError, match=message):
+        trainer(tiny_data, steps=STEPS, optimizer="muon").restore(checkpoint)
