@@ -7,6 +7,7 @@ outer axes, the rows of a block, and its columns
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,8 @@ _MOST_COLUMN_AXES = 3
 _CACHE_ELEMENTS = 8192
 """Of all values of a block: 32 KiB, the first-level data cache of most processors."""
 _VECTOR = 16
+_TRANSPOSED_ROWS = 16
+"""Least rows of a block, where an array is transposed on its way: a cache line."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,21 @@ class Nest:
         follows = [inner[i] == inner[i + 1] * sizes[i + 1] for i in range(len(inner) - 1)]
         return inner[-1] if all(follows) else -1
 
-    def block(self, values: int) -> tuple[int, int]:
-        """Returns the rows and columns of a block, of which this number of values fits into the cache."""
+    def block(self, values: int, *, is_transposed: bool = False) -> tuple[int, int]:
+        """Returns the rows and columns of a block.
+
+        Args:
+            values: that are to fit into the cache together.
+            is_transposed: whether arrays are, in which the rows lie side by side.
+        """
         elements = max(_CACHE_ELEMENTS // values // _VECTOR, 1) * _VECTOR
         rows, columns = self.sizes[-1 - self.column_axes], self.count_columns
         if self.summed == "rows":
             return rows, min(columns, max(elements // rows // _VECTOR, 1) * _VECTOR)
-        if self.summed is None and columns > elements:
-            return 1, elements
-        return max(min(rows, elements // columns), 1), columns
+        least = min(rows, _TRANSPOSED_ROWS) if is_transposed else 1
+        if self.summed is None and columns * least > elements:
+            return least, min(columns, max(elements // least // _VECTOR, 1) * _VECTOR)
+        return max(min(rows, elements // columns), least), columns
 
 
 def arrange(shape: Shape, arrays: Sequence[Shape], rows: Shape) -> Nest:
@@ -84,10 +93,29 @@ def arrange(shape: Shape, arrays: Sequence[Shape], rows: Shape) -> Nest:
     others, inner = [axis for axis in order if axis not in rows], [axis for axis in order if axis in rows]
     summed = _joined(inner, shape, arrays)
     if len(summed) == 1 and others and order[-1] not in rows:
-        outer = _joined(others[:-1], shape, arrays)
-        return _nest(shape, [*outer, *summed, (others[-1],)], 1, "rows")
-    joined = [*_joined(others, shape, arrays), *summed]
-    return _nest(shape, joined, max(len(summed), 1), "columns" if rows else None)
+        before = _joined(others[:-1], shape, arrays)
+        return _nest(shape, [*before, *summed, (others[-1],)], 1, "rows")
+    if rows:
+        outer = _with_rows(others, _rows_of_transposed(order, shape, arrays))
+        return _nest(shape, [*_joined(outer, shape, arrays), *summed], len(summed), "columns")
+    loops = [*_with_rows(order[:-1], _rows_of_transposed(order, shape, arrays)), *order[-1:]]
+    return _nest(shape, _joined(loops, shape, arrays), 1, None)
+
+
+def _rows_of_transposed(order: Sequence[int], shape: Shape, arrays: Sequence[Shape]) -> int | None:
+    """Returns the axis that lies side by side in most arrays in which the innermost loop's does not."""
+    found: Counter[int] = Counter()
+    for steps in arrays:
+        if order and steps[order[-1]] not in (0, 1):
+            found.update(axis for axis in order if steps[axis] == 1)
+    return found.most_common(1)[0][0] if found else None
+
+
+def _with_rows(loops: Sequence[int], rows: int | None) -> list[int]:
+    """Returns loops with that over the rows of a block as the last one."""
+    if rows is None or rows not in loops:
+        return [*loops]
+    return [*(axis for axis in loops if axis != rows), rows]
 
 
 def _nest(

@@ -12,6 +12,7 @@
 
 #include "codes.h"
 #include "functions.h"
+#include "movement.h"
 #include "vectors.h"
 
 namespace {
@@ -369,25 +370,25 @@ inline void write_result(const Plan& plan, const Result& result, const double* s
 // ── moves between memory and registers ────────────────────────────────────────────────────────────────────────────
 
 // Moves a block between an operand, whose steps may be any, and a register.
-template <class Move>
-void move_block(const Plan& plan, const Operand& operand, bool is_reduced, Block block, float* memory, Slot x,
-                Move move) {
+inline void move_block(const Plan& plan, const Operand& operand, const Instruction& now, Block block, float* memory,
+                       Slot x) {
+    const bool is_load = static_cast<InstructionCode>(now.code) == InstructionCode::LOAD;
     const int64_t row_step = operand.steps[AXES - 1 - plan.column_axes];
-    if (is_reduced) {
+    if (now.is_reduced) {
         const int64_t step = plan.sums_rows ? operand.steps[AXES - 1] : row_step;
         const int count = plan.sums_rows ? block.columns : block.rows;
-        for (int i = 0; i < count; ++i) move(memory[i * step], x.at[i]);
+        if (is_load) move_line(count, memory, step, x.at, 1, false);
+        else move_line(count, x.at, 1, memory, step, false);
         return;
     }
     const ColumnAxes axes(plan, block.columns, operand.steps);
-    for (int row = 0; row < block.rows; ++row) {
-        float* to = x.at + row * x.row;
-        for (int i = 0; i < axes.size[0]; ++i)
-            for (int j = 0; j < axes.size[1]; ++j) {
-                float* from = memory + row * row_step + i * axes.step[0] + j * axes.step[1];
-                for (int k = 0; k < axes.size[2]; ++k, from += axes.step[2]) move(*from, *to++);
-            }
-    }
+    const PlaneSteps steps{row_step, axes.step[2]}, of_register{x.row, 1};
+    for (int i = 0; i < axes.size[0]; ++i)
+        for (int j = 0; j < axes.size[1]; ++j, x.at += axes.size[2]) {
+            float* part = memory + i * axes.step[0] + j * axes.step[1];
+            if (is_load) move_plane(block.rows, axes.size[2], part, steps, x.at, of_register, false);
+            else move_plane(block.rows, axes.size[2], x.at, of_register, part, steps, false);
+        }
 }
 
 // ── the machine ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -470,12 +471,8 @@ class Machine {
         const float first = now.first, second = now.second;
         const bool sums_rows = plan.sums_rows;
         switch (static_cast<InstructionCode>(now.code)) {
-            case InstructionCode::LOAD:
-                return move_block(plan, operands[now.b], now.is_reduced, block, b.at, out,
-                                  [](float& from, float& to) { to = from; });
-            case InstructionCode::STORE:
-                return move_block(plan, operands[now.b], now.is_reduced, block, b.at, a,
-                                  [](float& to, float& from) { to = from; });
+            case InstructionCode::LOAD: return move_block(plan, operands[now.b], now, block, b.at, out);
+            case InstructionCode::STORE: return move_block(plan, operands[now.b], now, block, b.at, a);
             case InstructionCode::ADD:
                 return combine(now, sums_rows, block, out, a, b, b, [](Vec x, Vec y, Vec) { return x + y; });
             case InstructionCode::MULTIPLY:

@@ -96,12 +96,26 @@ inline void move_line(int count, const float* from, int64_t from_step, float* to
     }
 }
 
-// Copies, or adds, source to target. Where the steps of 1 are along the last axis of the target and along the one
-// before it of the source, these two are transposed in tiles.
+// Elements to go from a row and a column of a plane to the next.
+struct PlaneSteps {
+    int64_t row, column;
+};
+
+// Copies, or adds, a plane (rows, columns), in tiles where columns lie side by side in the target, and rows in the source.
+inline void move_plane(int rows, int columns, const float* source, PlaneSteps from, float* target, PlaneSteps to,
+                       bool is_added) {
+    if (from.row == 1 && to.column == 1 && from.column != 1 && rows > 1 && columns > 1)
+        return permute(1, 1, columns, rows, {0, 0, from.column}, {0, 0, to.row}, is_added, source, target);
+    if (from.column == 1 && to.row == 1 && to.column != 1 && rows > 1 && columns > 1)
+        return permute(1, 1, rows, columns, {0, 0, from.row}, {0, 0, to.column}, is_added, source, target);
+    for (int row = 0; row < rows; ++row, source += from.row, target += to.row)
+        move_line(columns, source, from.column, target, to.column, is_added);
+}
+
+// Copies, or adds, source to target, one plane of the last two axes after the other.
 inline void move(const Move& plan, bool is_added, const float* source, float* target) {
     const int32_t *sizes = plan.sizes, *from = plan.from, *to = plan.to;
     constexpr int LAST = MOVE_AXES - 1, BEFORE = MOVE_AXES - 2;
-    const bool is_transposed = from[BEFORE] == 1 && to[LAST] == 1 && from[LAST] != 1 && sizes[LAST] > 1;
     int64_t outer = 1;
     for (int axis = 0; axis < BEFORE; ++axis) outer *= sizes[axis];
     for (int index[MOVE_AXES] = {}; outer > 0; --outer) {
@@ -111,11 +125,7 @@ inline void move(const Move& plan, bool is_added, const float* source, float* ta
             x += (int64_t)index[axis] * from[axis];
             out += (int64_t)index[axis] * to[axis];
         }
-        if (is_transposed)
-            permute(1, 1, sizes[LAST], sizes[BEFORE], {0, 0, from[LAST]}, {0, 0, to[BEFORE]}, is_added, x, out);
-        else
-            for (int i = 0; i < sizes[BEFORE]; ++i, x += from[BEFORE], out += to[BEFORE])
-                move_line(sizes[LAST], x, from[LAST], out, to[LAST], is_added);
+        move_plane(sizes[BEFORE], sizes[LAST], x, {from[BEFORE], from[LAST]}, out, {to[BEFORE], to[LAST]}, is_added);
         for (int axis = BEFORE - 1; axis >= 0 && ++index[axis] == sizes[axis]; --axis) index[axis] = 0;
     }
 }
