@@ -90,13 +90,13 @@ class Arrangement:
     order: str
 
 
-def arrange(labels: str, a: Place, b: Place, result: Place | None) -> Arrangement:
+def arrange(labels: str, operands: tuple[Place, Place], leading: int, result: Place | None) -> Arrangement:
     """Returns the products that compute a contraction.
 
     Args:
         labels: as einsum has them.
-        a: the first operand.
-        b: the second operand.
+        operands: where they lie.
+        leading: 0 or 1, the operand whose order a result without a place follows.
         result: where it is wanted; None where it may lie as suits.
 
     Raises:
@@ -104,6 +104,7 @@ def arrange(labels: str, a: Place, b: Place, result: Place | None) -> Arrangemen
         UnsuitedResultError: it cannot be written there.
     """
     of_a, of_b, of_result = split_labels(labels)
+    a, b = operands
     sizes = dict(zip(of_a + of_b, a.shape + b.shape, strict=True))
     steps = _steps(of_a, a), _steps(of_b, b)
     target = None if result is None else _steps(of_result, result)
@@ -114,8 +115,9 @@ def arrange(labels: str, a: Place, b: Place, result: Place | None) -> Arrangemen
         if len(target) < len(outer):
             raise UnsuitedResultError
         outer = _by(target, outer)
-    groups = _groups(outer, inner, steps, sizes, target)
-    return _products(groups, sizes, target)
+    row_operand = _columns_last(outer, steps) if target else _row_operand(outer, inner, steps, leading)
+    groups = _groups(outer, inner, (steps[row_operand], steps[1 - row_operand]), sizes, target)
+    return _products(row_operand, groups, sizes, target)
 
 
 def result_order(labels: str, order: str) -> list[int]:
@@ -130,7 +132,6 @@ class _Groups:
     """The labels of a contraction by their part in it, each group in the order of memory.
 
     Attributes:
-        row_operand: 0 or 1.
         steps: of the row operand and of the column operand.
         loops: labels to count through.
         rows: of the result.
@@ -138,7 +139,6 @@ class _Groups:
         inner: labels that are summed over.
     """
 
-    row_operand: int
     steps: tuple[Steps, Steps]
     loops: Sequence[str]
     rows: Sequence[str]
@@ -153,31 +153,49 @@ def _groups(
     sizes: Mapping[str, int],
     target: Steps | None,
 ) -> _Groups:
-    batch = [label for label in outer if label in steps[0] and label in steps[1]]
-    free = [label for label in outer if label not in batch]
-    row_operand = 0 if not free or free[-1] in steps[1] else 1  # what is last in the result is its columns
-    of_rows, of_columns = steps[row_operand], steps[1 - row_operand]
-    rows = [label for label in free if label in of_rows]
-    columns = [label for label in free if label in of_columns]
+    of_rows, of_columns = steps
+    batch = [label for label in outer if label in of_rows and label in of_columns]
+    rows = [label for label in outer if label in of_rows and label not in batch]
+    columns = [label for label in outer if label in of_columns and label not in batch]
     if target is None:
         batch, rows, columns = _by(of_rows, batch), _by(of_rows, rows), _by(of_columns, columns)
     row_loops, rows = _split(rows, [of_rows, target], sizes)
     column_loops, columns = _split(columns, [of_columns, target], sizes)
     loops = [*batch, *row_loops, *column_loops]
-    return _Groups(row_operand, (of_rows, of_columns), loops, rows, columns, _by(of_rows, inner))
+    return _Groups(steps, loops, rows, columns, _by(of_rows, inner))
 
 
-def _products(groups: _Groups, sizes: Mapping[str, int], target: Steps | None) -> Arrangement:
+def _columns_last(outer: Sequence[str], steps: tuple[Steps, Steps]) -> int:
+    """Returns the operand with the rows, where what is last in the result is its columns."""
+    free = [label for label in outer if (label in steps[0]) != (label in steps[1])]
+    return 0 if not free or free[-1] in steps[1] else 1
+
+
+def _row_operand(outer: Sequence[str], inner: Sequence[str], steps: tuple[Steps, Steps], leading: int) -> int:
+    """Returns the operand with the rows, so that the result lies like the leading operand.
+
+    Where that has what is summed over in its rows, the labels that come instead are rows too: a network's
+    arrays keep their order, whichever its layers began with.
+    """
+    leads, other = steps[leading], steps[1 - leading]
+    own = [leads[label] for label in outer if label in leads and label not in other]
+    is_summed_over_rows = bool(inner and own) and min(leads[label] for label in inner) > max(own)
+    return 1 - leading if is_summed_over_rows else leading
+
+
+def _products(
+    row_operand: int, groups: _Groups, sizes: Mapping[str, int], target: Steps | None
+) -> Arrangement:
     rows, columns, inner = groups.rows, groups.columns, groups.inner
     of_rows, of_columns = groups.steps
     a = _matrix(rows, inner, of_rows, sizes)
     b = _matrix(inner, columns, of_columns, sizes)
     if a is None:
         loops = [label for label in groups.loops if label in of_rows]
-        raise UnsuitedError(groups.row_operand, "".join((*loops, *rows, *inner)))
+        raise UnsuitedError(row_operand, "".join((*loops, *rows, *inner)))
     if b is None:
         loops = [label for label in groups.loops if label in of_columns]
-        raise UnsuitedError(1 - groups.row_operand, "".join((*loops, *inner, *columns)))
+        raise UnsuitedError(1 - row_operand, "".join((*loops, *inner, *columns)))
     order = [*groups.loops, *rows, *columns]
     steps = _dense(order, sizes) if target is None else target
     m, n, k = (math.prod(sizes[label] for label in group) for group in (rows, columns, inner))
@@ -186,7 +204,7 @@ def _products(groups: _Groups, sizes: Mapping[str, int], target: Steps | None) -
         raise UnsuitedResultError
     loops_of = [Loop(sizes[x], of_rows.get(x, 0), of_columns.get(x, 0), steps[x]) for x in groups.loops]
     joined = tuple(_joined(loops_of))
-    return Arrangement(groups.row_operand, (m, n, k), a, b, c_stride, joined, "".join(order))
+    return Arrangement(row_operand, (m, n, k), a, b, c_stride, joined, "".join(order))
 
 
 def _check_repeated(

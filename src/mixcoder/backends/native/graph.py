@@ -54,6 +54,7 @@ class Node:
         shape: of the array.
         attributes: of the operation, in the table's order.
         is_trained: whether it depends on a parameter.
+        is_of_images: whether it depends on the images, and so on which images a batch has.
     """
 
     operation: str
@@ -61,6 +62,7 @@ class Node:
     shape: Shape
     attributes: tuple[Any, ...] = ()
     is_trained: bool = False
+    is_of_images: bool = False
     _made: dict[Hashable, Node] = field(default_factory=dict, repr=False)
 
     @property
@@ -83,7 +85,10 @@ def make(operation: str, inputs: Sequence[Node], shape: Sequence[int], *attribut
     made = inputs[0]._made
     if key not in made:
         is_trained = any(node.is_trained for node in inputs)
-        made[key] = Node(operation, tuple(inputs), tuple(map(int, shape)), attributes, is_trained)
+        is_of_images = any(node.is_of_images for node in inputs)
+        made[key] = Node(
+            operation, tuple(inputs), tuple(map(int, shape)), attributes, is_trained, is_of_images
+        )
     return made[key]
 
 
@@ -92,7 +97,7 @@ def make(operation: str, inputs: Sequence[Node], shape: Sequence[int], *attribut
 
 def images(shape: Sequence[int]) -> Node:
     """Returns the input of a network, (B, C, H, W)."""
-    return Node("images", (), tuple(shape))
+    return Node("images", (), tuple(shape), is_of_images=True)
 
 
 def parameter(shape: Sequence[int], index: int) -> Node:

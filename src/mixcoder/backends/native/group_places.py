@@ -5,9 +5,10 @@ places of inputs ─▶ order of the group's axes in memory ─▶ places of out
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from mixcoder.backends.native.fusion import Fused, frame_of_input
+from mixcoder.backends.native.fusion import Frame, Fused, frame_of_input
 from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.lifetimes import Lifetimes
 from mixcoder.backends.native.placement import Placement
@@ -17,8 +18,13 @@ from mixcoder.backends.native.placing import Place
 def places_of_group(placement: Placement, lifetimes: Lifetimes, group: Fused) -> dict[Node, Place]:
     """Returns the places of all inputs and outputs of a group; those of outputs are noted."""
     places = {x: placement.place(x) for x in group.inputs}
+    order = _order(group, places)
+    for x, place in places.items():
+        turned = _by_axis(group, x, place)
+        if turned and turned.strides[order[-1]] != 1:  # a copy is faster than to read here and there
+            axes = _frames(group, x)[0].axes
+            places[x] = placement.dense(x, [axes.index(axis) for axis in order])
     whole = [_by_axis(group, x, places[x]) for x in group.inputs]
-    order = next((place.order for place in whole if place), tuple(range(len(group.shape))))
     free = [place for x, place in zip(group.inputs, whole, strict=True) if place and lifetimes.ends(x)]
     for node in group.outputs:
         places[node] = _result(placement, group, node, order, free)
@@ -26,19 +32,31 @@ def places_of_group(placement: Placement, lifetimes: Lifetimes, group: Fused) ->
     return places
 
 
+def _order(group: Fused, places: Mapping[Node, Place]) -> Sequence[int]:
+    """Returns the axes of a group in the order in which most of its whole inputs lie."""
+    turned = [_by_axis(group, x, place) for x, place in places.items()]
+    orders = Counter(place.order for place in turned if place)
+    return orders.most_common(1)[0][0] if orders else tuple(range(len(group.shape)))
+
+
 def _by_axis(group: Fused, x: Node, place: Place) -> Place | None:
     """Returns the place of an input with the axes of its group; None where it is no whole one."""
-    frames = {
+    frame, *others = _frames(group, x)
+    if others or frame.reduced or not place.is_dense:
+        return None
+    turned = place.permuted([frame.axes.index(axis) for axis in range(len(group.shape))])
+    return turned if turned.shape == group.shape else None
+
+
+def _frames(group: Fused, x: Node) -> list[Frame]:
+    """Returns the frames in which a group reads an input."""
+    frames = (
         frame_of_input(node, i, group.frames)
         for node in group.nodes
         for i, read in enumerate(node.inputs)
         if read is x
-    }
-    frame = next(iter(frames))
-    if len(frames) > 1 or frame.reduced or not place.is_dense:
-        return None
-    turned = place.permuted([frame.axes.index(axis) for axis in range(len(group.shape))])
-    return turned if turned.shape == group.shape else None
+    )
+    return list(dict.fromkeys(frames))
 
 
 def _result(placement: Placement, group: Fused, node: Node, order: Sequence[int], free: list[Place]) -> Place:

@@ -93,11 +93,20 @@ class Products:
 def _arranged(placement: Placement, node: Node, result: Place | None) -> tuple[list[Place], Arrangement]:
     """Returns the places of the operands, or of their copies, and how they are multiplied."""
     places = [placement.place(x) for x in node.inputs]
+    leading = _leading(node)
     while True:
         try:
-            return places, arrange(node.attributes[0], places[0], places[1], result)
+            return places, arrange(node.attributes[0], (places[0], places[1]), leading, result)
         except UnsuitedError as error:
             places[error.operand] = _copied(placement, node, error)
+
+
+def _leading(node: Node) -> int:
+    """Returns the operand that depends on the images; of two such the larger one."""
+    a, b = node.inputs
+    if a.is_of_images == b.is_of_images:
+        return int(b.size > a.size)
+    return int(b.is_of_images)
 
 
 def _copied(placement: Placement, node: Node, error: UnsuitedError) -> Place:
