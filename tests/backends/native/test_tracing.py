@@ -164,8 +164,12 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     ),
     "condition": (
         lambda net, x: x if x.sum() > 0 else -x,
-        "torch.Tensor.gt: forward would",
+        "torch.Tensor.__bool__: forward would",
     ),
+    "sum of conditions": (lambda net, x: x * (x > 0).sum(), "torch.Tensor.sum: a condition in the place"),
+    "conditions times a number": (lambda net, x: x * ((x > 0) * 2), "a product of conditions, or with a"),
+    "infinite": (lambda net, x: torch.where(x > 0, x, torch.inf), "an infinite number where a condition"),
+    "condition as an index": (lambda net, x: x[x > 0], "a condition in the place"),
     "item": (
         lambda net, x: x * net.scale.item(),
         "Tensor.item: forward would depend on the elements",

@@ -26,6 +26,7 @@ from mixcoder.backends.fingerprint import python_state
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.rules import REFUSED, RULES, TRACED
+from mixcoder.backends.native.rules.masks import Mask, masked
 from mixcoder.backends.parameters import trained_parameters
 from mixcoder.backends.self_check import as_unsupported
 from mixcoder.backends.step import UnsupportedError
@@ -78,11 +79,14 @@ class Symbol(Tensor):
 
     Attributes:
         node: what it stands for.
+        is_condition: whether torch would have a tensor of booleans.
         memory: that it shares with symbols it was made from, or which were made from it, without a copy.
+        is_condition: whether torch would have booleans.
     """
 
     node: Node
     memory: _Memory
+    is_condition: bool = False
 
 
 def trace(model: nn.Module, images_shape: Sequence[int]) -> Trace:
@@ -210,10 +214,19 @@ class Tracer(TorchFunctionMode):
         if isinstance(value, np.generic):
             return value.item()
         is_node = isinstance(value, Tensor) and (self._is_traced(value) or value.dtype == torch.float32)
-        return self.node_of(value) if is_node else value
+        if not is_node:
+            return value
+        node = self.node_of(value)
+        return Mask(node) if isinstance(value, Symbol) and value.is_condition else node
 
     def _result(self, memories: Sequence[tuple[Node, _Memory]], value: Any) -> Any:
-        return self.symbol(value, _memory_of(value, memories)) if isinstance(value, Node) else value
+        """Returns the symbol of a node or a condition, and anything else as it is."""
+        if not isinstance(value, Node | Mask):
+            return value
+        node = value.node if isinstance(value, Mask) else value
+        symbol = self.symbol(node, _memory_of(node, memories))
+        symbol.is_condition = isinstance(value, Mask)
+        return symbol
 
     def _memories(self, args: Sequence[Any]) -> Iterator[tuple[Node, _Memory]]:
         """Yields node and memory of each symbol and parameter among arguments."""
@@ -276,7 +289,8 @@ def _call(rule: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: di
     except TypeError as error:
         raise UnsupportedError(f"no rule for {name} with these arguments ({error})") from error
     try:
-        return rule(*args, **kwargs)
+        has_masks = any(isinstance(value, Mask) for value in tree_leaves((args, kwargs)))
+        return masked(rule, args, kwargs) if has_masks else rule(*args, **kwargs)
     except UnsupportedError as error:
         raise UnsupportedError(f"{name}: {error}") from error
 

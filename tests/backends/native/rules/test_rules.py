@@ -164,6 +164,22 @@ def unpacked(x: Tensor) -> Tensor:
     return both
 
 
+CONDITIONS: dict[str, Callable[..., Any]] = {
+    "where": lambda x: torch.where(x > 0, x.sin(), x * x),
+    "where number": lambda x: torch.where(x < 0.5, 1.0, x.cos()) + torch.where(x[:, :1] >= 0.1, x, 2),
+    "two tensors": lambda x: torch.where(x <= x.sin(), x, x.square()),
+    "product": lambda x: (x > 0) * x.sin() + x * (x > x[0]).float() * (x < 1).to(x.dtype),
+    "masked_fill": lambda x: x.sin().masked_fill(x < 0, 3.0),
+    "not": lambda x: x.sin().masked_fill(~(x < 0), 3.0) + x * torch.logical_not(x > 1),
+    "and": lambda x: x.sin().masked_fill((x < 0.5) & (x > -0.5), 3.0) * torch.logical_and(x > 0, x > x[0]),
+    "or": lambda x: x.sin().masked_fill((x > 0.5) | (x < -0.5) | MASK, 3.0),
+    "constant": lambda x: x.sin().masked_fill((x > 0.5) & MASK, 3.0),
+    "moved": lambda x: x.sin() * (x[:, :, 0] > 0).unsqueeze(-1) * (x[0, 0] > 0).expand_as(x),
+    "views": lambda x: x.sin() * (x > 0).transpose(0, 1).transpose(0, 1).reshape(x.shape)[:, :1],
+    "bool": lambda x: x.sin() * (x > 0).bool(),
+}
+
+
 def augmented(x: Tensor) -> Tensor:
     y = x.sin()
     same = y
@@ -405,6 +421,11 @@ def test_arithmetic(name: str) -> None:
     check_function(ARITHMETIC[name], torch.randn(A))
 
 
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_conditions(name: str) -> None:
+    check_function(CONDITIONS[name], torch.randn(A))
+
+
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_functions_of_each_element(name: str) -> None:
     check_function(ELEMENTWISE[name], 3 * torch.randn(A))
@@ -434,7 +455,7 @@ class Recorder(TorchFunctionMode):
 
 def test_each_rule_has_a_case() -> None:
     with Recorder() as recorder:
-        for cases in (SHAPES, INDICES, ARITHMETIC, ELEMENTWISE, SUMS):
+        for cases in (SHAPES, INDICES, ARITHMETIC, CONDITIONS, ELEMENTWISE, SUMS):
             for function in cases.values():
                 function(torch.randn(A))
         for function in NORMS.values():

@@ -19,6 +19,7 @@ _MODULES = (
     "compositions",
     "elementwise_functions",
     "indexing",
+    "masks",
     "matrix_products",
     "mixing_convolutions",
     "normalisation",

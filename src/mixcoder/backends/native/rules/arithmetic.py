@@ -234,17 +234,9 @@ def clamp_max(x: Node, max: float) -> Node:
 # ── chosen by a constant mask ────────────────────────────────────────────────────────────────────────
 
 
-@rule("where")
-def where(condition: Tensor, x: Operand, y: Operand) -> Node:
+def choose(condition: Tensor, x: Operand, y: Operand) -> Node:
     """Returns x where a constant condition holds, y elsewhere."""
-    check(isinstance(condition, Tensor), "a condition that training changes")
     return add(_masked(condition, x), _masked(~condition.bool(), y))
-
-
-@rule("masked_fill")
-def masked_fill(x: Node, mask: Tensor, value: Operand) -> Node:
-    """Returns x with a value where a constant mask holds."""
-    return where(mask, value, x)
 
 
 @rule("tril")

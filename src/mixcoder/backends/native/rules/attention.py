@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mixcoder.backends.native.graph import Node
-from mixcoder.backends.native.rules.arithmetic import add, masked_fill, mul
+from mixcoder.backends.native.rules.arithmetic import add, choose, mul
 from mixcoder.backends.native.rules.matrix_products import matmul
 from mixcoder.backends.native.rules.rule_table import check, rule
 from mixcoder.backends.native.rules.shapes import transpose
@@ -36,5 +36,5 @@ def _masked(scores: Node, attn_mask: Node | Tensor | None, is_causal: bool) -> N
         attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
     if isinstance(attn_mask, Tensor):
         check(attn_mask.dtype == torch.bool, f"a mask of {attn_mask.dtype}")
-        return masked_fill(scores, ~attn_mask, -math.inf)
+        return choose(attn_mask, scores, -math.inf)
     return scores if attn_mask is None else add(scores, attn_mask)
