@@ -215,10 +215,10 @@ def test_any_sizes_and_strides(
 @pytest.mark.parametrize(
     ("processor", "own"),
     [
-        (Processor(has_avx512=True, is_intel=True, has_tiles=True), []),
-        (Processor(has_avx512=True, is_intel=True, has_tiles=False), [torch.bfloat16]),
-        (Processor(has_avx512=True, is_intel=False, has_tiles=False), PRECISIONS),
-        (Processor(has_avx512=False, is_intel=False, has_tiles=False), [torch.bfloat16]),
+        (Processor(is_rival=False, has_tiles=True), []),
+        (Processor(is_rival=False, has_tiles=False), [torch.bfloat16]),
+        (Processor(is_rival=True, has_tiles=False), PRECISIONS),
+        (Processor(is_rival=True, has_tiles=True), [torch.float32]),
     ],
 )
 def test_the_choice_of_gemms(processor: Processor, own: list[torch.dtype]) -> None:
@@ -230,5 +230,5 @@ def test_without_a_blas_the_kernels_own_gemms_stand_in(monkeypatch: pytest.Monke
         raise AttributeError(f"no gemm of {precision}")
 
     monkeypatch.setattr(products, "blas_gemm", missing)
-    of_intel = Processor(has_avx512=True, is_intel=True, has_tiles=True)
+    of_intel = Processor(is_rival=False, has_tiles=True)
     assert not any(products.find_blas(precision, of_intel) for precision in PRECISIONS)

@@ -2,7 +2,7 @@
 
 | operands | processor | gemms | because |
 |---|---|---|---|
-| float32 | AVX-512, not of Intel | own | MKL uses AVX-512 on Intel's processors alone |
+| float32 | x86-64, not of Intel | own | MKL uses its best instructions on Intel's processors alone |
 | float32 | any other | BLAS | its kernels are made for each processor |
 | bfloat16 | AMX tiles | BLAS | the kernels do not use tiles |
 | bfloat16 | any other | own | MKL converts the operands to float32 |
@@ -29,13 +29,11 @@ class Processor:
     """What the choice of gemms follows from.
 
     Attributes:
-        has_avx512: the kernels are compiled with AVX-512.
-        is_intel: Intel made the processor.
-        has_tiles: the processor has AMX tiles for bfloat16.
+        is_rival: of x86-64, but not made by Intel.
+        has_tiles: with AMX tiles for bfloat16.
     """
 
-    has_avx512: bool
-    is_intel: bool
+    is_rival: bool
     has_tiles: bool
 
 
@@ -47,9 +45,9 @@ def set_gemms(kernels: ctypes.CDLL) -> None:
 
 
 def describe_processor(kernels: ctypes.CDLL) -> Processor:
-    """Returns the processor that kernels were compiled for."""
-    has_tiles = bool(torch.cpu.get_capabilities().get("amx_bf16"))
-    return Processor(bool(kernels.mixcoder_has_avx512()), bool(kernels.mixcoder_is_on_intel()), has_tiles)
+    """Returns the processor that loaded kernels run on."""
+    has_tiles = torch.cpu.get_capabilities().get("amx_bf16")
+    return Processor(bool(kernels.mixcoder_is_on_rival()), bool(has_tiles))
 
 
 def find_blas(precision: torch.dtype, processor: Processor) -> ctypes.c_void_p:
@@ -63,6 +61,4 @@ def find_blas(precision: torch.dtype, processor: Processor) -> ctypes.c_void_p:
 
 def is_own_faster(precision: torch.dtype, processor: Processor) -> bool:
     """Returns whether the kernels' own gemm is faster than that of the BLAS."""
-    if precision == torch.float32:
-        return processor.has_avx512 and not processor.is_intel
-    return not processor.has_tiles
+    return processor.is_rival if precision == torch.float32 else not processor.has_tiles

@@ -16,6 +16,7 @@
 
 #include "activations.h"
 #include "codes.h"
+#include "convolutions.h"
 #include "elementwise.h"
 #include "movement.h"
 #include "newton_schulz.h"
@@ -218,121 +219,6 @@ void toeplitz_adjoint(int channels, int width, int reach, int stride, const floa
         }
 }
 
-// out (ROWS, WIDTH·VECTORS) = sum over channels and taps of weights times the shifted x, or added to out.
-template <int ROWS, int VECTORS>
-inline void convolve_block(int channels, int taps, int64_t row_stride, const float* weights, const float* x,
-                           int64_t out_stride, int width, bool is_added, float* out) {
-    Vec sums[ROWS][VECTORS] = {};
-    for (int channel = 0; channel < channels; ++channel, x += row_stride)
-        for (int t = 0; t < taps; ++t) {
-            Vec values[VECTORS];
-#pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; ++v) values[v] = load(x + t + v * WIDTH);
-#pragma GCC unroll 4
-            for (int row = 0; row < ROWS; ++row) {
-                const Vec weight = all(weights[((int64_t)row * channels + channel) * taps + t]);
-#pragma GCC unroll 4
-                for (int v = 0; v < VECTORS; ++v) sums[row][v] += values[v] * weight;
-            }
-        }
-#pragma GCC unroll 4
-    for (int row = 0; row < ROWS; ++row)
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; ++v) {
-            float* to = out + row * out_stride + v * WIDTH;
-            const int count = width - v * WIDTH;
-            if (count >= WIDTH) store(to, is_added ? sums[row][v] + load(to) : sums[row][v]);
-            else if (count > 0) store(to, is_added ? sums[row][v] + load(to, count) : sums[row][v], count);
-        }
-}
-
-template <int ROWS>
-inline void convolve_rows(int channels, int taps, int64_t row_stride, const float* weights, const float* x,
-                          int64_t out_stride, int columns, bool is_added, float* out) {
-    int i = 0;
-    for (; i + 2 * WIDTH < columns; i += 4 * WIDTH)
-        convolve_block<ROWS, 4>(channels, taps, row_stride, weights, x + i, out_stride, columns - i, is_added,
-                                out + i);
-    for (; i < columns; i += WIDTH)
-        convolve_block<ROWS, 1>(channels, taps, row_stride, weights, x + i, out_stride, columns - i, is_added,
-                                out + i);
-}
-
-// weights (ROWS, COLUMNS; strides row_stride and column_stride) += the sums over `length` of dz (ROWS) times x (COLUMNS).
-template <int ROWS, int COLUMNS>
-inline void correlate_block(int length, int64_t stride, const float* dz, const float* x, int64_t row_stride,
-                            int column_stride, float* weights) {
-    Vec sums[ROWS][COLUMNS] = {};
-    int i = 0;
-    for (; i + WIDTH <= length; i += WIDTH) {
-        Vec values[COLUMNS];
-#pragma GCC unroll 4
-        for (int column = 0; column < COLUMNS; ++column) values[column] = load(x + column * stride + i);
-#pragma GCC unroll 4
-        for (int row = 0; row < ROWS; ++row) {
-            const Vec value = load(dz + row * stride + i);
-#pragma GCC unroll 4
-            for (int column = 0; column < COLUMNS; ++column) sums[row][column] += value * values[column];
-        }
-    }
-    for (int row = 0; row < ROWS; ++row)
-        for (int column = 0; column < COLUMNS; ++column) {
-            Vec total = sums[row][column];
-            if (i < length) total += load(dz + row * stride + i, length - i) * load(x + column * stride + i, length - i);
-            weights[row * row_stride + column * column_stride] += sum(total);
-        }
-}
-
-template <int ROWS>
-inline void correlate_rows(int channels, int length, int64_t stride, const float* dz, const float* x, int64_t row_stride,
-                           int taps, float* weights) {
-    int channel = 0;
-    for (; channel + 4 <= channels; channel += 4)
-        correlate_block<ROWS, 4>(length, stride, dz, x + channel * stride, row_stride, taps, weights + channel * taps);
-    for (; channel < channels; ++channel)
-        correlate_block<ROWS, 1>(length, stride, dz, x + channel * stride, row_stride, taps, weights + channel * taps);
-}
-
-// dz (outputs, stride), x (channels, stride) ─▶ the gradients (outputs, channels, taps) of a Conv1d's weights:
-// sums over `length` elements, x shifted by each tap.
-void correlate(int outputs, int channels, int length, int stride, int taps, const float* dz, const float* x,
-               float* weights) {
-    constexpr int CHUNK = 512;  // elements of a row: a dozen chunks fit into the first-level cache
-    const int64_t row_stride = (int64_t)channels * taps;
-    std::memset(weights, 0, outputs * row_stride * sizeof(float));
-    for (int start = 0; start < length; start += CHUNK) {
-        const int count = length - start < CHUNK ? length - start : CHUNK;
-        for (int t = 0; t < taps; ++t) {
-            int o = 0;
-            for (; o + 4 <= outputs; o += 4)
-                correlate_rows<4>(channels, count, stride, dz + (int64_t)o * stride + start, x + t + start, row_stride,
-                                  taps, weights + o * row_stride + t);
-            for (; o < outputs; ++o)
-                correlate_rows<1>(channels, count, stride, dz + (int64_t)o * stride + start, x + t + start, row_stride,
-                                  taps, weights + o * row_stride + t);
-        }
-    }
-}
-
-// Conv1d along the columns: x (channels, batch, columns), padded by taps/2, with memory to read beyond its end,
-// weights (outputs, channels, taps) ─▶ out (outputs, batch, columns).
-void convolve(int outputs, int channels, int batch, int columns, int taps, bool is_added, const float* weights,
-              const float* x, float* out) {
-    const int padded = columns + taps - 1;
-    const int64_t row_stride = (int64_t)batch * padded, out_stride = (int64_t)batch * columns;
-    for (int b = 0; b < batch; ++b) {
-        const float* image = x + (int64_t)b * padded;
-        float* to = out + (int64_t)b * columns;
-        int o = 0;
-        for (; o + 4 <= outputs; o += 4)
-            convolve_rows<4>(channels, taps, row_stride, weights + (int64_t)o * channels * taps, image, out_stride,
-                             columns, is_added, to + o * out_stride);
-        for (; o < outputs; ++o)
-            convolve_rows<1>(channels, taps, row_stride, weights + (int64_t)o * channels * taps, image, out_stride,
-                             columns, is_added, to + o * out_stride);
-    }
-}
-
 }  // namespace
 
 #define ACTIVATE_AS(activation) activate<activation>,
@@ -344,18 +230,11 @@ extern "C" void mixcoder_set_blas(void* float32, void* bfloat16) {
     gemm_bf16 = reinterpret_cast<GemmBf16>(bfloat16);
 }
 
-extern "C" int mixcoder_has_avx512() {
-#ifdef __AVX512F__
-    return true;
-#else
-    return false;
-#endif
-}
-
-extern "C" int mixcoder_is_on_intel() {
+// Whether Intel did not make this processor of x86-64.
+extern "C" int mixcoder_is_on_rival() {
 #ifdef __x86_64__
     __builtin_cpu_init();
-    return __builtin_cpu_is("intel") != 0;
+    return !__builtin_cpu_is("intel");
 #else
     return false;
 #endif

@@ -25,10 +25,14 @@ struct Rows {
     int64_t row_stride, step;
 };
 
-// What a tile reads of b: cells (steps, columns).
+// What a tile reads of b: rows of cells, one for each step along k, in `runs` of `steps`; cells from a step to the next
+// and from a run to the next. A gemm has one run.
 struct Panel {
     const float* cells;
     int64_t step;
+    int steps;
+    int64_t next_run;
+    int runs;
 };
 
 // Columns of c, as many as a panel has.
@@ -67,19 +71,21 @@ inline Vec multiply_add<BFloat16>(Vec sums, Vec a, Vec b) {
 // A tile (ROWS, WIDTH·VECTORS) of c. A function of its own, or its sums are not all kept in registers; its arguments are
 // not copied, or it waits for them.
 template <int ROWS, int VECTORS, class Element>
-__attribute__((noinline)) void multiply_tile(int steps, const Rows<Element>& a, const Panel& b, const Results& c) {
+__attribute__((noinline)) void multiply_tile(const Rows<Element>& a, const Panel& b, const Results& c) {
     Vec sums[ROWS][VECTORS] = {};
     const Element* cells = a.at;
-    const float* columns = b.cells;
-    for (int step = 0; step < steps; ++step, cells += a.step, columns += b.step) {
-        Vec values[VECTORS];
+    for (int run = 0; run < b.runs; ++run) {
+        const float* columns = b.cells + run * b.next_run;
+        for (int step = 0; step < b.steps; ++step, cells += a.step, columns += b.step) {
+            Vec values[VECTORS];
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; ++v) values[v] = load(columns + v * WIDTH);
+            for (int v = 0; v < VECTORS; ++v) values[v] = load(columns + v * WIDTH);
 #pragma GCC unroll 16
-        for (int row = 0; row < ROWS; ++row) {
-            const Vec value = broadcast(cells + row * a.row_stride);
+            for (int row = 0; row < ROWS; ++row) {
+                const Vec value = broadcast(cells + row * a.row_stride);
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; ++v) sums[row][v] = multiply_add<Element>(sums[row][v], value, values[v]);
+                for (int v = 0; v < VECTORS; ++v) sums[row][v] = multiply_add<Element>(sums[row][v], value, values[v]);
+            }
         }
     }
     const float beta = c.beta;
@@ -103,22 +109,22 @@ __attribute__((noinline)) void multiply_tile(int steps, const Rows<Element>& a, 
 
 // All rows: tiles of ROWS, then of fewer.
 template <int ROWS, int VECTORS, class Element>
-void multiply_rows(int m, int steps, Rows<Element> a, Panel b, Results c) {
+void multiply_rows(int m, Rows<Element> a, const Panel& b, Results c) {
     for (; m >= ROWS; m -= ROWS, a.at += ROWS * a.row_stride, c.at += ROWS * c.row_stride)
-        multiply_tile<ROWS, VECTORS>(steps, a, b, c);
+        multiply_tile<ROWS, VECTORS>(a, b, c);
     if constexpr (ROWS > 1)
-        if (m > 0) multiply_rows<ROWS == 6 || ROWS == 12 ? 4 : ROWS / 2, VECTORS>(m, steps, a, b, c);
+        if (m > 0) multiply_rows<ROWS == 6 ? 4 : ROWS / 2, VECTORS>(m, a, b, c);
 }
 
-// The sums of the widest tile fill the vector registers.
-#ifdef __AVX512F__
+// Vectors of the widest tile: its sums are most of the vector registers, of which there are 32, or 16.
+#if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int WIDEST = 4;
 #else
-constexpr int WIDEST = 1;
+constexpr int WIDEST = 2;
 #endif
-constexpr int PANEL = WIDEST * WIDTH, STEPS = 128, BLOCK = 128;  // columns, steps along k, rows: 32 KiB and 64 KiB
+constexpr int PANEL = WIDEST * WIDTH, STEPS = 128, BLOCK = 128;  // columns, steps along k, rows: up to 32 and 64 KiB
 
-// Columns of the next panel where so many are left: for 33 to 48, vectors of 2 and 1 are cheaper than of 4.
+// Columns of the next panel where so many are left: more than all vectors but one; 2 and 1 are cheaper than 4.
 inline int panel_columns(int left) {
     const int vectors = left > 3 * WIDTH ? 4 : left > WIDTH ? 2 : 1;
     const int most = (vectors < WIDEST ? vectors : WIDEST) * WIDTH;
@@ -126,11 +132,11 @@ inline int panel_columns(int left) {
 }
 
 template <class Element>
-void multiply_panel(int m, int steps, Rows<Element> a, Panel b, Results c) {
-    if constexpr (WIDEST == 1) multiply_rows<6, 1>(m, steps, a, b, c);
-    else if (c.columns > 2 * WIDTH) multiply_rows<6, 4>(m, steps, a, b, c);
-    else if (c.columns > WIDTH) multiply_rows<12, 2>(m, steps, a, b, c);
-    else multiply_rows<12, 1>(m, steps, a, b, c);
+void multiply_panel(int m, const Rows<Element>& a, const Panel& b, const Results& c) {
+    if constexpr (WIDEST == 4)
+        if (c.columns > 2 * WIDTH) return multiply_rows<6, 4>(m, a, b, c);
+    if (c.columns > WIDTH) multiply_rows<WIDEST == 4 ? 8 : 6, 2>(m, a, b, c);
+    else multiply_rows<8, 1>(m, a, b, c);
 }
 
 // Packed where a tile cannot read it in place, or where its rows lie so far apart that they evict each other from the
@@ -138,11 +144,12 @@ void multiply_panel(int m, int steps, Rows<Element> a, Panel b, Results c) {
 template <class Element>
 Panel as_panel(Operand<Element> b, int k, int columns, int m, float* cells) {
     const bool is_far_apart = b.row_stride > 256 && m > 16;
+    const int steps = steps_of<Element>(k);
     if (sizeof(Element) == sizeof(float) && !b.has_k_along_rows && columns % WIDTH == 0 && !is_far_apart)
-        return {reinterpret_cast<const float*>(b.at), b.row_stride};
+        return {reinterpret_cast<const float*>(b.at), b.row_stride, steps, 0, 1};
     const int stride = (columns + WIDTH - 1) / WIDTH * WIDTH;
     b.pack(k, columns, cells, stride);
-    return {cells, stride};
+    return {cells, stride, steps, 0, 1};
 }
 
 // Packed where two elements that make a cell are not side by side.
@@ -161,7 +168,7 @@ void multiply_by_tiles(const GemmSizes& sizes, const Element* a, const Element* 
     constexpr int DEPTH = STEPS * ELEMENTS_OF_A_CELL<Element>;
     const Operand<Element> left{a, sizes.lda, !sizes.a_is_transposed}, right{b, sizes.ldb, !!sizes.b_is_transposed};
     for (int k = 0; k < sizes.k; k += DEPTH, beta = 1.0f) {
-        const int depth = sizes.k - k < DEPTH ? sizes.k - k : DEPTH, steps = steps_of<Element>(depth);
+        const int depth = sizes.k - k < DEPTH ? sizes.k - k : DEPTH;
         for (int j = 0, columns; j < sizes.n; j += columns) {
             columns = panel_columns(sizes.n - j);
             const Panel panel = as_panel(right.from(k, j), depth, columns, sizes.m, b_cells);
@@ -169,7 +176,7 @@ void multiply_by_tiles(const GemmSizes& sizes, const Element* a, const Element* 
                 const int count = sizes.m - i < BLOCK ? sizes.m - i : BLOCK;
                 const Rows<Element> rows = as_rows(left.from(k, i), depth, count, a_cells);
                 float* const to = c + (int64_t)i * sizes.ldc + j;
-                multiply_panel(count, steps, rows, panel, {to, sizes.ldc, columns, beta});
+                multiply_panel(count, rows, panel, {to, sizes.ldc, columns, beta});
             }
         }
     }
