@@ -5,10 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mixcoder.backends.matrices import MatrixShape
+
 COEFFICIENTS = (3.4445, -4.775, 2.0315)
 """a, b, c of the polynomial a·s + b·s³ + c·s⁵ that each step applies to singular values s."""
 STEPS = 5
 SMALLEST_NORM = 1e-7
+
+
+def count_orthogonalizing_madds(shape: MatrixShape) -> int:
+    """Returns the multiply-adds of all steps for matrices of a shape."""
+    short, long = sorted(shape[1:])
+    near_square = STEPS * (2 * short**2 * long + short**3)
+    squares = 17 * short**3  # of gram matrices: four products a step, but for three that are not needed
+    return shape.batch * min(near_square, squares + 2 * short**2 * long)
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:

@@ -44,6 +44,8 @@ _CNN: dict[str, Any] = {"type": "cnn", "channels": [24, 32, 48], "kernel_size": 
 """The article's: a Mixer for native steps, convolutions for eager ones, and a Mixer of many parameters for
 the time that each parameter adds to a step."""
 _IMAGE_SHAPE = (1, 28, 28)
+_PASSES = 3
+"""Multiply-adds that one of a forward pass makes in a step: forward, and two of the backward pass."""
 _FEW, _MANY = 1, 16
 """Images of the two batches: one shows what a step takes at least, the other what an image adds."""
 _REPETITIONS = 3
@@ -68,7 +70,8 @@ class Speed:
 
     def seconds(self, work: Work, threads: int) -> float:
         """Returns the seconds of one step that so many threads share."""
-        shared = self.madd_seconds * work.madds * work.batch_size + self.parameter_seconds * work.parameters
+        madds = work.madds * work.batch_size + work.update_madds / _PASSES
+        shared = self.madd_seconds * madds + self.parameter_seconds * work.parameters
         return self.step_seconds + shared / threads
 
 
@@ -80,11 +83,13 @@ class Work:
         madds: multiply-adds of one image, forward.
         parameters: of the model.
         batch_size: images.
+        update_madds: multiply-adds of the optimizer, beside some for each parameter.
     """
 
     madds: int
     parameters: int
     batch_size: int
+    update_madds: int = 0
 
 
 def step_seconds(choice: BackendChoice, work: Work) -> float:

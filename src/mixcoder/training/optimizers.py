@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import torch
+from torch import nn
 
+from mixcoder.backends.matrices import matrix_shapes
 from mixcoder.backends.muon import Muon
+from mixcoder.backends.newton_schulz import count_orthogonalizing_madds
 from mixcoder.backends.parameters import FlatParameters
 from mixcoder.backends.vector_adamw import LeanAdamW, VectorAdamW
 from mixcoder.backends.vector_sgd import VectorSGD
@@ -40,6 +43,13 @@ def create_optimizers(
         ArgumentError: the name is unknown.
     """
     return list(OPTIMIZERS[name](parameters, learning_rate, **settings))
+
+
+def count_update_madds(name: str, model: nn.Module) -> int:
+    """Returns the multiply-adds of an optimizer's step, as far as they are more than some for a parameter."""
+    if name != "muon":
+        return 0
+    return sum(map(count_orthogonalizing_madds, matrix_shapes(model).values()))
 
 
 def has_vector_learning_rate(name: str) -> bool:

@@ -152,6 +152,7 @@ def test_an_estimate_says_from_what_it_is(cli: Cli) -> None:
         {"execution": "native steps, products in float32"},
         {"execution": None},
         {"model": "cnn"},
+        {"optimizer": "muon"},
         {"madds": 0},
         {"throughput": 0.0},
         {"train_minutes": 0.02, "warmup_seconds": 1.2},
@@ -163,6 +164,15 @@ def test_runs_of_other_kinds_tell_nothing(cli: Cli, changes: dict[str, Any]) -> 
     Path("x.yml").write_text(MINE)
     _finish(0, **changes)
     assert _planned(cli, "x.yml")[1]["minutes_from"] == "estimate from measured speed"
+
+
+def test_muon_takes_longer_where_matrices_are_large(cli: Cli) -> None:
+    text = MINE.replace("hidden_channels: [4]", "hidden_channels: [64], mixer_at: [1], mixer: mlp")
+    Path("x.yml").write_text(text.replace("seed: [0, 1]", "seed: [0]"))
+    [adamw, muon] = (
+        _planned(cli, "x.yml", f"training.optimizer={name}")[0]["minutes"] for name in ("adamw", "muon")
+    )
+    assert muon > 1.5 * adamw
 
 
 def test_a_run_of_half_the_size_takes_half_as_long(cli: Cli) -> None:

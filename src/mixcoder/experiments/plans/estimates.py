@@ -30,6 +30,8 @@ from mixcoder.experiments.runs.run_folders import find_run_folders
 FROM_RUNS = "estimate from finished runs"
 FROM_SPEED = "estimate from measured speed"
 UNKNOWN = "unknown"
+_USUAL_OPTIMIZER = "adamw"
+"""Of results that do not state theirs, which older ones do not."""
 _SHORTEST_SECONDS = 0.5
 """Of training after the warm-up, below which a throughput says little."""
 
@@ -39,12 +41,12 @@ class FinishedRun:
     """A finished run, to estimate others from.
 
     Attributes:
-        kind: type of the model and how its steps were computed; runs compare within a kind.
+        kind: type of the model, optimizer, and how steps were computed; runs compare within a kind.
         madds: multiply-adds of one image.
         madds_per_second: of training.
     """
 
-    kind: tuple[str, str]
+    kind: tuple[str, str, str]
     madds: int
     madds_per_second: float
 
@@ -55,17 +57,17 @@ def finished_runs(runs: Path) -> list[FinishedRun]:
 
 
 def estimate_step_seconds(
-    model: str, backend: BackendChoice, work: Work, finished: Sequence[FinishedRun]
+    what: tuple[str, str], backend: BackendChoice, work: Work, finished: Sequence[FinishedRun]
 ) -> tuple[float, str]:
     """Returns the seconds that a training step will take, and from what they are estimated.
 
     Args:
-        model: its type.
+        what: type of the model, and optimizer.
         backend: how its steps will be computed.
         work: of a step.
         finished: runs to compare with.
     """
-    kind = model, str(replace(backend, note="", precision_note=""))
+    kind = *what, str(replace(backend, note="", precision_note=""))
     like = [run for run in finished if run.kind == kind]
     if like:
         distances = [abs(math.log(run.madds / max(1, work.madds))) for run in like]
@@ -83,7 +85,8 @@ def _finished_runs(runs: Path) -> Iterator[FinishedRun]:
             result: dict[str, Any] = RunDirectory(folder).read_result() or {}
             seconds = 60 * result["train_minutes"] - result["warmup_seconds"]
             if _is_of_this_machine(result["hardware"]) and seconds >= _SHORTEST_SECONDS:
-                kind = result["model"], result["execution"].partition(" (")[0]
+                execution = result["execution"].partition(" (")[0]
+                kind = result["model"], result.get("optimizer", _USUAL_OPTIMIZER), execution
                 rate = result["throughput"] * result["madds"]
                 if rate > 0 and result["madds"] > 0:
                     yield FinishedRun(kind, result["madds"], rate)

@@ -27,6 +27,7 @@ from mixcoder.models.summary import count_parameters
 from mixcoder.text.durations import format_duration
 from mixcoder.text.table import Column
 from mixcoder.training.memory_estimate import training_bytes
+from mixcoder.training.optimizers import count_update_madds
 
 PLAN_COLUMNS = (
     *(MEASURE_COLUMNS[key] for key in ("latent_shape", "compression_ratio", "params", "madds")),
@@ -100,7 +101,8 @@ def _plan_row(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
         model = run.create_model()
     memory_bytes = training_bytes(run.create_model, run.recipe)
     check_memory(run, torch.device("cpu"), memory_bytes)
-    work = Work(count_madds(model), count_parameters(model), run.recipe.batch_size)
+    update_madds = count_update_madds(run.recipe.optimizer, model)
+    work = Work(count_madds(model), count_parameters(model), run.recipe.batch_size, update_madds)
     row = {
         "latent_shape": list(model.latent_shape),
         "compression_ratio": model.compression_ratio,
@@ -114,7 +116,8 @@ def _plan_row(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
     except MixcoderError:  # without the images, their number in an epoch is unknown
         return {**row, "minutes": None, "minutes_from": UNKNOWN}
     workload = run.recipe.workload(model, work.madds, steps * work.batch_size, torch.device("cpu"))
-    seconds, source = estimate_step_seconds(run.model[0], choose_backend(workload), work, finished)
+    what = run.model[0], run.recipe.optimizer
+    seconds, source = estimate_step_seconds(what, choose_backend(workload), work, finished)
     return {**row, "minutes": steps * seconds / 60, "minutes_from": source}
 
 

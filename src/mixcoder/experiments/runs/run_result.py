@@ -36,6 +36,7 @@ def describe_result(
         "run": directory.path.name,
         "model": run.model[0],
         "data": run.data[0],
+        "optimizer": run.recipe.optimizer,
         "validation_loss": final_loss,
         "best_validation_loss": min([*validation_losses(directory), final_loss]),
         **measure_reconstructions(model, trainer.data.validation, check_sweep),
