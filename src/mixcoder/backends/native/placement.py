@@ -64,7 +64,6 @@ class Placement:
     Attributes:
         memo: addresses of what several operations share, such as padded copies, by name.
         occupants: nodes whose copies lie in memory that several nodes use, one after the other, by name.
-        converted: parameters that products read, which are to be converted before.
     """
 
     def __init__(
@@ -79,7 +78,6 @@ class Placement:
         self.shard = shard
         self.memo: dict[Hashable, int] = {}
         self.occupants: dict[Hashable, Node] = {}
-        self.converted: set[Node] = set()
         self._leaves, self._wanted, self._slots = leaves, wanted, slots
         self._places: dict[Node, Place] = {}
         self._images = ImageLoader(program)
@@ -150,9 +148,9 @@ class Placement:
         if program.operand_bytes == FLOAT_BYTES:
             return place.address
         if root.operation == "parameter":
-            self.converted.add(root)
             moved = (place.address - self._leaves.value(root).address) // FLOAT_BYTES
-            return self._leaves.operand(root, program.operand_bytes) + program.operand_bytes * moved
+            if 0 <= moved < root.size:  # no copy of it
+                return self._leaves.operand(root, program.operand_bytes) + program.operand_bytes * moved
         start, elements = _extent(place)
         name = ("operand", root, start, elements)
         if name not in self.memo:
