@@ -21,7 +21,9 @@ def places_of_group(placement: Placement, lifetimes: Lifetimes, group: Fused) ->
     order = _order(group, places)
     for x, place in places.items():
         turned = _by_axis(group, x, place)
-        if turned and order and turned.strides[order[-1]] != 1:  # a copy is faster than to read here and there
+        if (
+            turned and order and turned.strides[order[-1]] != 1
+        ):  # a copy is faster than to read here and there
             axes = _frames(group, x)[0].axes
             places[x] = placement.dense(x, [axes.index(axis) for axis in order])
     whole = [_by_axis(group, x, places[x]) for x in group.inputs]

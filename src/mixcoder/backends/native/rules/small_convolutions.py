@@ -1,4 +1,4 @@
-"""Rules of convolutions over small fields: shifted copies of x, and one product or a sum.
+"""Rules of convolutions over small fields: by rows, or shifted copies of x and one product, or a sum.
 
 x (B, C, *field) ─pad, a slice for each tap─┬─▶ (B, groups, taps · C/groups, places) ─contract─▶ (B, O, *out)
 └─▶ Σ slice · weight, where each channel has its own kernel
@@ -7,14 +7,15 @@ x (B, C, *field) ─pad, a slice for each tap─┬─▶ (B, groups, taps · C/
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product as each_with_each
 from typing import Any
 
 from mixcoder.backends.native import graph
-from mixcoder.backends.native.graph import Node
+from mixcoder.backends.native.graph import ConvolutionKind, Node
+from mixcoder.backends.native.kinds import OverPatches
 from mixcoder.backends.native.rules.arithmetic import add, mul
 from mixcoder.backends.native.rules.matrix_products import product
 from mixcoder.backends.native.rules.rule_table import check, rule
@@ -25,8 +26,14 @@ _TRANSPOSED = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dil
 """Settings of torch's functions and their defaults, in the order of their arguments."""
 
 
+_LONGEST_ROW = 8
+"""Places in a row of a field, above which products of whole rows multiply mostly by zeros."""
 _MOST_COLUMNS = 2**12
 """Elements of an image's shifted copies, above which a compiled graph is faster."""
+
+
+Form = Callable[[Node, Node, ConvolutionKind], Node]
+"""A convolution of x by a weight, or its adjoint."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,9 @@ def _convolution(x: Node, weight: Node, bias: Node | None, settings: Mapping[str
     reach = [step * (taps - 1) for step, taps in zip(dilation, kernel, strict=True)]
     sides = _padding(settings["padding"], reach)
     batch = x if x.rank == weight.rank else graph.reshape(x, (1, *x.shape))
+    is_plain = groups == 1 and {*stride, *dilation} == {1} and _keeps_size(sides, kernel)
+    if is_plain and _suits_rows(batch, weight):
+        return _finished(_by_rows(batch, weight, weight.shape[0], graph.convolve), bias, x)
     padded = _padded(batch, sides)
     sizes = [(n - r - 1) // s + 1 for n, r, s in zip(padded.shape[2:], reach, stride, strict=True)]
     check(min(sizes) > 0, "a convolution whose kernel is larger than its field")
@@ -96,6 +106,9 @@ def _transposed_convolution(x: Node, weight: Node, bias: Node | None, settings: 
     stride, padding, more, dilation = (_each(settings[name], axes) for name in names)
     kernel, groups = weight.shape[2:], int(settings["groups"])
     batch = x if x.rank == weight.rank else graph.reshape(x, (1, *x.shape))
+    is_plain = groups == 1 and {*stride, *dilation} == {1} and not any(more)
+    if is_plain and _keeps_size([(size, size) for size in padding], kernel) and _suits_rows(batch, weight):
+        return _finished(_by_rows(batch, weight, weight.shape[1], _adjoint), bias, x)
     for axis, step in enumerate(stride, start=2):
         batch = _spread(batch, axis, step)
     reach = [step * (taps - 1) for step, taps in zip(dilation, kernel, strict=True)]
@@ -106,6 +119,44 @@ def _transposed_convolution(x: Node, weight: Node, bias: Node | None, settings: 
     by_group = graph.reshape(weight, (groups, weight.shape[0] // groups, weight.shape[1], math.prod(kernel)))
     matrix = graph.permute(by_group, (0, 2, 3, 1))  # (groups, out, taps, in)
     return _finished(_correlated(padded, matrix, _Taps(offsets, sizes, [1] * axes)), bias, x)
+
+
+# ── rows of a small field ────────────────────────────────────────────────────────────────────────────
+
+
+def _keeps_size(sides: Sequence[tuple[int, int]], kernel: Sequence[int]) -> bool:
+    """Returns whether padding keeps the size of a field, with as much of it on both sides."""
+    return all(k % 2 == 1 and side == (k // 2, k // 2) for side, k in zip(sides, kernel, strict=True))
+
+
+def _suits_rows(x: Node, weight: Node) -> bool:
+    """Returns whether products of whole rows of a field waste little: a line's waste nothing."""
+    few, many = sorted(weight.shape[:2])
+    width = 1 if x.rank == 3 else x.shape[3]
+    return math.prod(weight.shape[2:]) > 1 and width <= _LONGEST_ROW and many <= 2 * few
+
+
+def _by_rows(x: Node, weight: Node, made: int, form: Form) -> Node:
+    """Returns a convolution of x (B, C, *field) as that of a mixing layer over patches: (B, made, *field).
+
+    Such a one keeps the channels: missing ones are zeros.
+    """
+    batch, taken, *field = x.shape
+    most, places = max(made, taken), math.prod(field)
+    patches = graph.permute(graph.reshape(x, (batch, taken, places)), (0, 2, 1))
+    for axis in (0, 1):
+        weight = graph.pad(weight, axis, 0, most - weight.shape[axis])
+    kind = OverPatches(weight.shape[2:], tuple(field))
+    result = graph.part(form(graph.pad(patches, 2, 0, most - taken), weight, kind), 2, 0, made)
+    return graph.reshape(graph.permute(result, (0, 2, 1)), (batch, made, *field))
+
+
+def _adjoint(z: Node, weight: Node, kind: ConvolutionKind) -> Node:
+    """Returns the transposed convolution of a kind that keeps the size."""
+    return graph.adjoint(z, weight, z.shape, kind)
+
+
+# ── shifted copies ───────────────────────────────────────────────────────────────────────────────────
 
 
 def _correlated(x: Node, matrix: Node, taps: _Taps) -> Node:
