@@ -8,8 +8,9 @@ Sums over blocks are in double precision, those within a block in float32; their
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from mixcoder.backends.native.program import FLOAT_BYTES, Program
 
 _DOUBLE_BYTES = 8
 _VECTOR = 16
+_MOST_OF_A_ROW = 512
+"""Elements of a row that is summed within a block, where that is a choice: some rows fit into the cache."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def emit_fused(program: Program, fused: Fused, places: Mapping[Node, Place]) -> 
         UnsupportedError: the places lie so differently that no loops over them are known.
     """
     reads = reads_of(fused)
+    fused = replace(fused, rows=fused.rows or _sums_of_rows(fused, places))
     written = [node for node in fused.outputs if not _is_total(node, fused)]
     totals = [node for node in fused.outputs if _is_total(node, fused)]
     inputs = [_array(places[node], frame, fused) for node, frame in reads]
@@ -87,6 +91,18 @@ def emit_sum(program: Program, source: Place, target: Place) -> None:
         return
     [group] = [step for step in fuse([x, node], [node]) if isinstance(step, Fused)]
     emit_fused(program, group, {x: source, node: target})
+
+
+def _sums_of_rows(fused: Fused, places: Mapping[Node, Place]) -> Shape:
+    """Returns the axes of sums that are complete within a block, where they are the last in memory."""
+    arrays = [_array(places[node], frame, fused) for node, frame in reads_of(fused)]
+    inner = {i for array in arrays for i, step in enumerate(array.steps) if step == 1}
+    for node in fused.outputs:
+        reduced = fused.frames[node].reduced
+        elements = math.prod(fused.shape[axis] for axis in reduced)
+        if node.operation in REDUCTIONS and inner & {*reduced} and elements <= _MOST_OF_A_ROW:
+            return reduced
+    return ()
 
 
 def _is_total(node: Node, fused: Fused) -> bool:

@@ -205,10 +205,53 @@ inline Number larger(Number a, Number b) {
     return (a >= b) | (a != a) ? a : b;
 }
 
-inline float largest(Vec x) {
-    float value = x[0];
-    for (int i = 1; i < WIDTH; ++i) value = larger<float>(value, x[i]);
-    return value;
+struct Total {
+    template <class Vector>
+    static Vector of(Vector a, Vector b) {
+        return a + b;
+    }
+};
+
+struct Largest {
+    template <class Vector>
+    static Vector of(Vector a, Vector b) {
+        return larger(a, b);
+    }
+};
+
+// The elements of a vector as one.
+template <class Reduce>
+inline float across(Vec x) {
+    float lanes[WIDTH];
+    store(lanes, x);
+    for (int half = WIDTH / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) lanes[i] = Reduce::of(lanes[i], lanes[i + half]);
+    return lanes[0];
+}
+template <>
+inline float across<Total>(Vec x) {
+    return sum(x);
+}
+
+// out (rows) = the elements of one vector for each row, as one. Eight vectors are transposed together.
+template <class Reduce, class OfRow>
+void reduce_columns(int rows, Slot out, OfRow of_row) {
+    int row = 0;
+    if (WIDTH >= 8 && out.row == 1)
+        for (; row + 8 <= rows; row += 8) {
+            alignas(64) float lanes[8 * WIDTH];
+            for (int i = 0; i < 8; ++i) store(lanes + i * WIDTH, of_row(row + i));
+            Line result;
+            for (int column = 0; column < WIDTH; column += 8) {
+                Line lines[8];
+                transpose_8x8(reinterpret_cast<const char*>(lanes + column), WIDTH * sizeof(float), lines);
+                for (int distance = 4; distance > 0; distance /= 2)
+                    for (int i = 0; i < distance; ++i) lines[i] = Reduce::of(lines[i], lines[i + distance]);
+                result = column ? Reduce::of(result, lines[0]) : lines[0];
+            }
+            std::memcpy(out.at + row, &result, sizeof result);
+        }
+    for (; row < rows; ++row) out.at[row * out.row] = across<Reduce>(of_row(row));
 }
 
 // The first `count` elements, then one of them again.
@@ -231,20 +274,25 @@ struct Products {
     }
 };
 
+// The sum of a row in each element's place within a vector.
+template <class Terms>
+inline Vec sum_of_row(const Terms& terms, int64_t row, int columns) {
+    Vec total{}, other{};
+    int i = 0;
+    for (; i + 2 * WIDTH <= columns; i += 2 * WIDTH) {
+        total += terms.at(row, i);
+        other += terms.at(row, i + WIDTH);
+    }
+    if (i + WIDTH <= columns) total += terms.at(row, i), i += WIDTH;
+    if (i < columns) other += terms.at(row, i, columns - i);
+    return total + other;
+}
+
 // out (rows) = the sums of rows.
 template <class Terms>
 void sum_columns(Block block, Slot out, Terms terms) {
-    for (int row = 0; row < block.rows; ++row) {
-        Vec total{}, other{};
-        int i = 0;
-        for (; i + 2 * WIDTH <= block.columns; i += 2 * WIDTH) {
-            total += terms.at(row, i);
-            other += terms.at(row, i + WIDTH);
-        }
-        if (i + WIDTH <= block.columns) total += terms.at(row, i), i += WIDTH;
-        if (i < block.columns) other += terms.at(row, i, block.columns - i);
-        out.at[row * out.row] = sum(total + other);
-    }
+    const int columns = block.columns;
+    reduce_columns<Total>(block.rows, out, [=](int64_t row) { return sum_of_row(terms, row, columns); });
 }
 
 // out (columns) = the sums of columns.
@@ -260,15 +308,15 @@ void sum_rows(Block block, Slot out, Terms terms) {
 }
 
 inline void largest_of_columns(Block block, Slot out, Slot x) {
-    for (int row = 0; row < block.rows; ++row) {
+    const int columns = block.columns;
+    reduce_columns<Largest>(block.rows, out, [=](int64_t row) {
         const float* from = x.at + row * x.row;
-        Vec value = all(*from);
-        for (int i = 0; i < block.columns; i += WIDTH) {
-            const int count = block.columns - i;
-            value = larger(value, count >= WIDTH ? load(from + i) : padded(load(from + i, count), count));
-        }
-        out.at[row * out.row] = largest(value);
-    }
+        Vec value = columns >= WIDTH ? load(from) : padded(load(from, columns), columns);
+        int i = WIDTH;
+        for (; i + WIDTH <= columns; i += WIDTH) value = larger(value, load(from + i));
+        if (i < columns) value = larger(value, padded(load(from + i, columns - i), columns - i));
+        return value;
+    });
 }
 
 inline void largest_of_rows(Block block, Slot out, Slot x) {
@@ -333,11 +381,8 @@ inline void accumulate(const Plan& plan, const Result& result, Block block, Slot
     if (result.is_maximum || x.column == 0 || result.column < 0 || result.column > 1)
         return accumulate_each(plan, result, block, x, to);
     if (result.column == 0) {
-        for (int row = 0; row < block.rows; ++row) {
-            float total = 0;
-            sum_columns({0, 0, 1, block.columns}, {&total, 0, 0}, Values{{x.at + row * x.row, 0, 1}, {}});
-            to[row * step] += total;
-        }
+        const Values values{x, x};
+        for (int row = 0; row < block.rows; ++row) to[row * step] += sum(sum_of_row(values, row, block.columns));
         return;
     }
     const int runs = step ? block.rows : 1, rows = step ? 1 : block.rows;
