@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from mixcoder.backends.native.fusion import Frame, Fused, frame_of_input
 from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.lifetimes import Lifetimes
-from mixcoder.backends.native.placement import Placement
+from mixcoder.backends.native.placement import Placement, root_of
 from mixcoder.backends.native.placing import Place
 
 
@@ -26,8 +26,9 @@ def places_of_group(placement: Placement, lifetimes: Lifetimes, group: Fused) ->
         ):  # a copy is faster than to read here and there
             axes = _frames(group, x)[0].axes
             places[x] = placement.dense(x, [axes.index(axis) for axis in order])
-    whole = [_by_axis(group, x, places[x]) for x in group.inputs]
-    free = [place for x, place in zip(group.inputs, whole, strict=True) if place and lifetimes.ends(x)]
+    roots = Counter(root_of(x) for x in group.inputs)
+    whole = ((x, _by_axis(group, x, places[x])) for x in group.inputs)
+    free = [place for x, place in whole if place and roots[root_of(x)] == 1 and lifetimes.ends(x)]
     for node in group.outputs:
         places[node] = _result(placement, group, node, order, free)
         placement.put(node, places[node])
