@@ -7,7 +7,6 @@ values near 1 ─▶ parameters
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +19,8 @@ from mixcoder.backends.native.codes import MuonScalars
 from mixcoder.backends.newton_schulz import orthogonalize
 
 MOMENTUM = 0.95
+_LARGE = 2**17
+"""Elements of a parameter, above which a batch of several takes more memory than it saves time."""
 
 
 class Muon(LeanOptimizer):
@@ -42,9 +43,7 @@ class Muon(LeanOptimizer):
         settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": weight_decay}
         super().__init__(list(matrices), settings)
         self.matrices = dict(matrices)
-        self._equal: defaultdict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
-        for parameter, (_, rows, columns) in matrices.items():
-            self._equal[rows, columns].append(parameter)
+        self._batches = _batches(self.matrices)
 
     def momentum_buffer(self, parameter: nn.Parameter) -> Tensor:
         """Returns the moving average of a parameter's gradient; steps update it in place."""
@@ -59,12 +58,10 @@ class Muon(LeanOptimizer):
         """Updates the parameters by their gradients."""
         for parameter in self.matrices:  # in their order, as native steps make their states
             self.momentum_buffer(parameter)
-        for (rows, columns), parameters in self._equal.items():
-            updates = [
-                self._momentum_update(parameter).reshape(-1, rows, columns) for parameter in parameters
-            ]
-            orthogonal = orthogonalize(torch.cat(updates))
-            self._apply(parameters, orthogonal)
+        for parameters in self._batches:
+            shape = self.matrices[parameters[0]]
+            updates = [self._momentum_update(parameter).reshape(-1, *shape[1:]) for parameter in parameters]
+            self._apply(parameters, orthogonalize(torch.cat(updates)))
 
     def scalars(self) -> MuonScalars:
         """Returns the scalars of the next step, which is computed elsewhere."""
@@ -85,6 +82,15 @@ class Muon(LeanOptimizer):
         for parameter, update in zip(parameters, updates, strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.sub_(update.reshape(parameter.shape), alpha=rate)
+
+
+def _batches(matrices: Mapping[nn.Parameter, MatrixShape]) -> list[list[nn.Parameter]]:
+    """Returns parameters whose matrices are of one shape, together where they are not large."""
+    batches: dict[tuple[int, ...], list[nn.Parameter]] = {}
+    for parameter, (_, rows, columns) in matrices.items():
+        own_key = [len(batches)] if parameter.numel() > _LARGE else []
+        batches.setdefault((rows, columns, *own_key), []).append(parameter)
+    return list(batches.values())
 
 
 def rms_factor(rows: int, columns: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -150,3 +151,25 @@ def test_a_plugins_optimizer_works_with_native_steps() -> None:
     for name, value in state_of(own).items():
         torch.testing.assert_close(value, state_of(other)[name], msg=name)
     assert not torch.equal(own.parameters.vector, FlatParameters(model).vector)
+
+
+def test_an_interrupted_step_of_several_barriers_updates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other threads return from the first barrier; parameters, states and average stay as they are."""
+    own = create_spec(create_mixer("cnn"), Recipe(steps=1, **RECIPES["all"]), shards=3)
+    step = NativeStep(own, own.optimizers)
+    step.update(own.images)
+    before = {name: value.clone() for name, value in state_of(own).items()}
+    run = NativeStep._run
+
+    def interrupted(self: NativeStep, operations: Any, shard: Tensor) -> None:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        run(self, operations, shard)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(NativeStep, "_run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            step.update(own.images)
+    assert all(torch.equal(value, before[name]) for name, value in state_of(own).items())
+    step.update(own.images)
+    assert not torch.equal(own.parameters.vector.detach(), before["weights"])
