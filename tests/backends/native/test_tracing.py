@@ -208,6 +208,10 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "not a number": (lambda net, x: x * torch.tensor(float("nan")), "elements that are not numbers"),
     "vjp": (lambda net, x: torch.func.vjp(net.layer, x)[0], "not numbers"),
     "mistake": (lambda net, x: x @ torch.ones(5, 5), "sizes of .* differ"),
+    "large field": (
+        lambda net, x: F.conv2d(x.repeat(1, 1, 9, 9), torch.ones(1, 1, 3, 3), padding=1)[:, :, :4, :6],
+        "torch.nn.functional.conv2d: a convolution over a field of 36 x 54",
+    ),
     "negative step": (lambda net, x: x[..., ::-1], "a negative step"),
 }
 

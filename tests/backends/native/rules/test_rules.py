@@ -334,6 +334,15 @@ CONVOLUTIONS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] 
     "conv2d multiplied": (lambda x, w: F.conv2d(x, w, padding=1, groups=4), ((2, 4, 5, 6), (8, 1, 3, 3))),
     "conv2d groups": (lambda x, w: F.conv2d(x, w, groups=2), ((2, 4, 5, 6), (6, 2, 3, 3))),
     "conv2d of one channel": (lambda x, w: F.conv2d(x, w), ((2, 1, 5, 6), (3, 1, 3, 3))),
+    "patches": (lambda x, w, b: F.conv2d(x, w, b, stride=(2, 3)), ((2, 4, 5, 6), (3, 4, 2, 3), (3,))),
+    "patches of groups": (lambda x, w: F.conv2d(x, w, stride=2, groups=2), ((2, 4, 4, 6), (6, 2, 2, 2))),
+    "patches of a line": (lambda x, w: F.conv1d(x, w, stride=2), ((2, 4, 6), (6, 4, 2))),
+    "to patches": (lambda x, w: F.conv_transpose2d(x, w, stride=(2, 3)), ((2, 4, 2, 3), (4, 3, 2, 3))),
+    "to patches of groups": (
+        lambda x, w: F.conv_transpose2d(x, w, stride=2, groups=2),
+        ((2, 4, 2, 3), (4, 3, 2, 2)),
+    ),
+    "to patches of a line": (lambda x, w: F.conv_transpose1d(x, w, stride=2), ((4, 6), (4, 3, 2))),
     "conv2d by rows": (lambda x, w, b: F.conv2d(x, w, b, padding=1), ((2, 4, 3, 5), (4, 4, 3, 3), (4,))),
     "conv2d by rows, more": (lambda x, w: F.conv2d(x, w, padding=(2, 0)), ((2, 4, 3, 5), (6, 4, 5, 1))),
     "conv2d by rows, fewer": (lambda x, w: F.conv2d(x, w, padding="same"), ((2, 4, 3, 5), (3, 4, 3, 3))),
@@ -342,6 +351,7 @@ CONVOLUTIONS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] 
     "transposed line": (lambda x, w, b: F.conv_transpose1d(x, w, b, padding=1), ((4, 6), (4, 5, 3), (5,))),
     "conv2d wide": (lambda x, w: F.conv2d(x, w, padding=1), ((2, 2, 2, 9), (2, 2, 3, 3))),
     "transposed wide": (lambda x, w: F.conv_transpose2d(x, w, padding=1), ((2, 2, 2, 9), (2, 2, 3, 3))),
+    "strided, one tap": (lambda x, w: F.conv2d(x, w, stride=2), ((2, 2, 3, 3), (4, 2, 1, 1))),
     "transposed 1d": (lambda x, w, b: F.conv_transpose1d(x, w, b), ((2, 4, 5), (4, 3, 3), (3,))),
     "transposed": (
         lambda x, w, b: F.conv_transpose2d(x, w, b, padding=1),

@@ -1,7 +1,8 @@
-"""Rules of convolutions over small fields: by rows, or shifted copies of x and one product, or a sum.
+"""Rules of convolutions over small fields. Each has one of three forms:
 
-x (B, C, *field) ─pad, a slice for each tap─┬─▶ (B, groups, taps · C/groups, places) ─contract─▶ (B, O, *out)
-└─▶ Σ slice · weight, where each channel has its own kernel
+blocks   a kernel as large as its stride, such as of patches: one product, and nothing is moved
+rows     the field keeps its size: products of whole rows, as in a mixing layer over patches
+matrix   all else: one product with the matrix (places of the result, places of x) of each pair of channels
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from itertools import product as each_with_each
+from functools import cache, reduce
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from mixcoder.backends.native import graph
-from mixcoder.backends.native.graph import ConvolutionKind, Node
+from mixcoder.backends.native.graph import ConvolutionKind, Node, Shape
 from mixcoder.backends.native.kinds import OverPatches
-from mixcoder.backends.native.rules.arithmetic import add, mul
+from mixcoder.backends.native.rules.arithmetic import add
 from mixcoder.backends.native.rules.matrix_products import product
 from mixcoder.backends.native.rules.rule_table import check, rule
 from mixcoder.backends.native.rules.shapes import repeat_interleave, with_step
@@ -24,167 +27,121 @@ from mixcoder.backends.native.rules.shapes import repeat_interleave, with_step
 _FORWARD = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 _TRANSPOSED = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1}
 """Settings of torch's functions and their defaults, in the order of their arguments."""
-
-
 _LONGEST_ROW = 8
 """Places in a row of a field, above which products of whole rows multiply mostly by zeros."""
-_MOST_COLUMNS = 2**12
-"""Elements of an image's shifted copies, above which a compiled graph is faster."""
-
-
-Form = Callable[[Node, Node, ConvolutionKind], Node]
-"""A convolution of x by a weight, or its adjoint."""
+_MOST_PLACES = 10
+"""Places of a field for each tap, above which a matrix holds mostly zeros."""
+_MOST_ELEMENTS = 2**19
+"""Elements of a convolution's matrices, above which they take longer to make than to use."""
 
 
 @dataclass(frozen=True)
-class _Taps:
-    """Where the taps of a kernel begin on each axis of a padded field.
+class _Convolution:
+    """A convolution, or a transposed one, of x (B, C, *field) by a weight, without its bias.
 
     Attributes:
-        offsets: for each axis, for each tap.
-        sizes: of the result.
-        stride: on each axis.
+        x: (B, C, *field).
+        weight: (O, C/groups, *kernel); (C, O/groups, *kernel) of a transposed one.
+        groups: of channels.
+        stride: along each axis of the field.
+        dilation: along each axis.
+        sides: zeros before and after the field along each axis.
     """
 
-    offsets: Sequence[Sequence[int]]
-    sizes: Sequence[int]
-    stride: Sequence[int]
+    x: Node
+    weight: Node
+    groups: int
+    stride: Shape
+    dilation: Shape
+    sides: tuple[tuple[int, int], ...]
+
+    @property
+    def kernel(self) -> Shape:
+        """Taps along each axis."""
+        return self.weight.shape[2:]
+
+    @property
+    def field(self) -> Shape:
+        """Places along each axis."""
+        return self.x.shape[2:]
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether each place of the field is under one tap."""
+        is_plain = {*self.dilation} == {1} and not any(map(any, self.sides))
+        return is_plain and self.stride == self.kernel
+
+    @property
+    def suits_rows(self) -> bool:
+        """Whether products of whole rows of the field waste little: a line's waste nothing."""
+        same = tuple((size // 2, size // 2) for size in self.kernel)
+        is_plain = {*self.dilation, *self.stride, self.groups} == {1} and all(n % 2 for n in self.kernel)
+        few, many = sorted(self.weight.shape[:2])
+        width = 1 if len(self.field) == 1 else self.field[1]
+        return is_plain and self.sides == same and width <= _LONGEST_ROW and many <= 2 * few
+
+    def by_group(self) -> Node:
+        """Returns x as (B, groups, C/groups, places)."""
+        batch, channels, *field = self.x.shape
+        return graph.reshape(self.x, (batch, self.groups, channels // self.groups, math.prod(field)))
+
+    def weight_by_group(self) -> Node:
+        """Returns the weight as (groups, its first channels/groups, its second channels, taps)."""
+        first, second = self.weight.shape[:2]
+        taps = math.prod(self.kernel)
+        return graph.reshape(self.weight, (self.groups, first // self.groups, second, taps))
 
 
-@rule("conv1d")
-def conv1d(input: Node, weight: Node, bias: Node | None = None, *given: Any, **named: Any) -> Node:
-    """Returns a convolution over one axis."""
-    return _convolution(input, weight, bias, _settings(_FORWARD, given, named))
-
-
-@rule("conv2d")
-def conv2d(input: Node, weight: Node, bias: Node | None = None, *given: Any, **named: Any) -> Node:
-    """Returns a convolution over two axes."""
-    return _convolution(input, weight, bias, _settings(_FORWARD, given, named))
-
-
-@rule("conv_transpose1d")
-def conv_transpose1d(input: Node, weight: Node, bias: Node | None = None, *given: Any, **named: Any) -> Node:
-    """Returns a transposed convolution over one axis."""
-    return _transposed_convolution(input, weight, bias, _settings(_TRANSPOSED, given, named))
-
-
-@rule("conv_transpose2d")
-def conv_transpose2d(input: Node, weight: Node, bias: Node | None = None, *given: Any, **named: Any) -> Node:
-    """Returns a transposed convolution over two axes."""
-    return _transposed_convolution(input, weight, bias, _settings(_TRANSPOSED, given, named))
-
-
-def _settings(defaults: Mapping[str, Any], given: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = set(named) - set(defaults)
-    check(not unknown, f"a convolution with {', '.join(sorted(unknown))}")
-    return {**defaults, **dict(zip(defaults, given, strict=False)), **named}
-
-
-def _convolution(x: Node, weight: Node, bias: Node | None, settings: Mapping[str, Any]) -> Node:
+@rule("conv1d", "conv2d")
+def convolution(input: Node, weight: Node, bias: Node | None = None, *given: Any, **named: Any) -> Node:
+    """Returns a convolution over one axis or two."""
+    settings = _settings(_FORWARD, given, named)
     axes = weight.rank - 2
     stride, dilation = (_each(settings[name], axes) for name in ("stride", "dilation"))
-    kernel, groups = weight.shape[2:], int(settings["groups"])
-    reach = [step * (taps - 1) for step, taps in zip(dilation, kernel, strict=True)]
+    reach = [step * (taps - 1) for step, taps in zip(dilation, weight.shape[2:], strict=True)]
+    batch = _with_images(input, weight)
     sides = _padding(settings["padding"], reach)
-    batch = x if x.rank == weight.rank else graph.reshape(x, (1, *x.shape))
-    is_plain = groups == 1 and {*stride, *dilation} == {1} and _keeps_size(sides, kernel)
-    if is_plain and _suits_rows(batch, weight):
-        return _finished(_by_rows(batch, weight, weight.shape[0], graph.convolve), bias, x)
-    padded = _padded(batch, sides)
-    sizes = [(n - r - 1) // s + 1 for n, r, s in zip(padded.shape[2:], reach, stride, strict=True)]
-    check(min(sizes) > 0, "a convolution whose kernel is larger than its field")
-    offsets = [[d * tap for tap in range(k)] for d, k in zip(dilation, kernel, strict=True)]
-    by_group = graph.reshape(weight, (groups, weight.shape[0] // groups, weight.shape[1], math.prod(kernel)))
-    matrix = graph.permute(by_group, (0, 1, 3, 2))  # (groups, out, taps, in)
-    return _finished(_correlated(padded, matrix, _Taps(offsets, sizes, stride)), bias, x)
+    of = _Convolution(batch, weight, int(settings["groups"]), stride, dilation, sides)
+    if of.has_blocks:
+        return _finished(_of_blocks(of), bias, input)
+    if of.suits_rows:
+        return _finished(_by_rows(of, weight.shape[0], graph.convolve), bias, input)
+    sizes = [
+        (n + sum(side) - r - 1) // s + 1 for n, side, r, s in zip(of.field, sides, reach, stride, strict=True)
+    ]
+    steps = zip(sizes, of.field, of.kernel, stride, dilation, [side[0] for side in sides], strict=True)
+    reached = [_reached(step) for step in steps]
+    return _finished(_by_matrix(of, reached, "goct"), bias, input)
 
 
-def _transposed_convolution(x: Node, weight: Node, bias: Node | None, settings: Mapping[str, Any]) -> Node:
+@rule("conv_transpose1d", "conv_transpose2d")
+def transposed_convolution(
+    input: Node, weight: Node, bias: Node | None = None, *given: Any, **named: Any
+) -> Node:
+    """Returns a transposed convolution over one axis or two."""
+    settings = _settings(_TRANSPOSED, given, named)
     axes = weight.rank - 2
-    names = ("stride", "padding", "output_padding", "dilation")
-    stride, padding, more, dilation = (_each(settings[name], axes) for name in names)
-    kernel, groups = weight.shape[2:], int(settings["groups"])
-    batch = x if x.rank == weight.rank else graph.reshape(x, (1, *x.shape))
-    is_plain = groups == 1 and {*stride, *dilation} == {1} and not any(more)
-    if is_plain and _keeps_size([(size, size) for size in padding], kernel) and _suits_rows(batch, weight):
-        return _finished(_by_rows(batch, weight, weight.shape[1], _adjoint), bias, x)
-    for axis, step in enumerate(stride, start=2):
-        batch = _spread(batch, axis, step)
-    reach = [step * (taps - 1) for step, taps in zip(dilation, kernel, strict=True)]
-    padded = _padded(batch, [(r - p, r - p + m) for r, p, m in zip(reach, padding, more, strict=True)])
-    sizes = [n - r for n, r in zip(padded.shape[2:], reach, strict=True)]
-    check(min(sizes) > 0, "a transposed convolution that leaves nothing")
-    offsets = [[r - d * tap for tap in range(k)] for r, d, k in zip(reach, dilation, kernel, strict=True)]
-    by_group = graph.reshape(weight, (groups, weight.shape[0] // groups, weight.shape[1], math.prod(kernel)))
-    matrix = graph.permute(by_group, (0, 2, 3, 1))  # (groups, out, taps, in)
-    return _finished(_correlated(padded, matrix, _Taps(offsets, sizes, [1] * axes)), bias, x)
+    stride, more = (_each(settings[name], axes) for name in ("stride", "output_padding"))
+    padding, dilation = (_each(settings[name], axes) for name in ("padding", "dilation"))
+    batch = _with_images(input, weight)
+    sides = tuple((before, before - after) for before, after in zip(padding, more, strict=True))
+    of = _Convolution(batch, weight, int(settings["groups"]), stride, dilation, sides)
+    if of.has_blocks:
+        return _finished(_to_blocks(of), bias, input)
+    if of.suits_rows:
+        return _finished(_by_rows(of, weight.shape[1], _adjoint), bias, input)
+    sizes = [
+        (n - 1) * s - sum(side) + d * (k - 1) + 1
+        for n, s, side, d, k in zip(of.field, stride, sides, dilation, of.kernel, strict=True)
+    ]
+    steps = zip(of.field, sizes, of.kernel, stride, dilation, padding, strict=True)
+    reached = [_reached(step).transpose(1, 2) for step in steps]
+    return _finished(_by_matrix(of, reached, "gcot"), bias, input)
 
 
-# ── rows of a small field ────────────────────────────────────────────────────────────────────────────
-
-
-def _keeps_size(sides: Sequence[tuple[int, int]], kernel: Sequence[int]) -> bool:
-    """Returns whether padding keeps the size of a field, with as much of it on both sides."""
-    return all(k % 2 == 1 and side == (k // 2, k // 2) for side, k in zip(sides, kernel, strict=True))
-
-
-def _suits_rows(x: Node, weight: Node) -> bool:
-    """Returns whether products of whole rows of a field waste little: a line's waste nothing."""
-    few, many = sorted(weight.shape[:2])
-    width = 1 if x.rank == 3 else x.shape[3]
-    return math.prod(weight.shape[2:]) > 1 and width <= _LONGEST_ROW and many <= 2 * few
-
-
-def _by_rows(x: Node, weight: Node, made: int, form: Form) -> Node:
-    """Returns a convolution of x (B, C, *field) as that of a mixing layer over patches: (B, made, *field).
-
-    Such a one keeps the channels: missing ones are zeros.
-    """
-    batch, taken, *field = x.shape
-    most, places = max(made, taken), math.prod(field)
-    patches = graph.permute(graph.reshape(x, (batch, taken, places)), (0, 2, 1))
-    for axis in (0, 1):
-        weight = graph.pad(weight, axis, 0, most - weight.shape[axis])
-    kind = OverPatches(weight.shape[2:], tuple(field))
-    result = graph.part(form(graph.pad(patches, 2, 0, most - taken), weight, kind), 2, 0, made)
-    return graph.reshape(graph.permute(result, (0, 2, 1)), (batch, made, *field))
-
-
-def _adjoint(z: Node, weight: Node, kind: ConvolutionKind) -> Node:
-    """Returns the transposed convolution of a kind that keeps the size."""
-    return graph.adjoint(z, weight, z.shape, kind)
-
-
-# ── shifted copies ───────────────────────────────────────────────────────────────────────────────────
-
-
-def _correlated(x: Node, matrix: Node, taps: _Taps) -> Node:
-    """Returns x (B, C, *field) by a matrix (groups, out, taps, in): (B, groups · out, *sizes)."""
-    groups, made, count, taken = matrix.shape
-    windows = [_window(x, offsets, taps) for offsets in each_with_each(*taps.offsets)]
-    batch, places = x.shape[0], math.prod(taps.sizes)
-    if taken == 1:
-        apart = [graph.reshape(window, (batch, groups, 1, places)) for window in windows]
-        weights = [graph.reshape(graph.part(matrix, 2, i, i + 1), (groups, made, 1)) for i in range(count)]
-        result = mul(apart[0], weights[0])
-        for window, weight in zip(apart[1:], weights[1:], strict=True):
-            result = add(result, mul(window, weight))
-    else:
-        elements = count * taken * places
-        check(count == 1 or elements <= _MOST_COLUMNS, "a convolution over so many places and channels")
-        columns = graph.cat([graph.reshape(w, (batch, groups, 1, taken, places)) for w in windows], 2)
-        columns = graph.reshape(columns, (batch, groups, count * taken, places))
-        rows = graph.reshape(matrix, (groups, made, count * taken))
-        result = product(columns, rows, "bgkp,gok->bgop")
-    return graph.reshape(result, (batch, groups * made, *taps.sizes))
-
-
-def _window(x: Node, offsets: Sequence[int], taps: _Taps) -> Node:
-    """Returns the elements of x (B, C, *field) under one tap: (B, C, *sizes)."""
-    for axis, (offset, size, step) in enumerate(zip(offsets, taps.sizes, taps.stride, strict=True), start=2):
-        x = with_step(x, axis, offset, offset + (size - 1) * step + 1, step)
-    return x
+def _with_images(x: Node, weight: Node) -> Node:
+    """Returns x with an axis of images, which torch lets one image do without."""
+    return x if x.rank == weight.rank else graph.reshape(x, (1, *x.shape))
 
 
 def _finished(result: Node, bias: Node | None, x: Node) -> Node:
@@ -194,34 +151,118 @@ def _finished(result: Node, bias: Node | None, x: Node) -> Node:
     return result if x.rank == result.rank else graph.reshape(result, result.shape[1:])
 
 
-def _spread(x: Node, axis: int, step: int) -> Node:
-    """Returns x with step - 1 zeros between each two elements of an axis."""
-    if step == 1:
-        return x
-    before, length, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
-    apart = graph.pad(graph.reshape(x, (*before, length, 1, *after)), axis + 1, 0, step - 1)
-    joined = graph.reshape(apart, (*before, length * step, *after))
-    return graph.part(joined, axis, 0, (length - 1) * step + 1)
+def _settings(defaults: Mapping[str, Any], given: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = set(named) - set(defaults)
+    check(not unknown, f"a convolution with {', '.join(sorted(unknown))}")
+    return {**defaults, **dict(zip(defaults, given, strict=False)), **named}
 
 
-def _each(value: int | Sequence[int], axes: int) -> list[int]:
-    values = [value] if isinstance(value, int) else list(value)
+def _each(value: int | Sequence[int], axes: int) -> Shape:
+    values = (value,) if isinstance(value, int) else tuple(value)
     return values * axes if len(values) == 1 else values
 
 
-def _padding(padding: Any, reach: Sequence[int]) -> list[tuple[int, int]]:
+def _padding(padding: Any, reach: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """Returns the zeros at both ends of each axis."""
     if padding == "same":
-        return [(r // 2, r - r // 2) for r in reach]
-    sizes = [0] * len(reach) if padding == "valid" else _each(padding, len(reach))
-    return [(size, size) for size in sizes]
+        return tuple((r // 2, r - r // 2) for r in reach)
+    sizes = (0,) * len(reach) if padding == "valid" else _each(padding, len(reach))
+    return tuple((size, size) for size in sizes)
 
 
-def _padded(x: Node, sides: Sequence[tuple[int, int]]) -> Node:
-    for axis, (before, after) in enumerate(sides, start=2):
-        x = graph.part(x, axis, max(0, -before), x.shape[axis] - max(0, -after))
-        x = graph.pad(x, axis, max(0, before), max(0, after))
-    return x
+# ── blocks ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _of_blocks(of: _Convolution) -> Node:
+    """Returns a convolution whose kernel is as large as its stride."""
+    counts = [n // k for n, k in zip(of.field, of.kernel, strict=True)]
+    x = of.x
+    for axis, (count, k) in enumerate(zip(counts, of.kernel, strict=True), start=2):
+        x = graph.part(x, axis, 0, count * k)
+    split = [n for pair in zip(counts, of.kernel, strict=True) for n in pair]
+    x = graph.reshape(x, (x.shape[0], of.groups, x.shape[1] // of.groups, *split))
+    weight = of.weight_by_group()
+    weight = graph.reshape(weight, (*weight.shape[:3], *of.kernel))
+    places, taps = "hw"[: len(counts)], "ij"[: len(counts)]
+    both = "".join(place + tap for place, tap in zip(places, taps, strict=True))
+    made = product(x, weight, f"bgc{both},goc{taps}->bgo{places}")
+    return graph.reshape(made, (made.shape[0], of.weight.shape[0], *counts))
+
+
+def _to_blocks(of: _Convolution) -> Node:
+    """Returns a transposed convolution whose kernel is as large as its stride."""
+    x = graph.reshape(of.by_group(), (*of.by_group().shape[:3], *of.field))
+    weight = of.weight_by_group()
+    weight = graph.reshape(weight, (*weight.shape[:3], *of.kernel))
+    places, taps = "hw"[: len(of.field)], "ij"[: len(of.field)]
+    both = "".join(place + tap for place, tap in zip(places, taps, strict=True))
+    made = product(x, weight, f"bgc{places},gco{taps}->bgo{both}")
+    sizes = [n * k for n, k in zip(of.field, of.kernel, strict=True)]
+    return graph.reshape(made, (made.shape[0], of.groups * of.weight.shape[1], *sizes))
+
+
+# ── rows ─────────────────────────────────────────────────────────────────────────────────────────────
+
+Form = Callable[[Node, Node, ConvolutionKind], Node]
+"""A convolution of x by a weight, or its adjoint."""
+
+
+def _by_rows(of: _Convolution, made: int, form: Form) -> Node:
+    """Returns a convolution as that of a mixing layer over patches: (B, made, *field).
+
+    Such a one keeps the channels: missing ones are zeros.
+    """
+    batch, taken, *field = of.x.shape
+    most, weight = max(made, taken), of.weight
+    patches = graph.permute(graph.reshape(of.x, (batch, taken, math.prod(field))), (0, 2, 1))
+    for axis in (0, 1):
+        weight = graph.pad(weight, axis, 0, most - weight.shape[axis])
+    kind = OverPatches(of.kernel, of.field)
+    result = graph.part(form(graph.pad(patches, 2, 0, most - taken), weight, kind), 2, 0, made)
+    return graph.reshape(graph.permute(result, (0, 2, 1)), (batch, made, *field))
+
+
+def _adjoint(z: Node, weight: Node, kind: ConvolutionKind) -> Node:
+    """Returns the transposed convolution of a kind that keeps the size."""
+    return graph.adjoint(z, weight, z.shape, kind)
+
+
+# ── matrix ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@cache
+def _reached(step: tuple[int, int, int, int, int, int]) -> Tensor:
+    """Returns which place of x is under which tap (taps, places of the result, places of x), along one axis.
+
+    Args:
+        step: places of the result, places of x, taps, stride, dilation, zeros before x.
+    """
+    made, taken, taps, stride, dilation, before = step
+    check(made > 0, "a convolution whose kernel is larger than its field")
+    tap, z, x = torch.arange(taps), torch.arange(made), torch.arange(taken)
+    under = stride * z[:, None] + dilation * tap[:, None, None] - before  # (taps, made, 1)
+    return (under == x).float()
+
+
+def _by_matrix(of: _Convolution, reached: Sequence[Tensor], labels: str) -> Node:
+    """Returns a convolution by a matrix (out · places, in · places) for each group of channels.
+
+    Args:
+        of: the convolution.
+        reached: for each axis, which place of x is under which tap for a place of the result.
+        labels: of the weight by groups: g groups, o channels of the result, c of x, t taps.
+    """
+    all_axes = reached[0] if len(reached) == 1 else torch.einsum("tpq,uvw->tupvqw", *reached)
+    sizes = [x.shape[1] for x in reached]
+    taps, places, taken = (math.prod(x.shape[i] for x in reached) for i in range(3))
+    weight = of.weight_by_group()
+    elements = weight.size // taps * places * taken
+    is_small = max(places, taken) <= _MOST_PLACES * taps and elements <= _MOST_ELEMENTS
+    check(is_small, f"a convolution over a field of {' x '.join(map(str, of.field))}")
+    selection = graph.constant(all_axes.reshape(taps, places, taken))
+    matrix = product(weight, selection, f"{labels},tpq->gopcq")
+    made = product(of.by_group(), matrix, "bgcq,gopcq->bgop")
+    return graph.reshape(made, (made.shape[0], made.shape[1] * made.shape[2], *sizes))
 
 
 # ── pooling and scaling ──────────────────────────────────────────────────────────────────────────────
@@ -233,7 +274,8 @@ def avg_pool(x: Node, kernel_size: int | Sequence[int], stride: Any = None, padd
     axes = x.rank - 2
     kernel = _each(kernel_size, axes)
     steps = kernel if stride is None else _each(stride, axes)
-    x = _padded(x, [(size, size) for size in _each(padding, axes)])
+    for axis, size in enumerate(_each(padding, axes), start=2):
+        x = graph.pad(x, axis, size, size)
     for axis, (size, step) in enumerate(zip(kernel, steps, strict=True), start=2):
         x = _block_sums(x, axis, size, step)
     return graph.affine(x, 1 / math.prod(kernel))
