@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,8 @@ class ShiftMixing(mixcoder.MixingLayer):
 @mixcoder.register_mixer("grouped")
 class GroupedMixing(mixcoder.MixingLayer):
     """A mixing layer with a matrix for each group of channels, and a bias for each position."""
+
+    optimized_as: ClassVar = {"weight": "matrices"}
 
     def __init__(self, grid: tuple[int, int], channels: int, kernel_size: int) -> None:
         super().__init__()
@@ -130,6 +133,8 @@ class RefinedMixer(mixcoder.Autoencoder):
         latent_dim: size of the code.
         refinements: how often the code is refined.
     """
+
+    optimized_as: ClassVar = {"steps": "vector"}
 
     def __init__(
         self, image_shape: Sequence[int], patch_size: int, latent_dim: int = 16, refinements: int = 2

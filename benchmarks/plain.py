@@ -204,10 +204,10 @@ def adamw(model: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]
 
 def muon(model: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
     """torch's Muon for what it takes, which is matrices, and AdamW for the rest."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
-    others = [parameter for parameter in model.parameters() if parameter.ndim != 2]
+    matrices = {name: p for name, p in model.named_parameters() if p.ndim == 2 and "bias" not in name}
+    others = [parameter for name, parameter in model.named_parameters() if name not in matrices]
     return [
-        torch.optim.Muon(matrices, lr=learning_rate, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(matrices.values(), lr=learning_rate, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=learning_rate),
     ]
 

@@ -95,6 +95,8 @@ class LinearAt(nn.Module):
 class GridBlock(nn.Module):
     """Mixes the patches of each channel along rows and columns, then channels: (B, P, C) → (B, P, C)."""
 
+    optimized_as = {"rows": "matrices", "columns": "matrices"}  # noqa: RUF012 - read by Mixcoder's Muon alone
+
     def __init__(self, side: int, channels: int) -> None:
         super().__init__()
         self.patches = side * side

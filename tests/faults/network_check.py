@@ -19,10 +19,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mixcoder.backends.backend import Backend
 from mixcoder.backends.eager import EAGER, eager_gradients
 from mixcoder.backends.losses import LOSSES
+from mixcoder.backends.matrices import MatrixShape
 from mixcoder.backends.native.native_backend import NATIVE
 from mixcoder.backends.native.native_step import NativeStep, missing_operation
 from mixcoder.backends.parameters import FlatParameters
 from mixcoder.backends.step import Gradients, StepSpec, UnsupportedError, apply_optimizers
+from mixcoder.backends.weight_average import WeightAverage
 from mixcoder.models import Autoencoder
 from mixcoder.training.optimizers import create_optimizers, set_learning_rate
 from tests.faults.random_networks import Case, create_images, create_network
@@ -141,10 +143,11 @@ def _steepness(compared: Compared, expected: Sequence[Tensor]) -> list[float]:
     """How much the gradients of each parameter change when all parameters change a little.
 
     The change is hardly more than rounding. At a bend, as of a ReLU near zero, the gradients change much;
-    where they are computed wrongly, they do not.
+    where they are computed wrongly, they do not. What torch's own rounding makes counts too.
     """
     steepness = [0.0] * len(expected)
-    for changed in _perturbed(compared, _PERTURBATION):
+    eager = compared.spec.parameters.split(eager_gradients(compared.spec)(compared.spec.images)[0])
+    for changed in [eager, *_perturbed(compared, _PERTURBATION)]:
         for index, (one, other) in enumerate(zip(changed, expected, strict=True)):
             steepness[index] = max(steepness[index], (one - other).abs().max().item())
     return steepness
@@ -202,20 +205,22 @@ def _trained_by(compared: Compared, backend: Backend) -> str:
             return ""
         if abs(loss - exact_loss) > 0.02 * abs(exact_loss) + 1e-6:
             return f"loss of step {count}: {loss!r}, exactly {exact_loss!r}"
+    for spec in (own, reference):
+        if spec.average:
+            spec.average.apply()
     return _weights_differ(case, own, reference, start, seen)
 
 
 def _with_copy(spec: StepSpec, case: Case) -> StepSpec:
-    """The same with a copy of the model, and optimizers."""
+    """The same with a copy of the model, and what a step does with gradients."""
     model = copy.deepcopy(spec.model)
-    copied = replace(spec, model=model, parameters=FlatParameters(model))
-    return replace(copied, optimizers=_optimizers(case, copied))
-
-
-def _optimizers(case: Case, spec: StepSpec) -> list[torch.optim.Optimizer]:
-    decay = case["weight_decay"]
-    settings = {} if decay is None else {"weight_decay": decay}
-    return create_optimizers(spec.parameters, case["optimizer"], LEARNING_RATE, **settings)
+    flat = FlatParameters(model)
+    names = ("weight_decay", "vector_learning_rate")
+    settings = {name: case[name] for name in names if case[name] is not None}
+    optimizers = create_optimizers(flat, case["optimizer"], LEARNING_RATE, **settings)
+    average = WeightAverage(flat.vector.detach(), case["ema"]) if case["ema"] else None
+    given = {"optimizers": optimizers, "clip_norm": case["clip_norm"], "average": average}
+    return replace(spec, model=model, parameters=flat, **given)
 
 
 def _batches(images: Tensor) -> Iterator[Tensor]:
@@ -242,41 +247,44 @@ def _weights_differ(
     vectors = (v.detach() for v in (flat.vector, reference.parameters.vector, start))
     split = [flat.split(vector) for vector in vectors]
     gradients = [flat.split(vector) for vector in seen]
-    for index, name in enumerate(flat.names):
+    for index, (name, parameter) in enumerate(zip(flat.names, flat.parameters, strict=True)):
         found, right, before = (values[index] for values in split)
         steps = torch.stack([values[index] for values in gradients])  # (steps, …)
-        problem = _tensor_differs(case["optimizer"], found - before, right - before, steps)
+        changes = found - before, right - before
+        if case["optimizer"] == "sgd":
+            problem = _sum_differs(*changes)
+        elif case["optimizer"] == "muon" and parameter in flat.matrices:
+            problem = _orthogonal_differs(*changes, steps, flat.matrices[parameter])
+        else:
+            problem = _moments_differ(*changes, steps, case["vector_learning_rate"] or LEARNING_RATE)
         if problem:
             return f"{name} {tuple(right.shape)} after {STEPS} steps of {case['optimizer']}: {problem}"
     return ""
 
 
-def _tensor_differs(optimizer: str, found: Tensor, right: Tensor, gradients: Tensor) -> str:
-    """What differs between two changes of a parameter, which saw these gradients (steps, …)."""
-    error = (found - right).abs()
-    if not error.isfinite().all():
-        return "not finite"
-    if optimizer == "sgd":
-        allowed = 0.01 * right.abs().max().item() + 1e-6
-        return "" if error.max() <= allowed else f"differs by {error.max():.1e} of {right.abs().max():.1e}"
-    if optimizer == "muon" and found.ndim >= 2:
-        return _orthogonal_differs(found, right, gradients)
+def _sum_differs(found: Tensor, right: Tensor) -> str:
+    """What differs between changes by SGD, which adds up gradients."""
+    error, largest = (found - right).abs().max().item(), right.abs().max().item()
+    return "" if error <= 0.01 * largest + 1e-6 else f"differs by {error:.1e} of {largest:.1e}"
+
+
+def _moments_differ(found: Tensor, right: Tensor, gradients: Tensor, rate: float) -> str:
+    """What differs between changes by AdamW, after gradients (steps, …)."""
     largest = gradients.reshape(len(gradients), -1).abs().amax(1).view(-1, *[1] * found.ndim)
     is_sure = (gradients.abs() > _SURE_GRADIENT * largest).all(0) & (gradients.abs() > _LEAST_GRADIENT).all(0)
-    bounds = torch.where(is_sure, _UPDATE_ERROR, 2.5) * LEARNING_RATE * STEPS + 1e-6
-    worst = (error / bounds).max()
+    bounds = torch.where(is_sure, _UPDATE_ERROR, 2.5) * rate * STEPS + 1e-6
+    worst = ((found - right).abs() / bounds).max().item()
     return "" if worst <= 1 else f"differs by {worst:.1f} times what is allowed"
 
 
-def _orthogonal_differs(found: Tensor, right: Tensor, gradients: Tensor) -> str:
-    """Muon's changes have one direction, where no direction of the gradients is rounding alone."""
-    singular = torch.linalg.svdvals(gradients.double().flatten(2))  # (steps, smaller side)
+def _orthogonal_differs(found: Tensor, right: Tensor, gradients: Tensor, shape: MatrixShape) -> str:
+    """What differs between changes by Muon, where no direction of the gradients is rounding alone."""
+    singular = torch.linalg.svdvals(gradients.double().reshape(-1, *shape[1:]))  # (steps·batch, smaller side)
     if singular.amin() <= max(_LEAST_SINGULAR * singular.amax().item(), _LEAST_GRADIENT):
         return ""
-    rows, columns = gradients.flatten(2).shape[1:]
-    of_a_step = LEARNING_RATE * 0.2 * math.sqrt(max(rows, columns) * found.numel() / max(rows, columns))
+    root_mean_square = 0.2 * LEARNING_RATE * math.sqrt(found.numel())  # of a step
     error = (found - right).norm().item()
-    return "" if error <= _UPDATE_ERROR * STEPS * of_a_step + 1e-6 else f"differs by {error:.1e}"
+    return "" if error <= _UPDATE_ERROR * STEPS * root_mean_square + 1e-6 else f"differs by {error:.1e}"
 
 
 def describe_network(case: Case) -> str:

@@ -46,6 +46,9 @@ _SIMPLER: dict[str, Any] = {
     "loss": "mse",
     "optimizer": "sgd",
     "weight_decay": None,
+    "vector_learning_rate": None,
+    "clip_norm": None,
+    "ema": None,
     "is_frozen": False,
     "gain": 1.0,
 }
@@ -201,7 +204,7 @@ def _simplified(case: Case) -> Iterator[Case]:
     if arguments.get("refinements"):
         yield {**case, "arguments": {**arguments, "refinements": arguments["refinements"] - 1}}
     for key, value in _SIMPLER.items():
-        if case[key] != value:
+        if case[key] != value and not (key == "optimizer" and case["vector_learning_rate"]):
             yield {**case, key: value} | ({"batch_size": case["batch_size"]} if key == "shards" else {})
 
 

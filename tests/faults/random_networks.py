@@ -34,6 +34,7 @@ def draw(dice: Random) -> Case:
     kind = dice.choices(["own", "mixer", "script"], [0.7, 0.25, 0.05])[0]
     arguments = {"own": _draw_own, "mixer": _draw_mixer, "script": _draw_script}[kind](dice)
     shards = dice.choice([1, 1, 2, 3])
+    optimizer = dice.choice(OPTIMIZERS)
     return {
         "kind": kind,
         "arguments": arguments,
@@ -44,8 +45,11 @@ def draw(dice: Random) -> Case:
         "batch_size": shards * dice.randint(1, 5),
         "loss": dice.choice(["mse", "mse", "l1", "huber"]),
         "precision": dice.choice(["float32", "float32", "float32", "bfloat16"]),
-        "optimizer": dice.choice(OPTIMIZERS),
+        "optimizer": optimizer,
         "weight_decay": dice.choice([None, 0.0, 0.3]),
+        "vector_learning_rate": dice.choice([None, 0.001]) if optimizer == "muon" else None,
+        "clip_norm": dice.choice([None, None, 0.02, 0.5]),
+        "ema": dice.choice([None, None, 0.8]),
     }
 
 
