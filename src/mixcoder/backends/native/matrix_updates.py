@@ -87,7 +87,7 @@ class MuonUpdate:
 def _workspace_elements(rows: int, columns: int) -> int:
     """Returns the elements of a `Workspace` of newton_schulz.h, in float32."""
     size, square = rows * columns, min(rows, columns) ** 2
-    return 2 * size + 4 * square + (size + square + 1) // 2
+    return 2 * (size + square) + max(2 * square, (size + square + 1) // 2)
 
 
 def _tasks(values: int, optimizer: Muon, threads: int) -> list[Task]:

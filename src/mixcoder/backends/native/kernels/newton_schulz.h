@@ -18,7 +18,8 @@
 
 namespace {
 
-// The memory of one matrix in a batch: x and its successor (rows, columns), and square matrices of the shorter side.
+// The memory of one matrix in a batch: x and its successor (rows, columns), and square matrices of the shorter side. A
+// long matrix has no operands in bfloat16, a near-square one no power and product.
 struct Workspace {
     float *x, *next, *gram, *square, *power, *product;
     BFloat16 *operand, *other;
@@ -185,7 +186,7 @@ void orthogonal_updates(int batch, Shape shape, bool is_bf16, const MuonScalars&
         return small_orthogonal_updates(batch, shape.rows, shape.columns, scalars.weight_decay_factor,
                                         scalars.learning_rate * rms_factor, update, parameter);
     float* squares = memory + 2 * size;
-    BFloat16* operands = reinterpret_cast<BFloat16*>(squares + 4 * square);
+    BFloat16* operands = reinterpret_cast<BFloat16*>(squares + 2 * square);
     const Workspace workspace{memory, memory + size, squares, squares + square, squares + 2 * square,
                               squares + 3 * square, operands, operands + size};
     for (int i = 0; i < batch; ++i)
