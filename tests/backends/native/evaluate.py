@@ -13,7 +13,7 @@ from mixcoder.backends.losses import LOSSES
 from mixcoder.backends.native.derivatives import gradients, sorted_nodes
 from mixcoder.backends.native.functions import FUNCTIONS
 from mixcoder.backends.native.graph import Node, constant, loss
-from mixcoder.backends.native.kinds import OverPatches, TokenMixing
+from mixcoder.backends.native.kinds import Depthwise, OverPatches, TokenMixing
 from mixcoder.backends.native.rules.shapes import filled
 from mixcoder.backends.native.tracing import Trace, Tracer
 
@@ -34,9 +34,25 @@ def _same_convolution(x: Tensor, weight: Tensor, field: Sequence[int]) -> Tensor
     return convolve(x.reshape(*x.shape[:2], *field), weight, padding="same").flatten(2)
 
 
+def _depthwise(x: Tensor, weight: Tensor, kind: Depthwise) -> Tensor:
+    """Returns a convolution of zeros around x, of which the first results are z."""
+    sides = [[p, s * n + d * k] for p, s, n, d, k in zip(*_sizes_of(kind), strict=True)]
+    padded = F.pad(x, [side for pair in reversed(sides) for side in pair])
+    convolve = F.conv1d if len(kind.field) == 1 else F.conv2d
+    z = convolve(padded, weight, stride=kind.stride, dilation=kind.dilation, groups=x.shape[1])
+    for axis, size in enumerate(kind.result, start=2):
+        z = z.narrow(axis, 0, size)
+    return z
+
+
+def _sizes_of(kind: Depthwise) -> list[tuple[int, ...]]:
+    return [kind.padding, kind.stride, kind.result, kind.dilation, kind.kernel]
+
+
 CONVOLUTIONS: dict[type, Callable[[Tensor, Tensor, Any], Tensor]] = {
     TokenMixing: _mixed_tokens,
     OverPatches: _mixed_over_patches,
+    Depthwise: _depthwise,
 }
 """For each class of kinds, z from x, weight and kind; adjoint and correlation follow by autograd."""
 

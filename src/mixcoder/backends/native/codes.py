@@ -14,17 +14,8 @@ from mixcoder.models.activations import Clamp
 OPERATIONS = (
     *("load_patches", "gemm", "gemm_bf16", "gemm_batch", "gemm_batch_bf16", "to_bf16"),
     *("activate", "activate_backward", "loss"),
-    *(
-        "transpose",
-        "permute",
-        "move",
-        "toeplitz",
-        "toeplitz_adjoint",
-        "pad",
-        "reverse_taps",
-        "convolve",
-        "correlate",
-    ),
+    *("transpose", "permute", "move", "toeplitz", "toeplitz_adjoint"),
+    *("pad", "reverse_taps", "convolve", "correlate", "depthwise", "depthwise_correlate"),
     *("add", "elementwise", "barrier"),
     *("adamw", "sgd", "momentum", "orthogonal_update", "average", "sum_squares", "clip_factor", "scale"),
 )

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mixcoder.backends.native.convolutions import PatchConvolution, token_mixing
+from mixcoder.backends.native.depthwise import DepthwiseConvolution
 from mixcoder.backends.native.graph import Node
-from mixcoder.backends.native.kinds import ConvolutionEmitter, OverPatches, TokenMixing
+from mixcoder.backends.native.kinds import ConvolutionEmitter, Depthwise, OverPatches, TokenMixing
 
 _EMITTERS: Mapping[type, Callable[[Any], ConvolutionEmitter]] = {
     TokenMixing: token_mixing,
     OverPatches: PatchConvolution,
+    Depthwise: DepthwiseConvolution,
 }
 
 

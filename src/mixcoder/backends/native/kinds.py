@@ -49,6 +49,31 @@ class OverPatches:
         return x
 
 
+@dataclass(frozen=True)
+class Depthwise:
+    """A convolution of x (B, C, *field) in which each channel has its own kernel: weights (C, 1, *kernel).
+
+    Attributes:
+        kernel: taps along each axis of the field.
+        field: sizes of x.
+        result: sizes of z.
+        stride: positions of x from one position of z to the next.
+        padding: zeros before the field.
+        dilation: positions of x from one tap to the next.
+    """
+
+    kernel: Shape
+    field: Shape
+    result: Shape
+    stride: Shape
+    padding: Shape
+    dilation: Shape
+
+    def result_shape(self, x: Shape, weight: Shape) -> Shape:
+        """Returns the shape of z."""
+        return (*x[:2], *self.result)
+
+
 class ConvolutionEmitter(Protocol):
     """Emits the operations of a kind of convolution, and notes where each result lies."""
 

@@ -331,6 +331,16 @@ CONVOLUTIONS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] 
     "conv2d uneven": (lambda x, w: F.conv2d(x, w, padding=(2, 0)), ((2, 4, 3, 5), (3, 4, 5, 2))),
     "conv2d stride": (lambda x, w: F.conv2d(x, w, stride=(2, 3), padding=1), ((2, 4, 5, 6), (3, 4, 3, 3))),
     "conv2d depthwise": (lambda x, w: F.conv2d(x, w, padding=1, groups=4), ((2, 4, 5, 6), (4, 1, 3, 3))),
+    "depthwise line": (lambda x, w, b: F.conv1d(x, w, b, 1, 1, 1, 9), ((2, 9, 6), (9, 1, 3), (9,))),
+    "depthwise": (
+        lambda x, w: F.conv2d(x, w, None, (2, 1), (1, 2), (1, 2), 8),
+        ((2, 8, 5, 6), (8, 1, 3, 2)),
+    ),
+    "depthwise, even": (lambda x, w: F.conv2d(x, w, padding="same", groups=8), ((8, 4, 3), (8, 1, 2, 3))),
+    "depthwise, transposed": (
+        lambda x, w: F.conv_transpose2d(x, w, None, 2, (1, 0), (1, 0), 8),
+        ((2, 8, 3, 2), (8, 1, 3, 2)),
+    ),
     "conv2d multiplied": (lambda x, w: F.conv2d(x, w, padding=1, groups=4), ((2, 4, 5, 6), (8, 1, 3, 3))),
     "conv2d groups": (lambda x, w: F.conv2d(x, w, groups=2), ((2, 4, 5, 6), (6, 2, 3, 3))),
     "conv2d of one channel": (lambda x, w: F.conv2d(x, w), ((2, 1, 5, 6), (3, 1, 3, 3))),

@@ -17,6 +17,7 @@
 #include "activations.h"
 #include "codes.h"
 #include "convolutions.h"
+#include "depthwise.h"
 #include "elementwise.h"
 #include "movement.h"
 #include "newton_schulz.h"
@@ -282,6 +283,12 @@ extern "C" void mixcoder_run(const Operation* operations, int count, const uint8
             case REVERSE_TAPS: reverse_taps(n[0], n[1], n[2], p[0], p[1]); break;
             case CONVOLVE: convolve(n[0], n[1], n[2], n[3], n[4], n[5], p[0], p[1], p[2]); break;
             case CORRELATE: correlate(n[0], n[1], n[2], n[3], n[4], p[0], p[1], p[2]); break;
+            case DEPTHWISE:
+                depthwise(*reinterpret_cast<const DepthwisePlan*>(p[0]), n[0], p[1], p[2], p[3]);
+                break;
+            case DEPTHWISE_CORRELATE:
+                depthwise_correlate(*reinterpret_cast<const DepthwisePlan*>(p[0]), p[1], p[2], p[3]);
+                break;
             case ADD: add(n[0], p[0], p[1]); break;
             case ELEMENTWISE: elementwise::run(p[0], p + 1); break;
             case BARRIER:
