@@ -1,7 +1,8 @@
-"""Rules of convolutions over small fields. Each has one of three forms:
+"""Rules of convolutions over small fields. Each has one of four forms:
 
 blocks   a kernel as large as its stride, such as of patches: one product, and nothing is moved
 rows     the field keeps its size: products of whole rows, as in a mixing layer over patches
+own      each channel has its own kernel: sums of products with vectors of channels
 matrix   all else: one product with the matrix (places of the result, places of x) of each pair of channels
 """
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.graph import ConvolutionKind, Node, Shape
-from mixcoder.backends.native.kinds import OverPatches
+from mixcoder.backends.native.kinds import Depthwise, OverPatches
 from mixcoder.backends.native.rules.arithmetic import add
 from mixcoder.backends.native.rules.matrix_products import product
 from mixcoder.backends.native.rules.rule_table import check, rule
@@ -29,6 +30,10 @@ _TRANSPOSED = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dil
 """Settings of torch's functions and their defaults, in the order of their arguments."""
 _LONGEST_ROW = 8
 """Places in a row of a field, above which products of whole rows multiply mostly by zeros."""
+_LEAST_CHANNELS = 8
+"""Channels with a kernel each, below which most of a vector of channels is empty."""
+_MOST_TERMS = 2**16
+"""Places times taps that are listed for such kernels: 512 KiB."""
 _MOST_PLACES = 10
 """Places of a field for each tap, above which a matrix holds mostly zeros."""
 _MOST_ELEMENTS = 2**19
@@ -80,6 +85,12 @@ class _Convolution:
         width = 1 if len(self.field) == 1 else self.field[1]
         return is_plain and self.sides == same and width <= _LONGEST_ROW and many <= 2 * few
 
+    def has_own_kernels(self, sizes: Sequence[int]) -> bool:
+        """Returns whether each channel has its own kernel, with channels enough to fill a vector."""
+        channels, terms = self.x.shape[1], math.prod(sizes) * math.prod(self.kernel)
+        is_own = self.weight.shape[:2] == (channels, 1) and self.groups == channels
+        return is_own and channels >= _LEAST_CHANNELS and min(sizes) > 0 and terms <= _MOST_TERMS
+
     def by_group(self) -> Node:
         """Returns x as (B, groups, C/groups, places)."""
         batch, channels, *field = self.x.shape
@@ -109,7 +120,11 @@ def convolution(input: Node, weight: Node, bias: Node | None = None, *given: Any
     sizes = [
         (n + sum(side) - r - 1) // s + 1 for n, side, r, s in zip(of.field, sides, reach, stride, strict=True)
     ]
-    steps = zip(sizes, of.field, of.kernel, stride, dilation, [side[0] for side in sides], strict=True)
+    before = tuple(side[0] for side in sides)
+    if of.has_own_kernels(sizes):
+        kind = Depthwise(of.kernel, of.field, tuple(sizes), stride, before, dilation)
+        return _finished(graph.convolve(batch, weight, kind), bias, input)
+    steps = zip(sizes, of.field, of.kernel, stride, dilation, before, strict=True)
     reached = [_reached(step) for step in steps]
     return _finished(_by_matrix(of, reached, "goct"), bias, input)
 
@@ -134,6 +149,10 @@ def transposed_convolution(
         (n - 1) * s - sum(side) + d * (k - 1) + 1
         for n, s, side, d, k in zip(of.field, stride, sides, dilation, of.kernel, strict=True)
     ]
+    if of.has_own_kernels(sizes):
+        kind = Depthwise(of.kernel, tuple(sizes), of.field, stride, padding, dilation)
+        made = graph.adjoint(batch, weight, (*batch.shape[:2], *sizes), kind)
+        return _finished(made, bias, input)
     steps = zip(of.field, sizes, of.kernel, stride, dilation, padding, strict=True)
     reached = [_reached(step).transpose(1, 2) for step in steps]
     return _finished(_by_matrix(of, reached, "gcot"), bias, input)
