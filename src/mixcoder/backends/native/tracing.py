@@ -25,6 +25,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from mixcoder.backends.fingerprint import python_state
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.graph import Node
+from mixcoder.backends.native.image_axes import check_images_apart
 from mixcoder.backends.native.rules import REFUSED, RULES, TRACED
 from mixcoder.backends.native.rules.masks import Mask, masked
 from mixcoder.backends.parameters import trained_parameters
@@ -106,6 +107,7 @@ def trace(model: nn.Module, images_shape: Sequence[int]) -> Trace:
         outputs = tracer.node_of(outputs)
     if outputs.shape != images.shape:
         raise UnsupportedError(f"the outputs have shape {outputs.shape}, not that of the images")
+    check_images_apart(images, outputs)
     return Trace(images, outputs, tracer.leaves)
 
 
