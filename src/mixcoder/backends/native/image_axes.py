@@ -21,7 +21,7 @@ _ALONG_AXES = {"slice", "pad", "cat", "sum", "maximum"}
 """Operations that mix the elements along the axes that their first attribute states."""
 
 
-class _Axis(NamedTuple):
+class _ImageAxis(NamedTuple):
     """Where the images of a batch are in an array.
 
     Attributes:
@@ -44,24 +44,24 @@ def check_images_apart(images: Node, outputs: Node) -> None:
         UnsupportedError: one does.
     """
     batch = images.shape[0]
-    axes: dict[Node, _Axis] = {}
+    axes: dict[Node, _ImageAxis] = {}
     for node in sorted_nodes([outputs]) if batch > 1 else ():
         if node is images:
-            axes[node] = _Axis(0, 1)
+            axes[node] = _ImageAxis(0, 1)
         elif any(source in axes for source in node.inputs):
             axes[node] = _axis_after(node, [axes.get(source) for source in node.inputs], batch)
-    if axes.get(outputs, _Axis(0, 1)) != _Axis(0, 1):
+    if axes.get(outputs, _ImageAxis(0, 1)) != _ImageAxis(0, 1):
         raise _mixed(outputs)
 
 
-def _axis_after(node: Node, axes: Sequence[_Axis | None], batch: int) -> _Axis:
+def _axis_after(node: Node, axes: Sequence[_ImageAxis | None], batch: int) -> _ImageAxis:
     """Returns where the images are in a node, from where they are in its inputs."""
     match node.operation:
         case "reshape":
-            return _after_reshape(node, axes[0] or _Axis(0, 1), batch)
+            return _after_reshape(node, axes[0] or _ImageAxis(0, 1), batch)
         case "permute":
-            axis = axes[0] or _Axis(0, 1)
-            return _Axis(node.attributes[0].index(axis.position), axis.distance)
+            axis = axes[0] or _ImageAxis(0, 1)
+            return _ImageAxis(node.attributes[0].index(axis.position), axis.distance)
         case "contract":
             return _after_contract(node, axes)
         case "like" if axes[0] is None:
@@ -73,7 +73,9 @@ def _axis_after(node: Node, axes: Sequence[_Axis | None], batch: int) -> _Axis:
     if node.operation in _ALONG_AXES and axis.position in _stated_axes(node):
         raise _mixed(node)
     is_convolution = node.operation in ("convolve", "adjoint")
-    if node.operation == "correlate" or (is_convolution and (axis != _Axis(0, 1) or axes[1] is not None)):
+    if node.operation == "correlate" or (
+        is_convolution and (axis != _ImageAxis(0, 1) or axes[1] is not None)
+    ):
         raise _mixed(node)
     return axis
 
@@ -83,7 +85,7 @@ def _stated_axes(node: Node) -> Sequence[int]:
     return [axes] if isinstance(axes, int) else axes
 
 
-def _after_contract(node: Node, axes: Sequence[_Axis | None]) -> _Axis:
+def _after_contract(node: Node, axes: Sequence[_ImageAxis | None]) -> _ImageAxis:
     *of_operands, of_result = graph.split_labels(node.attributes[0])
     known = {
         (labels[axis.position], axis.distance)
@@ -93,17 +95,17 @@ def _after_contract(node: Node, axes: Sequence[_Axis | None]) -> _Axis:
     label, distance = next(iter(known))
     if len(known) > 1 or label not in of_result:
         raise _mixed(node)
-    return _Axis(of_result.index(label), distance)
+    return _ImageAxis(of_result.index(label), distance)
 
 
-def _after_reshape(node: Node, axis: _Axis, batch: int) -> _Axis:
+def _after_reshape(node: Node, axis: _ImageAxis, batch: int) -> _ImageAxis:
     """Returns the one axis after a reshape in which all images are."""
     before = node.inputs[0].shape
     distance = axis.distance * _step(before, axis.position)
     for index, size in enumerate(node.shape):
         step = _step(node.shape, index)
         if distance % step == 0 and (step * size) % (distance * batch) == 0:
-            return _Axis(index, distance // step)
+            return _ImageAxis(index, distance // step)
     raise _mixed(node)
 
 
