@@ -178,6 +178,41 @@ def test_nothing_beyond_a_matrix_is_read(precision: torch.dtype, transposed: str
         assert set(result) == {k}
 
 
+def test_conversion_to_bfloat16_is_torch_s() -> None:
+    """Rounded to the nearest, ties to even; also NaN and infinity, within vectors and behind them."""
+    torch.manual_seed(0)
+    special = [float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 3.4e38, -3.4e38, 1.00390625, 1.01171875]
+    for count in (9, 40, 77, 1000):
+        x = torch.randn(count) * 10.0 ** torch.randint(-30, 30, (count,))
+        x[:9] = x[-9:] = torch.tensor(special)
+        out = torch.zeros(count, dtype=torch.bfloat16)
+        program = Program(torch.bfloat16)
+        program.copy_operand(x.data_ptr(), count, out.data_ptr())
+        run(program)
+        torch.testing.assert_close(out, x.bfloat16(), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("transposed", ["", "a", "b"])
+def test_own_gemms_give_the_same_bits_wherever_matrices_lie(precision: torch.dtype, transposed: str) -> None:
+    """A run that is resumed, or is one of a sweep, has its buffers elsewhere."""
+    torch.manual_seed(0)
+    m, n, k = 65, 70, 131
+    values, results = torch.randn(2, 70 * 131), []
+    kernels = load_kernels()
+    kernels.mixcoder_set_blas(None, None)
+    for offset in (0, 1, 7):
+        memory = torch.zeros(2, 70 * 131 + offset, dtype=precision)
+        a, b = (row[offset:].copy_(x) for row, x in zip(memory, values, strict=True))
+        c = torch.zeros(m * n + offset)[offset:]
+        program = Program(precision)
+        program.gemm((a.data_ptr(), b.data_ptr()), c.data_ptr(), (m, n, k), transposed)
+        run(program)
+        results.append(c.clone())
+    products.set_gemms(kernels)
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_nan_reaches_exactly_what_it_is_a_factor_of(precision: torch.dtype) -> None:
     """Zeros that fill up a vector or a pair times NaN would be NaN."""

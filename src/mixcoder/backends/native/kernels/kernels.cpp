@@ -55,11 +55,6 @@ void load_patches(const uint8_t* images, int batch, int pixels, int patches, int
         }
 }
 
-// x ─▶ the same elements in bfloat16.
-void to_bf16(int count, const float* x, BFloat16* out) {
-    for (int i = 0; i < count; ++i) out[i] = as_bf16(x[i]);
-}
-
 // out = activation(z + bias) (+ residual), for z (rows, columns); z is overwritten by the derivatives.
 // The bias has an element for each column, or with `bias_is_of_rows` for each row.
 template <class Activation>

@@ -14,6 +14,18 @@
 
 namespace {
 
+// x ─▶ the same elements in bfloat16. The processor's instruction makes denormals zero, as products do.
+inline void to_bf16(int64_t count, const float* x, BFloat16* out) {
+    int64_t i = 0;
+#ifdef __AVX512BF16__
+    for (; i + 2 * WIDTH <= count; i += 2 * WIDTH) {
+        const __m512bh both = _mm512_cvtne2ps_pbh((__m512)load(x + i + WIDTH), (__m512)load(x + i));
+        std::memcpy(out + i, &both, sizeof both);
+    }
+#endif
+    for (; i < count; ++i) out[i] = as_bf16(x[i]);
+}
+
 template <class Element>
 constexpr int ELEMENTS_OF_A_CELL = sizeof(float) / sizeof(Element);
 
