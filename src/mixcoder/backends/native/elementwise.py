@@ -20,12 +20,14 @@ from mixcoder.backends.native.fusion import REDUCTIONS, Frame, Fused, fuse, read
 from mixcoder.backends.native.graph import Node, Shape, parameter, total
 from mixcoder.backends.native.instructions import Access, Instruction, Operands, compile_group
 from mixcoder.backends.native.movement import emit_move
-from mixcoder.backends.native.nests import Nest, arrange
+from mixcoder.backends.native.nests import Nest, arrange, memory_order
 from mixcoder.backends.native.placing import Place, steps_of
 from mixcoder.backends.native.program import FLOAT_BYTES, Program
 
 _DOUBLE_BYTES = 8
 _VECTOR = 16
+_LEAST_REPEATS = 4
+"""Times that a group reads each element of an array which is copied before."""
 _MOST_OF_A_ROW = 512
 """Elements of a row that is summed within a block, where that is a choice: some rows fit into the cache."""
 
@@ -66,8 +68,10 @@ def emit_fused(program: Program, fused: Fused, places: Mapping[Node, Place]) -> 
     outputs, sums = (
         [_array(places[x], fused.frames[x], fused) for x in nodes] for nodes in (written, totals)
     )
-    arrays = [*inputs, *outputs]
-    nest = arrange(fused.shape, [array.steps for array in [*arrays, *sums]], fused.rows)
+    order = memory_order(fused.shape, _steps(inputs + outputs))
+    inputs = [_side_by_side(program, array, order, fused.shape) for array in inputs]
+    arrays = inputs + outputs
+    nest = arrange(fused.shape, _steps(arrays), _steps(sums), fused.rows)
     operands = Operands(
         [_access(array, inputs, nest) for array in arrays],
         {read: i for i, read in enumerate(reads)},
@@ -116,6 +120,24 @@ def _array(place: Place, frame: Frame, fused: Fused) -> _Array:
     for axis, size, step in zip(frame.axes, place.shape, place.strides, strict=True):
         steps[axis] = step if size > 1 else 0
     return _Array(place, tuple(steps))
+
+
+def _steps(arrays: Sequence[_Array]) -> list[Shape]:
+    return [array.steps for array in arrays]
+
+
+def _side_by_side(program: Program, array: _Array, order: Sequence[int], shape: Shape) -> _Array:
+    """Returns a copy of a small array, such as a bias, whose elements lie in another order than others."""
+    axes = [axis for axis in order if array.steps[axis]]
+    elements = math.prod(shape[axis] for axis in axes)
+    if not axes or array.steps[axes[-1]] == 1 or elements * _LEAST_REPEATS > math.prod(shape):
+        return array
+    sizes = tuple(shape[axis] for axis in axes)
+    source = Place(array.place.address, sizes, tuple(array.steps[axis] for axis in axes))
+    target = Place(program.buffer(elements), sizes, steps_of(sizes))
+    emit_move(program, source, target)
+    steps = dict(zip(axes, target.strides, strict=True))
+    return _Array(target, tuple(steps.get(axis, 0) for axis in range(len(shape))))
 
 
 def _access(array: _Array, inputs: Sequence[_Array], nest: Nest) -> Access:

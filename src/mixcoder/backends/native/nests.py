@@ -78,31 +78,33 @@ class Nest:
         return max(min(rows, elements // columns), least), columns
 
 
-def arrange(shape: Shape, arrays: Sequence[Shape], rows: Shape) -> Nest:
+def arrange(shape: Shape, arrays: Sequence[Shape], sums: Sequence[Shape], rows: Shape) -> Nest:
     """Returns the loops over arrays.
 
     Args:
         shape: of the arrays.
         arrays: steps of each in memory along the axes of the shape, 0 where it repeats elements.
+        sums: steps of sums over all blocks, 0 along the axes that are summed.
         rows: axes whose sums are used within a block.
 
     Raises:
         UnsupportedError: the arrays lie so differently that there would be more than six loops.
     """
-    order = _memory_order(shape, arrays)
+    order = memory_order(shape, arrays)
+    transposed, arrays = _rows_of_transposed(order, arrays), [*arrays, *sums]
     others, inner = [axis for axis in order if axis not in rows], [axis for axis in order if axis in rows]
     summed = _joined(inner, shape, arrays)
     if len(summed) == 1 and others and order[-1] not in rows:
         before = _joined(others[:-1], shape, arrays)
         return _nest(shape, [*before, *summed, (others[-1],)], 1, "rows")
     if rows:
-        outer = _with_rows(others, _rows_of_transposed(order, shape, arrays))
+        outer = _with_rows(others, transposed)
         return _nest(shape, [*_joined(outer, shape, arrays), *summed], len(summed), "columns")
-    loops = [*_with_rows(order[:-1], _rows_of_transposed(order, shape, arrays)), *order[-1:]]
+    loops = [*_with_rows(order[:-1], transposed), *order[-1:]]
     return _nest(shape, _joined(loops, shape, arrays), 1, None)
 
 
-def _rows_of_transposed(order: Sequence[int], shape: Shape, arrays: Sequence[Shape]) -> int | None:
+def _rows_of_transposed(order: Sequence[int], arrays: Sequence[Shape]) -> int | None:
     """Returns the axis that lies side by side in most arrays in which the innermost loop's does not."""
     found: Counter[int] = Counter()
     for steps in arrays:
@@ -127,7 +129,7 @@ def _nest(
     return Nest(tuple(joined), (*[1] * (AXES - len(sizes)), *sizes), column_axes, summed)
 
 
-def _memory_order(shape: Shape, arrays: Sequence[Shape]) -> list[int]:
+def memory_order(shape: Shape, arrays: Sequence[Shape]) -> list[int]:
     """Returns the axes from the outermost loop to the innermost: an order in which most arrays lie."""
     axes = [axis for axis, size in enumerate(shape) if size > 1]
     touched = [math.prod(shape[axis] for axis in axes if steps[axis]) for steps in arrays]
