@@ -12,6 +12,7 @@ from mixcoder.backends.parameters import FlatParameters
 from mixcoder.data import ImageData
 from mixcoder.errors import ArgumentError
 from mixcoder.training.optimizers import OPTIMIZERS, create_optimizers, init_optimizer_state
+from mixcoder.training.recipe import Recipe
 from tests.conftest import Cli
 from tests.training.test_trainer import trainer, weights
 
@@ -84,3 +85,18 @@ def test_their_state_is_made_and_the_parameters_stay(name: str) -> None:
 def test_an_unknown_name_is_a_sentence() -> None:
     with pytest.raises(ArgumentError, match="unknown optimizer 'adam'; did you mean 'adamw'"):
         create_optimizers(FlatParameters(torch.nn.Linear(1, 1)), "adam", 0.1)
+
+
+def test_a_function_that_names_a_rate_for_vectors_is_given_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def create_split(
+        parameters: FlatParameters, learning_rate: float, vector_learning_rate: float = 0.5
+    ) -> list[torch.optim.Optimizer]:
+        given.append(vector_learning_rate)
+        return []
+
+    given: list[float] = []
+    monkeypatch.setitem(OPTIMIZERS._entries, "split", create_split)
+    parameters = FlatParameters(torch.nn.Linear(1, 1))
+    for settings in ({}, {"vector_learning_rate": 0.25}):
+        Recipe(steps=1, optimizer="split", **settings).create_optimizers(parameters)  # type: ignore[arg-type]
+    assert given == [0.5, 0.25]

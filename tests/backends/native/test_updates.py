@@ -25,7 +25,7 @@ from mixcoder.backends.parameters import FlatParameters
 from mixcoder.backends.step import StepSpec, TrainingStep, apply_optimizers
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.training.checkpoint import optimizer_tensors
-from mixcoder.training.optimizers import OPTIMIZERS, set_learning_rate
+from mixcoder.training.optimizers import set_learning_rate
 from mixcoder.training.recipe import Recipe
 from tests.conftest import needs_compiler
 
@@ -135,21 +135,16 @@ def test_any_shapes_of_matrices(precision: torch.dtype) -> None:
 
 
 def test_a_plugins_optimizer_works_with_native_steps() -> None:
-    """Its gradients are native; the update is its own."""
-
-    def create_plain(parameters: FlatParameters, learning_rate: float) -> list[torch.optim.Optimizer]:
-        return [torch.optim.SGD(parameters.parameters, learning_rate)]
-
-    OPTIMIZERS.register("plain")(create_plain)
-    model = create_mixer("cnn")
-    recipe = Recipe(steps=1, optimizer="plain", learning_rate=0.1, ema=0.5, clip_norm=0.01)
-    own, other = (create_spec(copy.deepcopy(model), recipe, shards) for shards in (3, 1))
+    """Its gradients are native; the update is its own, and so it is with clipping and the average."""
+    recipe, model = Recipe(steps=1, ema=0.5, clip_norm=0.01), create_mixer("cnn")
+    specs = [create_spec(copy.deepcopy(model), recipe, shards) for shards in (3, 1)]
+    own, other = (replace(s, optimizers=[torch.optim.Adagrad(s.parameters.parameters, 0.01)]) for s in specs)
     assert not threads_can_update(own)
     step, expected = NATIVE.build(own), apply_optimizers(NativeStep(other), other)
     for _ in range(5):
-        torch.testing.assert_close(step(own.images), expected(own.images))
+        torch.testing.assert_close(step(own.images), expected(own.images), rtol=1e-4, atol=1e-6)
     for name, value in state_of(own).items():
-        torch.testing.assert_close(value, state_of(other)[name], msg=name)
+        assert (value - state_of(other)[name]).norm() <= 1e-3 * value.norm(), name
     assert not torch.equal(own.parameters.vector, FlatParameters(model).vector)
 
 
