@@ -69,14 +69,59 @@ struct Lanes {
 };
 
 inline float root(float x) { return __builtin_sqrtf(x); }
-inline float error_function(float x) { return std::erf(x); }
 inline float sine(float x) { return std::sin(x); }
 inline float cosine(float x) { return std::cos(x); }
 
 struct Sqrt : Lanes<root> {};
-struct Erf : Lanes<error_function> {};
-struct Sin : Lanes<sine> {};
-struct Cos : Lanes<cosine> {};
+
+// erf(x): an odd polynomial up to 1 (that of Cephes, by S. Moshier), beyond it the tail of the normal distribution.
+struct Erf {
+    static Vec of(Vec x, float, float) {
+        const Vec zero{}, one = all(1.0f), size = absolute(x), square = x * x;
+        Vec p = all(7.853861353153693e-5f);
+        p = p * square - 8.010193625184903e-4f;
+        p = p * square + 5.188327685732524e-3f;
+        p = p * square - 2.685381193529856e-2f;
+        p = p * square + 1.128358514861418e-1f;
+        p = p * square - 3.761262582423300e-1f;
+        p = p * square + 1.128379165726710f;
+        const Vec z = size * 1.4142135624f, t = one / (z * 0.3f + 1.0f);
+        Vec tail = all(GELU::TAIL[7]);
+        for (int i = 6; i >= 0; --i) tail = tail * t + GELU::TAIL[i];
+        const Vec most = one - tail * t * exp_negative(-square) * 2.0f;
+        return size < one ? p * x : (x < zero ? -most : most);
+    }
+};
+
+// sin(x + quarters·π/2) for |x| < 8192, where x is taken less the nearest multiple of π/2, in three parts: a
+// polynomial of what is left (those of Cephes, by S. Moshier).
+template <int QUARTERS>
+inline Vec sine_of(Vec x) {
+    const Vec magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
+    const Vec n = (x * 0.6366197724f + magic) - magic;
+    const Vec r = ((x - n * 1.5703125f) - n * 4.837512969970703125e-4f) - n * 7.54978995489188216e-8f;
+    const IntVec quarter = __builtin_convertvector(n, IntVec) + QUARTERS;
+    const Vec square = r * r;
+    const Vec sine = ((square * -1.9515295891e-4f + 8.3321608736e-3f) * square - 1.6666654611e-1f) * square * r + r;
+    const Vec even = (square * 2.443315711809948e-5f - 1.388731625493765e-3f) * square + 4.166664568298827e-2f;
+    const Vec cosine = even * square * square - square * 0.5f + 1.0f;
+    const Vec value = (quarter & 1) != 0 ? cosine : sine;
+    return (quarter & 2) != 0 ? -value : value;
+}
+
+inline bool is_far(Vec x) {
+    bool found = false;
+    for (int i = 0; i < WIDTH; ++i) found |= !(x[i] > -8192.0f && x[i] < 8192.0f);
+    return found;
+}
+
+struct Sin {
+    static Vec of(Vec x, float, float) { return is_far(x) ? Lanes<sine>::of(x, 0, 0) : sine_of<0>(x); }
+};
+
+struct Cos {
+    static Vec of(Vec x, float, float) { return is_far(x) ? Lanes<cosine>::of(x, 0, 0) : sine_of<1>(x); }
+};
 
 struct Rsqrt {
     static Vec of(Vec x, float, float) { return all(1.0f) / Sqrt::of(x, 0, 0); }
