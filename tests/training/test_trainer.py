@@ -18,7 +18,7 @@ from mixcoder.training.optimizers import set_learning_rate
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.schedules import learning_rate_at
 from mixcoder.training.trainer import Progress, Trainer, train
-from tests.conftest import slow_but, training_images
+from tests.conftest import needs_compiler, slow_but, training_images
 
 
 def tiny_mixer(seed: int = 0) -> Autoencoder:
@@ -140,6 +140,26 @@ RESUMED: dict[str, dict[str, Any]] = {
     "ema and clipping": {"ema": 0.99, "clip_norm": 0.1},
     "all": {"optimizer": "muon", "schedule": "wsd", "ema": 0.9, "clip_norm": 0.1},
 }
+
+
+@needs_compiler
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_a_resumed_run_of_native_steps_is_the_undisturbed_one(
+    tmp_path: Path, tiny_data: ImageData, optimizer: str
+) -> None:
+    settings = {"optimizer": optimizer, "compile": "on", "ema": 0.9, "clip_norm": 0.1, "steps": 90}
+    whole, first, second = (trainer(tiny_data, **settings) for _ in range(3))
+    list(whole.run())
+    assert str(whole.backend).startswith("native")
+    for row in first.run():
+        if row.step == 33:
+            first.save(tmp_path / "checkpoint")
+            break
+    second.restore(tmp_path / "checkpoint")
+    list(second.run())
+    assert torch.equal(weights(second.model), weights(whole.model))
+    with second.evaluated_weights(), whole.evaluated_weights():
+        assert torch.equal(weights(second.model), weights(whole.model))
 
 
 @pytest.mark.parametrize("settings", RESUMED.values(), ids=list(RESUMED))
