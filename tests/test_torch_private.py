@@ -171,6 +171,22 @@ def test_traces_merge_equal_operations() -> None:
 
 
 @slow
+def test_traces_have_the_operations_of_gradients_for_any_batch() -> None:
+    module = WithGradient()
+    graph = torch_private.trace_with_gradients(module, torch.ones(2, 3))
+    torch.testing.assert_close(graph(torch.full((5, 3), 2.0)), torch.full((5, 3), 12.0))
+
+
+class WithGradient(nn.Module):
+    """The derivative of x³."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            return torch.autograd.grad((leaf * leaf * leaf).sum(), leaf)[0]
+
+
+@slow
 @pytest.mark.xdist_group("compiling")
 @needs_compiler
 @pytest.mark.filterwarnings("ignore")  # of torch's own

@@ -178,6 +178,16 @@ def trace(
     return merged.graph_module if merged else graph
 
 
+def trace_with_gradients(module: nn.Module, example: Tensor) -> nn.Module:
+    """Returns a module's operations, with those of gradients within its forward, for batches of any size.
+
+    The exporter sees what is called, but not what autograd computes.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    return make_fx(module, tracing_mode="symbolic", _allow_non_fake_inputs=True)(example)
+
+
 def write_package(
     graph: GraphModule, examples: Sequence[Tensor], path: Path, settings: Mapping[str, Any]
 ) -> None:

@@ -10,12 +10,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import Tensor
 
 import mixcoder
 from mixcoder.errors import ExportError
 from mixcoder.experiments.runs.model_files import hash_weights
 from mixcoder.export import onnx as export
 from tests.conftest import slow, slow_but
+from tests.models.test_refinement import Refined
 from tests.zoo import KINDS, SHAPE, build, save
 
 
@@ -35,6 +37,32 @@ def test_onnx_computes_what_torch_does(kind: str, tmp_path: Path) -> None:
         with torch.inference_mode():
             np.testing.assert_allclose(latents, model.encode(torch.from_numpy(images)), rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(copies, model(torch.from_numpy(images)), rtol=1e-5, atol=1e-5)
+
+
+@slow
+def test_a_gradient_within_the_forward(tmp_path: Path) -> None:
+    """It becomes ordinary operations, for batches of any size; the export itself compares each with torch."""
+    model = Refined().eval()
+    encoder, _ = mixcoder.export_onnx(model, tmp_path)
+    session = onnxruntime.InferenceSession(encoder, providers=["CPUExecutionProvider"])
+    images = torch.rand(5, 1, 4, 6)
+    [latents] = session.run(["latents"], {"images": images.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(latents, model.encode(images), rtol=1e-4, atol=1e-5)
+
+
+class _Read(Refined):
+    """A model that reads elements, which no graph does."""
+
+    def _encode(self, images: Tensor) -> Tensor:
+        return super()._encode(images * float(images.mean()))
+
+
+@slow
+def test_what_torch_cannot_export_is_an_error_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="torch cannot export the encoder .* wrote nothing"):
+        mixcoder.export_onnx(_Read(), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @slow

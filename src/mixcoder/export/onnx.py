@@ -33,6 +33,7 @@ from mixcoder.io.atomic_file import replacing
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import evaluation_mode
 from mixcoder.registry.signatures import check_path
+from mixcoder.torch_private import trace_with_gradients
 
 if TYPE_CHECKING:
     import onnx
@@ -157,6 +158,22 @@ def _metadata(run: str | Path | nn.Module, model: Autoencoder) -> dict[str, str]
 
 
 def _to_onnx(half: nn.Module, example: Tensor, is_encoder: bool) -> onnx.ModelProto:
+    """Returns an encoder or a decoder in ONNX's form.
+
+    Raises:
+        ExportError: it has none.
+    """
+    with suppress(Exception):  # of torch's many; such as for a gradient within the forward
+        return _exported(half, example, is_encoder)
+    name = "encoder" if is_encoder else "decoder"
+    try:
+        return _exported(trace_with_gradients(half, example), example, is_encoder)
+    except Exception as error:
+        reason = first_line(error)
+        raise ExportError(f"torch cannot export the {name} ({reason}); wrote nothing") from error
+
+
+def _exported(half: nn.Module, example: Tensor, is_encoder: bool) -> onnx.ModelProto:
     names = ("images", "latents") if is_encoder else ("latents", "images")
     batch = torch.export.Dim("batch", min=1)
     with _quiet():
