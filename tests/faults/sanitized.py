@@ -29,8 +29,11 @@ from tests.faults.random_networks import Case, draw
 
 _NAN = 0xFF
 """Of which every byte makes NaN, in float32 and in bfloat16."""
-_READS_BEYOND = OPERATIONS.index("convolve")
-"""The operation that may read beyond the end of its second argument."""
+_READS_BEYOND = {
+    **{OPERATIONS.index(name): (1,) for name in ("convolve", "convolve_field")},
+    OPERATIONS.index("correlate_field"): (0, 1),
+}
+"""The arguments beyond whose end operations may read."""
 
 
 class ApartBuffers(Buffers):
@@ -79,7 +82,11 @@ def _noting_what_reads_on(operations: Callable[[Program], np.ndarray]) -> Callab
     def noted(self: Program) -> np.ndarray:
         buffers = self._buffers
         assert isinstance(buffers, ApartBuffers)
-        buffers.reads_beyond = {places[1] for code, _, _, places in self._operations if code == _READS_BEYOND}
+        buffers.reads_beyond = {
+            places[argument]
+            for code, _, _, places in self._operations
+            for argument in _READS_BEYOND.get(code, ())
+        }
         return operations(self)
 
     return noted

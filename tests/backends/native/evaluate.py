@@ -13,7 +13,7 @@ from mixcoder.backends.losses import LOSSES
 from mixcoder.backends.native.derivatives import gradients, sorted_nodes
 from mixcoder.backends.native.functions import FUNCTIONS
 from mixcoder.backends.native.graph import Node, constant, loss
-from mixcoder.backends.native.kinds import Depthwise, OverPatches, TokenMixing
+from mixcoder.backends.native.kinds import Depthwise, OverField, OverPatches, TokenMixing
 from mixcoder.backends.native.rules.shapes import filled
 from mixcoder.backends.native.tracing import Trace, Tracer
 
@@ -49,10 +49,16 @@ def _sizes_of(kind: Depthwise) -> list[tuple[int, ...]]:
     return [kind.padding, kind.stride, kind.result, kind.dilation, kind.kernel]
 
 
+def _over_field(x: Tensor, weight: Tensor, kind: OverField) -> Tensor:
+    (top, left), (below, right) = kind.before, kind.after
+    return F.conv2d(F.pad(x, [left, right, top, below]), weight, groups=kind.groups)
+
+
 CONVOLUTIONS: dict[type, Callable[[Tensor, Tensor, Any], Tensor]] = {
     TokenMixing: _mixed_tokens,
     OverPatches: _mixed_over_patches,
     Depthwise: _depthwise,
+    OverField: _over_field,
 }
 """For each class of kinds, z from x, weight and kind; adjoint and correlation follow by autograd."""
 

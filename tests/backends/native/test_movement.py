@@ -118,3 +118,13 @@ def test_zeros() -> None:
     run(program)
     assert torch.equal(target, torch.zeros(3, 5, 40))
     assert nan_around(target) == target.untyped_storage().nbytes() // 4 - 600
+
+
+@pytest.mark.parametrize("is_added", [False, True])
+def test_an_axis_from_its_end_to_its_start(is_added: bool) -> None:
+    source, target = torch.rand(3, 40), torch.ones(3, 40)
+    program = Program(torch.float32)
+    last = Place(source[:, -1:].data_ptr(), (3, 40), (40, -1))
+    emit_move(program, last, place_of(target), is_added=is_added)
+    run(program)
+    assert torch.equal(target, source.flip(1) + is_added)

@@ -23,15 +23,23 @@ _CODES = {
     (name, *_ARGUMENTS.get(name, ())): ACTIVATIONS.index(ACTIVATION_NAMES[name]) for name in ACTIVATION_NAMES
 }
 """The kernel's number of each activation, by the attributes of its node."""
-_PRODUCTS = ("contract", "convolve")
+_PRODUCTS = ("contract", "convolve", "adjoint")
 
 
 class _Rows(NamedTuple):
-    """An array as rows and columns, with a vector that has an element for each column, or for each row."""
+    """An array as rows and columns, with a vector that has an element for each column, or for each row.
+
+    Attributes:
+        rows: of the array.
+        columns: of the array.
+        is_of_rows: whether the vector is.
+        more: arrays of as many rows and columns that follow, for the same vector.
+    """
 
     rows: int
     columns: int
     is_of_rows: bool
+    more: int = 0
 
 
 class _Forward(NamedTuple):
@@ -68,7 +76,8 @@ def emit_activation(placement: Placement, lifetimes: Lifetimes, group: Fused) ->
     if value.strides != z.strides:
         return False
     addresses = [z.address, bias.address, residual.address if residual else 0, value.address]
-    placement.program.emit("activate", [*rows, found.code], addresses)
+    *sizes, more = rows
+    placement.program.emit("activate", [*sizes, found.code, more], addresses)
     placement.put(found.value, value)
     if found.derivative:
         placement.put(found.derivative, z)
@@ -177,4 +186,5 @@ def _split(shape: Sequence[int], steps: Sequence[int]) -> _Rows | None:
         return None
     if own[-1] == len(axes) - 1:
         return _Rows(elements // size, size, False)
-    return _Rows(size, elements // size, True) if own[0] == 0 else None
+    outer = math.prod(count for count, _ in axes[: own[0]])
+    return _Rows(size, elements // (outer * size), True, outer - 1)

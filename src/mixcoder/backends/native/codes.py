@@ -16,6 +16,7 @@ OPERATIONS = (
     *("activate", "activate_backward", "loss"),
     *("transpose", "permute", "move", "toeplitz", "toeplitz_adjoint"),
     *("pad", "reverse_taps", "convolve", "correlate", "depthwise", "depthwise_correlate"),
+    *("pair_rows", "convolve_field", "convolve_field_bf16", "correlate_field", "correlate_field_bf16"),
     *("add", "elementwise", "barrier"),
     *("adamw", "sgd", "momentum", "orthogonal_update", "average", "sum_squares", "clip_factor", "scale"),
 )

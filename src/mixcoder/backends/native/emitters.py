@@ -7,13 +7,15 @@ from typing import Any
 
 from mixcoder.backends.native.convolutions import PatchConvolution, token_mixing
 from mixcoder.backends.native.depthwise import DepthwiseConvolution
+from mixcoder.backends.native.field_convolutions import FieldConvolution
 from mixcoder.backends.native.graph import Node
-from mixcoder.backends.native.kinds import ConvolutionEmitter, Depthwise, OverPatches, TokenMixing
+from mixcoder.backends.native.kinds import ConvolutionEmitter, Depthwise, OverField, OverPatches, TokenMixing
 
 _EMITTERS: Mapping[type, Callable[[Any], ConvolutionEmitter]] = {
     TokenMixing: token_mixing,
     OverPatches: PatchConvolution,
     Depthwise: DepthwiseConvolution,
+    OverField: FieldConvolution,
 }
 
 

@@ -74,6 +74,26 @@ class Depthwise:
         return (*x[:2], *self.result)
 
 
+@dataclass(frozen=True)
+class OverField:
+    """A convolution of x (B, C, H, W) of stride 1: weights (O, C / groups, kernel height, kernel width).
+
+    Attributes:
+        before: zeros above and to the left of the field, or rows and columns left out where below 0.
+        after: the same, below it and to the right.
+        groups: parts of the channels, each with weights of its own for its part of the O results.
+    """
+
+    before: tuple[int, int]
+    after: tuple[int, int]
+    groups: int = 1
+
+    def result_shape(self, x: Shape, weight: Shape) -> Shape:
+        """Returns the shape of z, (B, O, height, width)."""
+        sizes = zip(x[2:], weight[2:], self.before, self.after, strict=True)
+        return (x[0], weight[0], *(size + first + last - taps + 1 for size, taps, first, last in sizes))
+
+
 class ConvolutionEmitter(Protocol):
     """Emits the operations of a kind of convolution, and notes where each result lies."""
 

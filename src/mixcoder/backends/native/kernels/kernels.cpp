@@ -19,6 +19,7 @@
 #include "convolutions.h"
 #include "depthwise.h"
 #include "elementwise.h"
+#include "fields.h"
 #include "movement.h"
 #include "newton_schulz.h"
 #include "optimizers.h"
@@ -56,23 +57,24 @@ void load_patches(const uint8_t* images, int batch, int pixels, int patches, int
 }
 
 // out = activation(z + bias) (+ residual), for z (rows, columns); z is overwritten by the derivatives.
-// The bias has an element for each column, or with `bias_is_of_rows` for each row.
+// The bias has an element for each column, or with `bias_is_of_rows` for each row; `more` arrays follow with the same bias.
 template <class Activation>
-void activate(int rows, int columns, bool bias_is_of_rows, float* z, const float* bias, const float* residual,
+void activate(int rows, int columns, bool bias_is_of_rows, int more, float* z, const float* bias, const float* residual,
               float* out) {
-    for (int row = 0; row < rows; ++row) {
+    for (int row = 0; row < rows * (1 + more); ++row) {
+        const Vec bias_of_row = all(bias_is_of_rows ? bias[row % rows] : 0.0f);
         for (int i = 0; i < columns; i += WIDTH) {
             const int64_t at = (int64_t)row * columns + i;
             const int count = columns - i < WIDTH ? columns - i : WIDTH;
             Vec x, value, derivative;
             if (count == WIDTH) {
-                x = load(z + at) + (bias_is_of_rows ? all(bias[row]) : load(bias + i));
+                x = load(z + at) + (bias_is_of_rows ? bias_of_row : load(bias + i));
                 Activation::of(x, value, derivative);
                 if (residual) value += load(residual + at);
                 if (Activation::HAS_DERIVATIVE) store(z + at, derivative);
                 store(out + at, value);
             } else {
-                x = load(z + at, count) + (bias_is_of_rows ? all(bias[row]) : load(bias + i, count));
+                x = load(z + at, count) + (bias_is_of_rows ? bias_of_row : load(bias + i, count));
                 Activation::of(x, value, derivative);
                 if (residual) value += load(residual + at, count);
                 if (Activation::HAS_DERIVATIVE) store(z + at, derivative, count);
@@ -83,11 +85,11 @@ void activate(int rows, int columns, bool bias_is_of_rows, float* z, const float
 }
 
 // derivatives (rows, columns) are overwritten by the gradients of z, and `bias` by their sums by column, or by row.
-// Without derivatives the gradients of z are `gradient` itself.
-void activate_backward(int rows, int columns, bool bias_is_of_rows, const float* gradient, float* derivative,
+// Without derivatives the gradients of z are `gradient` itself. `more` arrays follow, whose sums are added.
+void activate_backward(int rows, int columns, bool bias_is_of_rows, int more, const float* gradient, float* derivative,
                        float* bias) {
-    if (!bias_is_of_rows) std::memset(bias, 0, columns * sizeof(float));
-    for (int row = 0; row < rows; ++row) {
+    std::memset(bias, 0, (bias_is_of_rows ? rows : columns) * sizeof(float));
+    for (int row = 0; row < rows * (1 + more); ++row) {
         Vec total{};
         for (int i = 0; i < columns; i += WIDTH) {
             const int64_t at = (int64_t)row * columns + i;
@@ -104,7 +106,7 @@ void activate_backward(int rows, int columns, bool bias_is_of_rows, const float*
                 else store(bias + i, load(bias + i, count) + dz, count);
             }
         }
-        if (bias_is_of_rows) bias[row] = sum(total);
+        if (bias_is_of_rows) bias[row % rows] += sum(total);
     }
 }
 
@@ -215,6 +217,14 @@ void toeplitz_adjoint(int channels, int width, int reach, int stride, const floa
         }
 }
 
+// The numbers of an operation as a struct.
+template <class Sizes>
+Sizes as_sizes(const int32_t* n) {
+    Sizes sizes;
+    std::memcpy(&sizes, n, sizeof sizes);
+    return sizes;
+}
+
 }  // namespace
 
 #define ACTIVATE_AS(activation) activate<activation>,
@@ -261,8 +271,8 @@ extern "C" void mixcoder_run(const Operation* operations, int count, const uint8
             case GEMM_BATCH: multiply_batch<float>(n, p, scale); break;
             case GEMM_BATCH_BF16: multiply_batch<BFloat16>(n, p, scale); break;
             case TO_BF16: to_bf16(n[0], p[0], reinterpret_cast<BFloat16*>(p[1])); break;
-            case ACTIVATE: ACTIVATE_TABLE[n[3]](n[0], n[1], n[2], p[0], p[1], p[2], p[3]); break;
-            case ACTIVATE_BACKWARD: activate_backward(n[0], n[1], n[2], p[0], p[1], p[2]); break;
+            case ACTIVATE: ACTIVATE_TABLE[n[3]](n[0], n[1], n[2], n[4], p[0], p[1], p[2], p[3]); break;
+            case ACTIVATE_BACKWARD: activate_backward(n[0], n[1], n[2], n[3], p[0], p[1], p[2]); break;
             case LOSS: loss(n[0], n[1], scale, p[0], p[1], p[2]); break;
             case TRANSPOSE: transpose(n[0], n[1], n[2], n[3], p[0], p[1]); break;
             case MOVE: move(*reinterpret_cast<const Move*>(p[0]), n[0], p[1], p[2]); break;
@@ -283,6 +293,16 @@ extern "C" void mixcoder_run(const Operation* operations, int count, const uint8
                 break;
             case DEPTHWISE_CORRELATE:
                 depthwise_correlate(*reinterpret_cast<const DepthwisePlan*>(p[0]), p[1], p[2], p[3]);
+                break;
+            case PAIR_ROWS: pair_rows(n[0], n[1], p[0], p[1]); break;
+            case CONVOLVE_FIELD: convolve_field(as_sizes<FieldSizes>(n), p[0], p[1], scale, p[2]); break;
+            case CONVOLVE_FIELD_BF16:
+                convolve_field(as_sizes<FieldSizes>(n), reinterpret_cast<const BFloat16*>(p[0]), p[1], scale, p[2]);
+                break;
+            case CORRELATE_FIELD: correlate_field<float>(as_sizes<FieldSizes>(n), p[0], p[1], p[2], p[3]); break;
+            case CORRELATE_FIELD_BF16:
+                correlate_field(as_sizes<FieldSizes>(n), reinterpret_cast<const BFloat16*>(p[0]),
+                                reinterpret_cast<const BFloat16*>(p[1]), p[2], p[3]);
                 break;
             case ADD: add(n[0], p[0], p[1]); break;
             case ELEMENTWISE: elementwise::run(p[0], p + 1); break;

@@ -78,7 +78,7 @@ struct Move {
 // `count` elements, or their sums with what is there.
 inline void move_line(int count, const float* from, int64_t from_step, float* to, int64_t to_step, bool is_added) {
     int i = 0;
-    if (to_step == 1 && from_step <= 1) {
+    if (to_step == 1 && (from_step == 0 || from_step == 1)) {
         const Vec one = all(*from);
         for (; i + WIDTH <= count; i += WIDTH) {
             const Vec value = from_step ? load(from + i) : one;

@@ -1,7 +1,10 @@
-"""Rules of convolutions over small fields. Each has one of four forms:
+"""Rules of convolutions and means of blocks.
+
+A convolution has one of five forms:
 
 blocks   a kernel as large as its stride, such as of patches: one product, and nothing is moved
-rows     the field keeps its size: products of whole rows, as in a mixing layer over patches
+line     a line keeps its size: products as in a mixing layer over patches
+field    windows of a field are matrices (field_convolutions.py)
 own      each channel has its own kernel: sums of products with vectors of channels
 matrix   all else: one product with the matrix (places of the result, places of x) of each pair of channels
 """
@@ -24,12 +27,13 @@ from mixcoder.backends.native.rules.arithmetic import add
 from mixcoder.backends.native.rules.matrix_products import product
 from mixcoder.backends.native.rules.rule_table import check, rule
 from mixcoder.backends.native.rules.shapes import repeat_interleave, with_step
+from mixcoder.backends.native.rules.strided_convolutions import Window, convolve, convolve_back
 
 _FORWARD = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 _TRANSPOSED = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1}
 """Settings of torch's functions and their defaults, in the order of their arguments."""
-_LONGEST_ROW = 8
-"""Places in a row of a field, above which products of whole rows multiply mostly by zeros."""
+_MOST_WEIGHTS = 2**18
+"""Weights of a convolution, above which those of torch's library are faster."""
 _LEAST_CHANNELS = 8
 """Channels with a kernel each, below which most of a vector of channels is empty."""
 _MOST_TERMS = 2**16
@@ -77,19 +81,26 @@ class _Convolution:
         return is_plain and self.stride == self.kernel
 
     @property
-    def suits_rows(self) -> bool:
-        """Whether products of whole rows of the field waste little: a line's waste nothing."""
+    def keeps_line(self) -> bool:
+        """Whether a field of one axis keeps its size, and nearly its channels."""
         same = tuple((size // 2, size // 2) for size in self.kernel)
         is_plain = {*self.dilation, *self.stride, self.groups} == {1} and all(n % 2 for n in self.kernel)
         few, many = sorted(self.weight.shape[:2])
-        width = 1 if len(self.field) == 1 else self.field[1]
-        return is_plain and self.sides == same and width <= _LONGEST_ROW and many <= 2 * few
+        return is_plain and self.sides == same and len(self.field) == 1 and many <= 2 * few
+
+    @property
+    def window(self) -> Window | None:
+        """How a kernel goes over a plane, of which a line is a row; None where windows are no matrices."""
+        if {*self.dilation} != {1} or self.weight.size > _MOST_WEIGHTS:
+            return None
+        (down, right), (rows, columns) = (1, *self.stride)[-2:], ((0, 0), *self.sides)[-2:]
+        return Window((down, right), (rows[0], columns[0]), (rows[1], columns[1]), self.groups)
 
     def has_own_kernels(self, sizes: Sequence[int]) -> bool:
         """Returns whether each channel has its own kernel, with channels enough to fill a vector."""
         channels, terms = self.x.shape[1], math.prod(sizes) * math.prod(self.kernel)
         is_own = self.weight.shape[:2] == (channels, 1) and self.groups == channels
-        return is_own and channels >= _LEAST_CHANNELS and min(sizes) > 0 and terms <= _MOST_TERMS
+        return is_own and channels >= _LEAST_CHANNELS and terms <= _MOST_TERMS
 
     def by_group(self) -> Node:
         """Returns x as (B, groups, C/groups, places)."""
@@ -115,15 +126,19 @@ def convolution(input: Node, weight: Node, bias: Node | None = None, *given: Any
     of = _Convolution(batch, weight, int(settings["groups"]), stride, dilation, sides)
     if of.has_blocks:
         return _finished(_of_blocks(of), bias, input)
-    if of.suits_rows:
-        return _finished(_by_rows(of, weight.shape[0], graph.convolve), bias, input)
+    if of.keeps_line:
+        return _finished(_by_line(of, weight.shape[0], graph.convolve), bias, input)
     sizes = [
         (n + sum(side) - r - 1) // s + 1 for n, side, r, s in zip(of.field, sides, reach, stride, strict=True)
     ]
+    check(min(sizes) > 0, "a convolution whose kernel is larger than its field")
     before = tuple(side[0] for side in sides)
     if of.has_own_kernels(sizes):
         kind = Depthwise(of.kernel, of.field, tuple(sizes), stride, before, dilation)
         return _finished(graph.convolve(batch, weight, kind), bias, input)
+    if of.window:
+        result = convolve(_plane(batch), _plane(weight), of.window)
+        return _finished(graph.reshape(result, (*result.shape[:2], *sizes)), bias, input)
     steps = zip(sizes, of.field, of.kernel, stride, dilation, before, strict=True)
     reached = [_reached(step) for step in steps]
     return _finished(_by_matrix(of, reached, "goct"), bias, input)
@@ -143,16 +158,20 @@ def transposed_convolution(
     of = _Convolution(batch, weight, int(settings["groups"]), stride, dilation, sides)
     if of.has_blocks:
         return _finished(_to_blocks(of), bias, input)
-    if of.suits_rows:
-        return _finished(_by_rows(of, weight.shape[1], _adjoint), bias, input)
+    if of.keeps_line:
+        return _finished(_by_line(of, weight.shape[1], _adjoint), bias, input)
     sizes = [
         (n - 1) * s - sum(side) + d * (k - 1) + 1
         for n, s, side, d, k in zip(of.field, stride, sides, dilation, of.kernel, strict=True)
     ]
+    check(min(sizes) > 0, "a transposed convolution that leaves nothing")
     if of.has_own_kernels(sizes):
         kind = Depthwise(of.kernel, tuple(sizes), of.field, stride, padding, dilation)
         made = graph.adjoint(batch, weight, (*batch.shape[:2], *sizes), kind)
         return _finished(made, bias, input)
+    if of.window:
+        result = convolve_back(_plane(batch), _plane(weight), of.window, (1, *sizes)[-2:])
+        return _finished(graph.reshape(result, (*result.shape[:2], *sizes)), bias, input)
     steps = zip(of.field, sizes, of.kernel, stride, dilation, padding, strict=True)
     reached = [_reached(step).transpose(1, 2) for step in steps]
     return _finished(_by_matrix(of, reached, "gcot"), bias, input)
@@ -161,6 +180,11 @@ def transposed_convolution(
 def _with_images(x: Node, weight: Node) -> Node:
     """Returns x with an axis of images, which torch lets one image do without."""
     return x if x.rank == weight.rank else graph.reshape(x, (1, *x.shape))
+
+
+def _plane(x: Node) -> Node:
+    """Returns x with a field of two axes, of which a line is a row."""
+    return x if x.rank == 4 else graph.reshape(x, (*x.shape[:2], 1, x.shape[2]))
 
 
 def _finished(result: Node, bias: Node | None, x: Node) -> Node:
@@ -220,13 +244,13 @@ def _to_blocks(of: _Convolution) -> Node:
     return graph.reshape(made, (made.shape[0], of.groups * of.weight.shape[1], *sizes))
 
 
-# ── rows ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── line ─────────────────────────────────────────────────────────────────────────────────────────────
 
 Form = Callable[[Node, Node, ConvolutionKind], Node]
 """A convolution of x by a weight, or its adjoint."""
 
 
-def _by_rows(of: _Convolution, made: int, form: Form) -> Node:
+def _by_line(of: _Convolution, made: int, form: Form) -> Node:
     """Returns a convolution as that of a mixing layer over patches: (B, made, *field).
 
     Such a one keeps the channels: missing ones are zeros.
@@ -257,7 +281,6 @@ def _reached(step: tuple[int, int, int, int, int, int]) -> Tensor:
         step: places of the result, places of x, taps, stride, dilation, zeros before x.
     """
     made, taken, taps, stride, dilation, before = step
-    check(made > 0, "a convolution whose kernel is larger than its field")
     tap, z, x = torch.arange(taps), torch.arange(made), torch.arange(taken)
     under = stride * z[:, None] + dilation * tap[:, None, None] - before  # (taps, made, 1)
     return (under == x).float()
