@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -124,6 +126,25 @@ def changed_in_place(net: Any, x: Tensor) -> Any:
     return rows.reshape(x.shape)
 
 
+def changed_unfolded(net: Any, x: Tensor) -> Any:
+    y = net.layer(x)
+    rows = y.unfold(3, 2, 2)
+    rows += 1
+    return y
+
+
+def changed_every_second(net: Any, x: Tensor) -> Any:
+    y = net.layer(x)
+    columns = y[..., 1::2]
+    columns *= 2
+    return y
+
+
+def in_bfloat16(net: Any, x: Tensor) -> Any:
+    with torch.autocast("cpu", torch.bfloat16):
+        return net.layer(x).float()
+
+
 def changed_constant(net: Any, x: Tensor) -> Any:
     weight = torch.ones(6)
     x = net.layer(x) * weight
@@ -190,6 +211,11 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "function": (lambda net, x: Doubled.apply(net.layer(x)), "an autograd.Function"),  # type: ignore[no-untyped-call]
     "function first": (lambda net, x: Doubled.apply(net.weight)[0] * x, "an autograd.Function"),  # type: ignore[no-untyped-call]
     "view in place": (changed_in_place, "in place of which there are views"),
+    "unfolded in place": (changed_unfolded, "in place of which there are views"),
+    "every second in place": (changed_every_second, "in place of which there are views"),
+    "autocast": (in_bfloat16, "torch.nn.functional.linear within torch.autocast"),
+    "random of Python": (lambda net, x: net.layer(x) * random.random(), "draws random numbers"),
+    "random of numpy": (lambda net, x: net.layer(x) * np.random.rand(), "draws random numbers"),
     "images in place": (lambda net, x: x.mul_(2) * net.scale, "in place of which there are views"),
     "weight in place": (lambda net, x: x * net.bias.data.mul_(2), "in place of which there are views"),
     "constant in place": (changed_constant, "changes a tensor that it has used"),

@@ -10,8 +10,9 @@ guessed.
 from __future__ import annotations
 
 import inspect
+import random
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -41,6 +42,9 @@ _IGNORED = {
 _ORDINARY = (None, False, torch.float32, torch.strided, torch.device("cpu"), "cpu")
 _SYNONYMS = {"axis": "dim", "keepdims": "keepdim"}
 _VIEWS = ("permute", "reshape", "expand", "slice", "contiguous", "stop")
+"""Operations whose result torch would keep in the memory of the input."""
+_ODD_VIEWS = {"unfold": (*_VIEWS, "cat"), "diagonal": (*_VIEWS, "pad"), "__getitem__": (*_VIEWS, "pad")}
+"""Functions whose results are views although a node moves the elements, and the operations of these."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,8 @@ class Tracer(TorchFunctionMode):
     def _apply(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Returns what a function's rule makes, as symbols."""
         name = _name(function)
+        if torch.is_autocast_enabled("cpu"):
+            raise UnsupportedError(f"{name} within torch.autocast")
         short = name.rpartition(".")[2]
         is_in_place = kwargs.get("inplace") is True
         rule = RULES.get(function)
@@ -209,7 +215,7 @@ class Tracer(TorchFunctionMode):
         if not torch.is_grad_enabled():
             made = _mapped(made, _stopped)
         memories = [] if short == "clone" else [*self._memories(args)]
-        return _mapped(made, partial(self._result, memories))
+        return _mapped(made, partial(self._result, memories, _ODD_VIEWS.get(short, _VIEWS)))
 
     def _argument(self, value: Any) -> Any:
         """Returns the node of a tensor of float32, and anything else as it is."""
@@ -221,12 +227,12 @@ class Tracer(TorchFunctionMode):
         node = self.node_of(value)
         return Mask(node) if isinstance(value, Symbol) and value.is_condition else node
 
-    def _result(self, memories: Sequence[tuple[Node, _Memory]], value: Any) -> Any:
+    def _result(self, memories: Sequence[tuple[Node, _Memory]], views: Collection[str], value: Any) -> Any:
         """Returns the symbol of a node or a condition, and anything else as it is."""
         if not isinstance(value, Node | Mask):
             return value
         node = value.node if isinstance(value, Mask) else value
-        symbol = self.symbol(node, _memory_of(node, memories))
+        symbol = self.symbol(node, _memory_of(node, memories, views))
         symbol.is_condition = isinstance(value, Mask)
         return symbol
 
@@ -323,15 +329,17 @@ def _stopped(value: Any) -> Any:
     return graph.stop(value) if isinstance(value, Node) else value
 
 
-def _memory_of(node: Node, memories: Sequence[tuple[Node, _Memory]]) -> _Memory:
+def _memory_of(node: Node, memories: Sequence[tuple[Node, _Memory]], views: Collection[str]) -> _Memory:
     """Returns the memory of an argument of which a result is a view, or a new one."""
-    while True:
+    below = [node]
+    while below:
+        reached = below.pop()
         for source, memory in memories:
-            if source is node:
+            if source is reached:
                 return memory
-        if node.operation not in _VIEWS:
-            return _Memory()
-        node = node.inputs[0]
+        if reached.operation in views:
+            below.extend(reached.inputs)
+    return _Memory()
 
 
 @contextmanager
@@ -347,16 +355,22 @@ def _checking_changes(model: nn.Module) -> Iterator[None]:
     Raises:
         UnsupportedError: it is not.
     """
-    before, random = _state(model), torch.get_rng_state()
+    before, numbers, others = _state(model), torch.get_rng_state(), _random_states()
     try:
         yield
     finally:
-        is_random = not torch.equal(torch.get_rng_state(), random)
-        torch.set_rng_state(random)
+        is_random = not torch.equal(torch.get_rng_state(), numbers) or _random_states() != others
+        torch.set_rng_state(numbers)
     if is_random:
         raise UnsupportedError("forward draws random numbers")
     if _state(model) != before:
         raise UnsupportedError("the model changes itself as it computes")
+
+
+def _random_states() -> tuple[object, ...]:
+    """Returns the states of Python's and numpy's random numbers."""
+    of_numpy = np.random.get_state(legacy=False)["state"]
+    return random.getstate(), of_numpy["key"].tobytes(), of_numpy["pos"]
 
 
 def _state(model: nn.Module) -> tuple[list[object], list[int]]:
