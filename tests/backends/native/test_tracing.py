@@ -96,6 +96,7 @@ GOOD: dict[str, Callable[[Any, Tensor], Any]] = {
     "buffer": lambda net, x: net.layer(x) * net.mask,
     "views that died": with_views,
     "no_grad": without_gradient,
+    "large field": lambda net, x: F.conv2d(x.tile(9, 9), net.weight.reshape(4, 1, 3, 3))[:, :1, :4, :6],
     "copy in place": lambda net, x: net.layer(x).clone().add_(x),
     "sizes": lambda net, x: x.reshape(len(x), -1, 6).matmul(net.weight).reshape(x.shape) / x.shape[-1],
 }
@@ -234,10 +235,6 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "not a number": (lambda net, x: x * torch.tensor(float("nan")), "elements that are not numbers"),
     "vjp": (lambda net, x: torch.func.vjp(net.layer, x)[0], "not numbers"),
     "mistake": (lambda net, x: x @ torch.ones(5, 5), "sizes of .* differ"),
-    "large field": (
-        lambda net, x: F.conv2d(x.repeat(1, 1, 9, 9), torch.ones(1, 1, 3, 3), padding=1)[:, :, :4, :6],
-        "torch.nn.functional.conv2d: a convolution over a field of 36 x 54",
-    ),
     "negative step": (lambda net, x: x[..., ::-1], "a negative step"),
 }
 
