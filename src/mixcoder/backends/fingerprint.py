@@ -59,7 +59,8 @@ def code_files(root: Path) -> Iterator[Path]:
     """Yields the files of the package at `root` that a step's computation follows from."""
     for name in _CODE:
         path = root / name
-        yield from path.rglob("*.py") if path.is_dir() else [path]
+        files = path.rglob("*.*") if path.is_dir() else [path]
+        yield from (file for file in files if file.suffix in (".py", ".cpp", ".h"))
 
 
 def has_hooks(module: nn.Module | nn.Parameter) -> bool:

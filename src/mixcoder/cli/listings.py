@@ -7,7 +7,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 
@@ -23,6 +22,7 @@ from mixcoder.experiments.file.yaml_file import parse_assignment
 from mixcoder.io.atomic_file import write_atomically
 from mixcoder.models import MIXERS, MODELS, create_model
 from mixcoder.models.activations import ACTIVATIONS
+from mixcoder.models.dispatch import without_elements
 from mixcoder.models.summary import count_parameters, layer_rows
 from mixcoder.registry.docstrings import summary
 from mixcoder.text.table import Column
@@ -73,7 +73,7 @@ def models_show(
 ) -> None:
     """Show a model layer by layer, with shapes and parameters."""
     chosen = {**MODELS[name].example, **dict(map(parse_assignment, arguments or []))}
-    with torch.device("meta"):
+    with without_elements():
         model = create_model(name, **chosen)
     columns = [
         Column("layer", "layer"),

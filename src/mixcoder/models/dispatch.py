@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mixcoder.torch_private import OpOverload, TorchDispatchMode, tree_leaves
+from mixcoder.torch_private import OpOverload, TorchDispatchMode, tree_leaves, tree_map
 
 
 class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -25,7 +26,7 @@ class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class CheapShapes(OperationMode):
-    """A mode in which the most frequent operations on meta tensors take little time, as `compute` says."""
+    """A mode in which operations on meta tensors take little time, as `compute` says."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -33,20 +34,88 @@ class CheapShapes(OperationMode):
         return compute(func, args, kwargs)
 
 
-def compute(operation: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
-    """Returns what an operation gives; of the most frequent ones on meta tensors, an empty tensor at once.
+@contextmanager
+def without_elements() -> Iterator[None]:
+    """Context in which tensors are made on the meta device, and have a shape but no elements."""
+    with torch.device("meta"), CheapShapes():
+        yield
 
-    torch finds their shapes in Python, after an import of its compiler: a second, and then 0.3 ms each. What
-    does not fit together is left to torch, which says what is wrong.
+
+def compute(operation: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+    """Returns what an operation gives; on meta tensors empty tensors, without an import of torch's compiler.
+
+    torch finds their shapes in Python: that import takes a second, and then each operation 0.3 ms. Here the
+    most frequent shapes are stated, and small arrays are computed as if they were on the CPU. What does not
+    fit together is left to torch, which says what is wrong.
     """
-    shape_of = _SHAPES.get(operation)
-    if shape_of is not None and not kwargs:
-        tensors = [arg for arg in tree_leaves(args) if isinstance(arg, Tensor)]
-        is_meta = any(tensor.is_meta for tensor in tensors)
-        if is_meta and all(t.is_meta and t.dtype == torch.float32 for t in tensors if t.ndim):
-            with suppress(_UnfitError, ValueError):
-                return torch.empty(shape_of(*args), device="meta")
-    return operation(*args, **(kwargs or {}))
+    kwargs = kwargs or {}
+    if operation is torch.ops.aten.normal_.default and args[0].is_meta:
+        return args[0]  # filled, as far as a tensor without elements can be
+    with suppress(_UnfitError, ValueError, RuntimeError, NotImplementedError):
+        return _from_stated_shape(operation, args, kwargs)
+    with suppress(_UnfitError, RuntimeError, NotImplementedError):
+        return _from_stand_ins(operation, args, kwargs)
+    return operation(*args, **kwargs)
+
+
+def _from_stated_shape(operation: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Returns an empty tensor on the meta device, of the shape that `_SHAPES` states.
+
+    Raises:
+        _UnfitError: it states none, or not for these arguments.
+    """
+    _check(operation in _SHAPES and not kwargs)
+    tensors = _tensors(args)
+    _check(any(tensor.is_meta for tensor in tensors))
+    _check(all(tensor.is_meta and tensor.dtype == torch.float32 for tensor in tensors if tensor.ndim))
+    return torch.empty(_SHAPES[operation](*args), device="meta")
+
+
+_MOST_ELEMENTS = 2**20
+"""Of all arguments, or of the result, of an operation that is computed to see the shape of its result."""
+_META = torch.device("meta")
+
+
+def _from_stand_ins(operation: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Returns empty tensors on the meta device like those that the CPU computes from any elements.
+
+    Raises:
+        _UnfitError: it is no operation on small meta tensors that makes new ones, whatever their elements.
+    """
+    tensors = _tensors((args, kwargs))
+    if kwargs.get("device") == _META:
+        _check(math.prod(size for size in tree_leaves(args) if type(size) is int) <= _MOST_ELEMENTS)
+    else:
+        _check(any(tensor.is_meta for tensor in tensors))
+    _check(sum(tensor.numel() for tensor in tensors) <= _MOST_ELEMENTS)
+    _check(
+        not operation._schema.is_mutable
+        and all(made.alias_info is None for made in operation._schema.returns)
+    )
+    _check(not {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & {*operation.tags})
+    is_random = torch.Tag.nondeterministic_seeded in operation.tags
+    with torch.random.fork_rng([], enabled=is_random):
+        made = operation(*tree_map(_stand_in, args), **tree_map(_stand_in, kwargs))
+    return tree_map(_emptied, made)
+
+
+def _stand_in(value: Any) -> Any:
+    """Returns zeros on the CPU in the place of a meta tensor, and the CPU in the place of that device."""
+    if isinstance(value, Tensor):
+        zeros = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cpu")
+        return zeros.zero_() if value.is_meta else value
+    return torch.device("cpu") if value == _META else value
+
+
+def _emptied(value: Any) -> Any:
+    """Returns a meta tensor in the place of a tensor."""
+    if not isinstance(value, Tensor):
+        return value
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
 
 
 class _UnfitError(Exception):

@@ -23,7 +23,7 @@ from mixcoder.experiments.file.data_paths import Choice, with_root
 from mixcoder.experiments.file.yaml_file import Document
 from mixcoder.images.shape import ImageShape
 from mixcoder.models import MODELS, create_model
-from mixcoder.models.dispatch import CheapShapes
+from mixcoder.models.dispatch import CheapShapes, without_elements
 from mixcoder.registry.problems import Path as KeyPath
 from mixcoder.registry.problems import Problem, describe_value, list_problems
 from mixcoder.registry.registry import Registry
@@ -211,7 +211,7 @@ def _model_problem(model: Choice, image_shape: ImageShape) -> tuple[str, str] | 
     """
     name, arguments = model
     try:
-        with torch.device("meta"):
+        with without_elements():
             built = create_model(name, image_shape=image_shape, **arguments)
     except ArgumentError as error:
         return error.argument, error.message

@@ -23,6 +23,7 @@ from mixcoder.experiments.results.records import rename_measures
 from mixcoder.experiments.runs.memory_check import check_memory
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.models.cost import count_madds
+from mixcoder.models.dispatch import without_elements
 from mixcoder.models.summary import count_parameters
 from mixcoder.text.durations import format_duration
 from mixcoder.text.table import Column
@@ -97,7 +98,7 @@ def _plan_key(run: Run) -> str:
 
 def _plan_row(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
     """Returns the row of a run before it begins."""
-    with torch.device("meta"):
+    with without_elements():
         model = run.create_model()
     memory_bytes = training_bytes(run.create_model, run.recipe)
     check_memory(run, torch.device("cpu"), memory_bytes)

@@ -19,6 +19,7 @@ from mixcoder.experiments.file.matrix import label
 from mixcoder.experiments.file.spec import Run
 from mixcoder.io.memory_limits import AvailableMemory, available_memory
 from mixcoder.models.cost import count_madds
+from mixcoder.models.dispatch import without_elements
 from mixcoder.models.summary import count_parameters
 from mixcoder.text.sanitize import sanitize
 from mixcoder.training.memory_estimate import most_training_bytes, training_bytes
@@ -76,7 +77,7 @@ def reraise_oom(run: Run) -> Iterator[None]:
 
 
 def _is_small(run: Run) -> bool:
-    with torch.device("meta"):
+    with without_elements():
         return count_parameters(run.create_model()) < _SMALL
 
 
@@ -86,7 +87,7 @@ def _check_in_own_precision(run: Run, device: torch.device, available: Available
     Raises:
         ArgumentError: training does not fit.
     """
-    with torch.device("meta"):
+    with without_elements():
         model = run.create_model()
         workload = run.recipe.workload(model, count_madds(model), 0, device)
         size = _shard_size(run.recipe.batch_size, ranks)
@@ -126,14 +127,14 @@ def _shard_size(batch_size: int, ranks: Ranks) -> int:
 
 
 def _describe(run: Run) -> str:
-    with torch.device("meta"):
+    with without_elements():
         params = count_parameters(run.create_model())
     return f"a {run.model[0]} of {params:,} parameters with batches of {run.recipe.batch_size:,} images"
 
 
 def _smaller_model(run: Run) -> str:
     """Returns the advice to make the model smaller: by which arguments, and where most parameters are."""
-    with torch.device("meta"):
+    with without_elements():
         model = run.create_model()
     sizes = " or ".join(f"model.{argument}" for argument in model.sized_by) or "model"
     largest, parameter = max(model.named_parameters(), key=lambda named: named[1].numel())

@@ -26,6 +26,7 @@ from mixcoder.io.atomic_file import write_atomically
 from mixcoder.io.json_file import read_json_object
 from mixcoder.io.safetensors_file import read_tensors, write_tensors
 from mixcoder.models import Autoencoder, create_model
+from mixcoder.models.dispatch import without_elements
 from mixcoder.registry.problems import first_problem
 from mixcoder.text.sanitize import sanitize
 
@@ -72,7 +73,7 @@ def load_model(folder: Path, weights: Path | None = None) -> Autoencoder:
     path = weights or folder / WEIGHTS
     description = _read_description(folder / DESCRIPTION)
     with factory_defaults():
-        with torch.device("meta"):
+        with without_elements():
             expected = _build(folder / DESCRIPTION, description).state_dict()
         tensors = read_tensors(path, expected, "are not this model's weights")
         model = _build(folder / DESCRIPTION, description)

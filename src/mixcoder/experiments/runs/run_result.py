@@ -15,6 +15,7 @@ from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.stop_requests import check_sweep
 from mixcoder.models.cost import count_madds
+from mixcoder.models.dispatch import without_elements
 from mixcoder.models.summary import count_parameters
 from mixcoder.training.evaluation import measure_reconstructions
 from mixcoder.training.trainer import Trainer
@@ -73,7 +74,7 @@ def _final_loss(trainer: Trainer, directory: RunDirectory) -> float:
 
 
 def _madds(run: Run) -> int:
-    with torch.device("meta"):
+    with without_elements():
         return count_madds(run.create_model())
 
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import itemgetter
 
-import torch
-
 from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.sweeps.run_state import RunState
 from mixcoder.models.cost import count_madds
+from mixcoder.models.dispatch import without_elements
 
 _EPOCH_IMAGES = 60_000
 """Images that an epoch counts as: those of a data source may not be on this machine."""
@@ -32,6 +31,6 @@ def _count_work(run: Run, madds: dict[str, int]) -> int:
     """Returns the multiply-adds of all images that a run trains on; those of each model are counted once."""
     key = repr((run.data, run.model))
     if key not in madds:
-        with torch.device("meta"):
+        with without_elements():
             madds[key] = count_madds(run.create_model())
     return madds[key] * run.recipe.total_steps(_EPOCH_IMAGES) * run.recipe.batch_size
