@@ -80,11 +80,11 @@ void correlate_rows(Correlation of, int rows, int columns) {
 // sums over `length` elements, x shifted by each tap.
 void correlate(int outputs, int channels, int length, int stride, int taps, const float* dz, const float* x,
                float* weights) {
-    constexpr int CHUNK = 4096;  // elements of a row: 32 chunks fit into the second-level cache
+    constexpr int LONGEST = 4096;  // elements of a row: 32 such pieces fit into the second-level cache
     const int64_t row_stride = (int64_t)channels * taps;
     std::memset(weights, 0, outputs * row_stride * sizeof(float));
-    for (int start = 0; start < length; start += CHUNK) {
-        const int count = length - start < CHUNK ? length - start : CHUNK;
+    for (int start = 0; start < length; start += LONGEST) {
+        const int count = length - start < LONGEST ? length - start : LONGEST;
         for (int t = 0; t < taps; ++t)
             correlate_rows<6>({dz + start, x + start + t, stride, count, weights + t, row_stride, taps}, outputs,
                               channels);

@@ -63,25 +63,32 @@ inline void pack_rows(int k, int columns, const BFloat16* x, int64_t row_stride,
         }
 }
 
-// x (columns, k; rows `row_stride` apart) ─▶ cells (steps, stride); zeros fill the last vector of a row.
+// Cells of a row of a panel: whole vectors, and whole lines of 8.
+inline int padded(int columns) {
+    constexpr int UNIT = WIDTH < 8 ? 8 : WIDTH;
+    return (columns + UNIT - 1) / UNIT * UNIT;
+}
+
+// x (columns, k; rows `row_stride` apart) ─▶ cells (steps, stride); zeros fill a row up to `padded(columns)`.
 template <class Element>
 void pack_columns(int k, int columns, const Element* x, int64_t row_stride, float* cells, int64_t stride) {
     constexpr int LENGTH = ELEMENTS_OF_A_CELL<Element>;
-    const int steps = steps_of<Element>(k), whole_steps = k / LENGTH / 8 * 8, whole_columns = columns / 8 * 8;
-    for (int j = 0; j < whole_columns; j += 8)
+    const int steps = steps_of<Element>(k), whole_steps = k / LENGTH / 8 * 8;
+    for (int j = 0; j < columns; j += 8)
         for (int step = 0; step < whole_steps; step += 8) {
+            const char* from = reinterpret_cast<const char*>(x + j * row_stride + step * LENGTH);
             Line lines[8];
-            transpose_8x8(reinterpret_cast<const char*>(x + j * row_stride + step * LENGTH),
-                          row_stride * sizeof(Element), lines);
+            if (j + 8 <= columns) transpose_8x8(from, row_stride * sizeof(Element), lines);
+            else transpose_8x8(from, row_stride * sizeof(Element), lines, columns - j);
             for (int i = 0; i < 8; ++i) std::memcpy(cells + (step + i) * stride + j, &lines[i], sizeof(Line));
         }
-    for (int j = 0; j < columns; ++j)
-        for (int step = j < whole_columns ? whole_steps : 0; step < steps; ++step) {
+    for (int step = whole_steps; step < steps; ++step)
+        for (int j = 0; j < columns; ++j) {
             Element cell[LENGTH] = {};
             for (int i = 0; i < LENGTH && step * LENGTH + i < k; ++i) cell[i] = x[j * row_stride + step * LENGTH + i];
             std::memcpy(cells + step * stride + j, cell, sizeof cell);
         }
-    const int gap = (WIDTH - columns % WIDTH) % WIDTH;
+    const int gap = padded(columns) - columns;
     for (int step = 0; step < steps; ++step) std::memset(cells + step * stride + columns, 0, gap * sizeof(float));
 }
 

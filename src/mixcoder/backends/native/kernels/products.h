@@ -1,6 +1,6 @@
 // Matrix products of float32 or bfloat16 operands, with float32 results: by the BLAS that torch brings, or our own.
 //
-//   k in blocks ─▶ columns of b in panels, packed ─▶ rows of a in blocks ─▶ tiles of c, which stay in registers
+//   rows of a in chunks ─▶ k in blocks ─▶ columns of b in panels ─▶ rows in blocks ─▶ tiles of c, kept in registers
 //
 // Python chooses for each precision when the kernels are loaded (products.py). Our own reach the peak of processors with
 // AVX-512 from matrices of a few rows on.
@@ -123,6 +123,7 @@ constexpr int WIDEST = 4;
 constexpr int WIDEST = 2;
 #endif
 constexpr int PANEL = WIDEST * WIDTH, STEPS = 128, BLOCK = 128;  // columns, steps along k, rows: up to 32 and 64 KiB
+constexpr int CHUNK = 512;  // rows whose cells stay in the second-level cache from panel to panel: 256 KiB
 
 // Columns of the next panel where so many are left: more than all vectors but one; 2 and 1 are cheaper than 4.
 inline int panel_columns(int left) {
@@ -147,9 +148,8 @@ Panel as_panel(Operand<Element> b, int k, int columns, int m, float* cells) {
     const int steps = steps_of<Element>(k);
     if (sizeof(Element) == sizeof(float) && !b.has_k_along_rows && columns % WIDTH == 0 && !is_far_apart)
         return {reinterpret_cast<const float*>(b.at), b.row_stride, steps, 0, 1};
-    const int stride = (columns + WIDTH - 1) / WIDTH * WIDTH;
-    b.pack(k, columns, cells, stride);
-    return {cells, stride, steps, 0, 1};
+    b.pack(k, columns, cells, padded(columns));
+    return {cells, padded(columns), steps, 0, 1};
 }
 
 // Packed where two elements that make a cell are not side by side.
@@ -163,7 +163,7 @@ Rows<Element> as_rows(Operand<Element> a, int k, int rows, float* cells) {
 }
 
 template <class Element>
-void multiply_by_tiles(const GemmSizes& sizes, const Element* a, const Element* b, float beta, float* c) {
+void multiply_chunk(const GemmSizes& sizes, const Element* a, const Element* b, float beta, float* c) {
     alignas(64) float a_cells[STEPS * BLOCK], b_cells[STEPS * PANEL];
     constexpr int DEPTH = STEPS * ELEMENTS_OF_A_CELL<Element>;
     const Operand<Element> left{a, sizes.lda, !sizes.a_is_transposed}, right{b, sizes.ldb, !!sizes.b_is_transposed};
@@ -179,6 +179,16 @@ void multiply_by_tiles(const GemmSizes& sizes, const Element* a, const Element* 
                 multiply_panel(count, rows, panel, {to, sizes.ldc, columns, beta});
             }
         }
+    }
+}
+
+template <class Element>
+void multiply_by_tiles(const GemmSizes& sizes, const Element* a, const Element* b, float beta, float* c) {
+    for (int row = 0; row < sizes.m; row += CHUNK) {
+        GemmSizes chunk = sizes;
+        chunk.m = sizes.m - row < CHUNK ? sizes.m - row : CHUNK;
+        const int64_t first = sizes.a_is_transposed ? row : (int64_t)row * sizes.lda;
+        multiply_chunk(chunk, a + first, b, beta, c + (int64_t)row * sizes.ldc);
     }
 }
 

@@ -9,10 +9,11 @@ namespace {
 // 8 of 4 bytes each: float32, or whatever is only moved.
 typedef float Line __attribute__((vector_size(32)));
 
-// Rows of x (8, 8), `row_bytes` apart ─▶ its columns.
-inline void transpose_8x8(const char* x, int64_t row_bytes, Line* columns) {
-    Line a[8], b[8];
-    for (int i = 0; i < 8; ++i) std::memcpy(&a[i], x + i * row_bytes, sizeof(Line));
+// Rows of x (8, 8), `row_bytes` apart ─▶ its columns. Where x has fewer rows, zeros stand for the others.
+inline void transpose_8x8(const char* x, int64_t row_bytes, Line* columns, int rows = 8) {
+    Line a[8] = {}, b[8];
+    for (int i = 0; i < 8; ++i)
+        if (i < rows) std::memcpy(&a[i], x + i * row_bytes, sizeof(Line));
 #if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
     for (int i = 0; i < 8; i += 2) {
         b[i] = __builtin_shufflevector(a[i], a[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
