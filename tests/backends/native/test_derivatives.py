@@ -206,6 +206,29 @@ def test_the_residual_comes_first() -> None:
     assert gradient.inputs[0] is seed
 
 
+def test_gradients_of_slices_side_by_side_are_joined() -> None:
+    x = graph.parameter((2, 7), 0)
+    ends = [(0, 2), (2, 5), (5, 7)]
+    parts = [graph.part(x, 1, *end) for end in ends]
+    seeds = [graph.parameter(part.shape, 1) for part in parts]
+    assert gradients(parts, seeds, [x]) == [graph.cat(seeds, 1)]
+    some = [graph.cat(seeds[:2], 1), seeds[2]]
+    assert gradients(parts[:2], seeds[:2], [x]) == [graph.pad(some[0], 1, 0, 2)]
+    apart = gradients(parts[::2], seeds[::2], [x])[0]
+    assert apart is graph.add(graph.pad(seeds[0], 1, 0, 5), graph.pad(seeds[2], 1, 5, 0))
+
+
+def test_gradients_of_slices_that_overlap_are_added() -> None:
+    x = graph.parameter((7,), 0)
+    values = torch.arange(7.0)
+    parts = [graph.mul(part, part) for part in (graph.part(x, 0, 0, 4), graph.part(x, 0, 2, 7))]
+    seeds = [graph.constant(torch.ones(part.shape)) for part in parts]
+    [found] = gradients(parts, seeds, [x])
+    assert found is not None
+    expected = 2.0 * values * torch.tensor([1.0, 1, 2, 2, 1, 1, 1])
+    torch.testing.assert_close(evaluate([found], {x: values})[0], expected.double())
+
+
 def test_no_derivative_of_a_loss() -> None:
     x, y = graph.parameter((3,), 0), graph.images((3,))
     seed = graph.loss(x, y, "mse", 1.0)

@@ -7,7 +7,8 @@ The result is made of the same primitives, so it has gradients itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import reduce
 
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.functions import derivative
@@ -29,18 +30,21 @@ def gradients(outputs: Sequence[Node], seeds: Sequence[Node], wrt: Sequence[Node
     Raises:
         UnsupportedError: a node on the way has no derivative.
     """
-    found: dict[Node, Node] = {}
+    parts: dict[Node, list[Node]] = {}
     for output, seed in zip(outputs, seeds, strict=True):
-        _accumulate(found, output, seed)
+        parts.setdefault(output, []).append(seed)
     order = sorted_nodes(outputs)
     on_path = _dependents(order, wrt)
+    found: dict[Node, Node] = {}
     for node in reversed(order):
-        if node not in found or node not in on_path:
+        if node not in parts or node not in on_path:
             continue
+        found[node] = _sum_of(parts[node])
         for index, source in enumerate(node.inputs):
-            if source in on_path:
-                _accumulate(found, source, _RULES[node.operation](node, found[node], index))
-    return [found.get(node) if node in on_path else None for node in wrt]
+            gradient = _RULES[node.operation](node, found[node], index) if source in on_path else None
+            if gradient is not None:
+                parts.setdefault(source, []).append(gradient)
+    return [found.get(node) for node in wrt]
 
 
 def sorted_nodes(outputs: Iterable[Node]) -> list[Node]:
@@ -80,10 +84,40 @@ def _dependents(order: Sequence[Node], wrt: Collection[Node]) -> set[Node]:
     return found
 
 
-def _accumulate(found: dict[Node, Node], node: Node, gradient: Node | None) -> None:
-    """Adds to the gradient of a node; the first part, of a residual the gradient of its sum, comes first."""
-    if gradient is not None:
-        found[node] = graph.add(found[node], gradient) if node in found else gradient
+def _sum_of(parts: Sequence[Node]) -> Node:
+    """Returns the sum of the parts of a gradient, the first one first: of a residual, that of its sum.
+
+    Gradients of slices that lie side by side are put one after the other: to add them with zeros around takes
+    several times as long.
+    """
+    others = [part for part in parts if part.operation != "pad"]
+    axes = dict.fromkeys(part.attributes[0] for part in parts if part.operation == "pad")
+    for axis in axes:
+        pads = [part for part in parts if part.operation == "pad" and part.attributes[0] == axis]
+        others += _joined(sorted(pads, key=_start), axis)
+    return reduce(graph.add, others)
+
+
+def _start(pad: Node) -> int:
+    return int(pad.attributes[1])
+
+
+def _joined(pads: Sequence[Node], axis: int) -> Iterator[Node]:
+    """Yields arrays with zeros around them, those that lie side by side as one; they are in their order."""
+    run: list[Node] = []
+    for pad in [*pads, None]:
+        is_next = pad is not None and (not run or _start(pad) == _stop(run[-1]))
+        if not is_next:
+            whole = graph.cat([part.inputs[0] for part in run], axis)
+            yield graph.pad(whole, axis, _start(run[0]), run[-1].attributes[2])
+            run = []
+        if pad is not None:
+            run.append(pad)
+
+
+def _stop(pad: Node) -> int:
+    axis, _, after = pad.attributes
+    return int(pad.shape[axis] - after)
 
 
 # ── a rule for each operation: the gradients g of its result to those of its inputs ──────────────────
