@@ -74,7 +74,7 @@ def gemm_rate(precision: torch.dtype, sizes: tuple[int, int, int], transposed: s
 def gemm_rates(sizes: tuple[int, int, int], transposed: str) -> list[str]:
     """Returns GFLOP/s of the BLAS and of the kernels' own, in each precision; those chosen here in bold."""
     kernels, cells = load_kernels(), []
-    processor = products.describe_processor(kernels)
+    processor = products.describe_processor()
     for precision in products.PRECISIONS:
         is_own_chosen = products.is_own_faster(precision, processor)
         for is_own in (False, True):

@@ -8,6 +8,7 @@ import torch
 
 from mixcoder.backends.eager import eager_gradients
 from mixcoder.backends.native.native_step import NativeStep, missing_operation
+from mixcoder.backends.native.products import describe_processor
 from mixcoder.backends.native.updates import threads_can_update
 from mixcoder.backends.self_check import as_unsupported, check_close, check_pure
 from mixcoder.backends.step import StepSpec, TrainingStep, apply_optimizers
@@ -19,8 +20,8 @@ _PAYS_FROM = 2e10
 """Multiply-adds of a whole run, from which kernels save time: a machine compiles them but once."""
 _PAYS_BELOW = 3e7
 """Multiply-adds of an image, above which a compiled graph is faster, whose operations use all threads."""
-
-_BFLOAT16_PAYS_FROM = {"AMX tiles": 2e6, "AVX-512": 4e5}
+_BFLOAT16_PAYS_FROM_WITH_TILES = 2e6
+_BFLOAT16_PAYS_FROM = 4e5
 """Multiply-adds of an image, below which converting to bfloat16 takes more time than it saves:
 `python -m benchmarks.gemms` measures it."""
 
@@ -48,8 +49,15 @@ class Native:
         return shards_of(workload.batch_size)
 
     def bfloat16_pays_from(self, device: torch.device) -> float:
-        """Returns the multiply-adds of an image, from which products in bfloat16 are faster."""
-        return _BFLOAT16_PAYS_FROM.get(bfloat16_instructions(device), math.inf)
+        """Returns the multiply-adds of an image, from which products in bfloat16 are faster.
+
+        Infinity where they never are, or where nobody has measured it: on Intel's processors without tiles.
+        """
+        processor = describe_processor()
+        if processor.has_tiles:
+            return _BFLOAT16_PAYS_FROM_WITH_TILES
+        is_faster = processor.is_rival and bfloat16_instructions(device)
+        return _BFLOAT16_PAYS_FROM if is_faster else math.inf
 
     def build(self, spec: StepSpec) -> TrainingStep:
         """Returns the step; where threads can update the parameters, that is part of the kernels.

@@ -14,6 +14,7 @@ same run gives the same bits each time on one machine. `python -m benchmarks.gem
 from __future__ import annotations
 
 import ctypes
+import platform
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -37,17 +38,18 @@ class Processor:
     has_tiles: bool
 
 
+def describe_processor() -> Processor:
+    """Returns the processor of this machine."""
+    capabilities = torch.cpu.get_capabilities()
+    is_rival = platform.machine() in ("x86_64", "AMD64") and "Intel" not in capabilities.get("cpu_name", "")
+    return Processor(is_rival, bool(capabilities.get("amx_bf16")))
+
+
 def set_gemms(kernels: ctypes.CDLL) -> None:
     """Sets which gemms loaded kernels call for each precision."""
-    processor = describe_processor(kernels)
+    processor = describe_processor()
     float32, bfloat16 = (find_blas(precision, processor) for precision in PRECISIONS)
     kernels.mixcoder_set_blas(float32, bfloat16)
-
-
-def describe_processor(kernels: ctypes.CDLL) -> Processor:
-    """Returns the processor that loaded kernels run on."""
-    has_tiles = torch.cpu.get_capabilities().get("amx_bf16")
-    return Processor(bool(kernels.mixcoder_is_on_rival()), bool(has_tiles))
 
 
 def find_blas(precision: torch.dtype, processor: Processor) -> ctypes.c_void_p:

@@ -236,16 +236,6 @@ extern "C" void mixcoder_set_blas(void* float32, void* bfloat16) {
     gemm_bf16 = reinterpret_cast<GemmBf16>(bfloat16);
 }
 
-// Whether Intel did not make this processor of x86-64.
-extern "C" int mixcoder_is_on_rival() {
-#ifdef __x86_64__
-    __builtin_cpu_init();
-    return !__builtin_cpu_is("intel");
-#else
-    return false;
-#endif
-}
-
 // Flushes denormals to zero during its lifetime: a processor takes a hundred times as long for them, and the
 // derivatives of saturated activations are full of them.
 struct WithoutDenormals {
