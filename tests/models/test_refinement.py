@@ -15,6 +15,7 @@ import mixcoder
 from mixcoder.backends.backend import BackendChoice, build_step
 from mixcoder.backends.eager import eager_gradients
 from mixcoder.backends.inductor.inductor_backend import INDUCTOR
+from mixcoder.backends.native.native_step import NativeStep, missing_operation
 from mixcoder.backends.native.tracing import trace
 from mixcoder.backends.parameters import FlatParameters
 from mixcoder.backends.step import StepSpec
@@ -191,3 +192,15 @@ def test_attention_has_second_derivatives() -> None:
 
 def test_its_cost_is_counted() -> None:
     assert count_madds(Refined(2)) > count_madds(Refined(1)) > 0
+
+
+@needs_compiler
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_native_step(shards: int) -> None:
+    model, batch = Refined(2), torch.randint(0, 256, (6, 1, 4, 6), dtype=torch.uint8)
+    assert missing_operation(model) is None
+    of = StepSpec(model, FlatParameters(model), "mse", batch, shards=shards)
+    found, loss = NativeStep(of)(batch)
+    expected, right_loss = eager_gradients(of)(batch)
+    torch.testing.assert_close(loss, right_loss)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
