@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from mixcoder.backends.native.rules import RULES, mixing_convolutions, native_functions
+from mixcoder.backends.native.rules.rule_table import MISSING
 from mixcoder.backends.native.tracing import Symbol, Tracer
 from tests.backends.native.evaluate import check_function
 
@@ -498,6 +499,10 @@ def test_each_rule_has_a_case() -> None:
         made for made in {*RULES.values()} - tested if made.__module__ != mixing_convolutions.__name__
     }
     assert {made.__qualname__ for made in untested} == set()
+
+
+def test_torch_has_all_functions_that_have_rules() -> None:
+    assert MISSING == []
 
 
 def of_itself(x: Tensor) -> None:
