@@ -171,8 +171,8 @@ class _Plan:
         nest = self._nest
         steps = [nest.steps(array.steps) for array in arrays]
         whole = sum(nest.column_step(inner) != 0 for inner in steps) + registers.count(False)
-        is_transposed = any(nest.column_step(inner) not in (0, 1) for inner in steps)
-        rows, columns = nest.block(max(whole, 1), is_transposed=is_transposed)
+        least_rows = nest.least_rows(steps, [nest.steps(array.steps) for _, array in totals])
+        rows, columns = nest.block(max(whole, 1), least_rows)
         pitch = -(-rows * columns // _VECTOR) * _VECTOR + _VECTOR
         counts = len(arrays), len(arrays) + len(registers), len(totals), len(instructions)
         memory = self._program.scratch("registers", pitch * len(registers) * FLOAT_BYTES)

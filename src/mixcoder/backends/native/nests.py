@@ -23,6 +23,10 @@ _CACHE_ELEMENTS = 8192
 _VECTOR = 16
 _TRANSPOSED_ROWS = 16
 """Least rows of a block, where an array is transposed on its way: a cache line."""
+_SUMMED_ROWS = 8
+"""Least rows of a block, where columns are summed over blocks: in double precision, which takes longer."""
+_LEAST_COLUMNS = 64
+"""Of a block whose rows are summed: with fewer, rows that lie far apart displace each other in the cache."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +65,28 @@ class Nest:
         follows = [inner[i] == inner[i + 1] * sizes[i + 1] for i in range(len(inner) - 1)]
         return inner[-1] if all(follows) else -1
 
-    def block(self, values: int, *, is_transposed: bool = False) -> tuple[int, int]:
+    def block(self, values: int, least_rows: int) -> tuple[int, int]:
         """Returns the rows and columns of a block.
 
         Args:
             values: that are to fit into the cache together.
-            is_transposed: whether arrays are, in which the rows lie side by side.
+            least_rows: of a block, where there are as many.
         """
         elements = max(_CACHE_ELEMENTS // values // _VECTOR, 1) * _VECTOR
         rows, columns = self.sizes[-1 - self.column_axes], self.count_columns
+        least_rows = min(rows, least_rows)
         if self.summed == "rows":
-            return rows, min(columns, max(elements // rows // _VECTOR, 1) * _VECTOR)
-        least = min(rows, _TRANSPOSED_ROWS) if is_transposed else 1
-        if self.summed is None and columns * least > elements:
-            return least, min(columns, max(elements // least // _VECTOR, 1) * _VECTOR)
-        return max(min(rows, elements // columns), least), columns
+            return rows, min(columns, max(elements // rows // _VECTOR * _VECTOR, _LEAST_COLUMNS))
+        if self.summed is None and columns * least_rows > elements:
+            return least_rows, min(columns, max(elements // least_rows // _VECTOR, 1) * _VECTOR)
+        return max(min(rows, elements // columns), least_rows), columns
+
+    def least_rows(self, arrays: Sequence[Shape], sums: Sequence[Shape]) -> int:
+        """Returns how many rows a block has at least, from the steps of arrays and sums along the loops."""
+        if any(self.column_step(steps) not in (0, 1) for steps in arrays):
+            return _TRANSPOSED_ROWS
+        is_summed = any(self.row_step(steps) == 0 and self.column_step(steps) != 0 for steps in sums)
+        return _SUMMED_ROWS if is_summed else 1
 
 
 def arrange(shape: Shape, arrays: Sequence[Shape], sums: Sequence[Shape], rows: Shape) -> Nest:
