@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -154,3 +155,24 @@ def images_of_the_floor(network: Any, product: float) -> float:
     from mixcoder.models.cost import count_madds
 
     return product / (3 * count_madds(network))
+
+
+def has_tiles() -> bool:
+    """Returns whether the processor has AMX tiles for bfloat16."""
+    import torch
+
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+def describe_machine(product: float) -> str:
+    """Returns a line on the machine, and an empty one.
+
+    Args:
+        product: multiply-adds a second, as `product_speed` measures them.
+    """
+    import torch
+
+    name = torch.cpu.get_capabilities().get("cpu_name", platform.processor())
+    tiles = "with" if has_tiles() else "without"
+    speed = f"float32 product: {2 * product / 1e9:,.0f} GFLOP/s on {os.cpu_count()} cores"
+    return f"{name}, {tiles} AMX tiles; {speed}\n"

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from benchmarks.contest import (
     LEARNING_RATE,
     Row,
     compete,
+    describe_machine,
     mixcoder_steps,
     mnist_like,
     product_speed,
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 MODULE = "benchmarks.own_networks"
 PLUGIN = Path(__file__).with_name("invented.py")
 CONTESTANTS = ["plain", "run", "sweep"]
+TARGETS = {"run": 4, "sweep": 5}
+"""How many times the plain loop's speed they are to reach."""
 
 
 def plain_mixer(layer: str, **arguments: Any) -> nn.Module:
@@ -146,15 +148,28 @@ def seconds_from_command(model: str) -> tuple[float, float]:
         return seconds_to_first_steps(arguments, cache), seconds_to_first_steps(arguments, cache)
 
 
+def execution(model: str) -> str:
+    """Returns how the steps of a run are computed, in few words."""
+    import torch
+
+    from mixcoder.backends.backend import choose_backend
+    from mixcoder.models.cost import count_madds
+    from mixcoder.training.recipe import Recipe
+
+    network = create_network(model).train()
+    recipe = Recipe(inputs=1_000_000, batch_size=BATCH, optimizer=NETWORKS[model].optimizer)
+    workload = recipe.workload(network, count_madds(network), 1_000_000, torch.device("cpu"))
+    choice = choose_backend(workload)
+    return f"{choice.backend.name}, {str(choice.precision).removeprefix('torch.')}"
+
+
 def compare(model: str, rows: dict[str, Row]) -> None:
     """Prints a row of the table for each contestant."""
     empty, filled = seconds_from_command(model)
     for contestant, row in rows.items():
-        startup = "|" if contestant != "run" else f"{empty:.1f} | {filled:.1f}"
-        print(
-            f"| {model} | {contestant} | {row['throughput']:,.0f} | {row['ratio']:.2f} | {startup} |",
-            flush=True,
-        )
+        speed = f"{row['throughput']:,.0f} | {row['ratio']:.2f} | {TARGETS.get(contestant, '')}"
+        startup = f"{execution(model)} | {empty:.1f} | {filled:.1f}" if contestant == "run" else "| |"
+        print(f"| {model} | {contestant} | {speed} | {startup} |", flush=True)
 
 
 def main() -> None:
@@ -168,9 +183,11 @@ def main() -> None:
     if options.work:
         work(partial(contestant_steps, options.work, options.models), options.seconds)
         return
-    print(f"float32 product: {2 * product_speed() / 1e9:,.0f} GFLOP/s on {os.cpu_count()} cores\n")
-    print("| network | contestant | images/s | times plain | first steps (s) | kernels built (s) |")
-    print("|---|---|---:|---:|---:|---:|")
+    print(describe_machine(product_speed()))
+    print(
+        "| network | contestant | images/s | times plain | target | steps | first (s) | kernels built (s) |"
+    )
+    print("|---|---|---:|---:|---:|---|---:|---:|")
     contestants = ["plain", *(name for name in options.contestants.split(",") if name != "plain")]
     found: dict[str, dict[str, Row]] = {}
     for model in options.models.split(";"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import gemms, invented, own_networks, plain, plain_invented
-from benchmarks.throughput import MODELS, TARGETS, mixer_arguments
+from benchmarks.throughput import MODELS, mixer_arguments
 
 from mixcoder.models import create_model
 from tests.conftest import needs_compiler, slow
@@ -54,10 +54,6 @@ def test_one_gemm_of_each_precision_is_the_chosen_one(monkeypatch: pytest.Monkey
     rates = gemms.gemm_rates((8, 8, 8), "a")
     assert [rate.startswith("**") for rate in rates].count(True) == 2
     assert all(float(rate.strip("*")) > 0 for rate in rates)
-
-
-def test_every_target_is_of_a_model() -> None:
-    assert set(TARGETS) <= set(MODELS)
 
 
 @pytest.mark.parametrize("name", list(own_networks.NETWORKS))
