@@ -13,7 +13,7 @@ import torch
 from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.image_loading import ImageLoader
 from mixcoder.backends.native.movement import emit_move
-from mixcoder.backends.native.placing import Place, dense_place, steps_of, view
+from mixcoder.backends.native.placing import Place, dense_place, order_for_reshape, steps_of, view
 from mixcoder.backends.native.program import FLOAT_BYTES, Program
 from mixcoder.backends.native.shards import Shard, Vectors
 
@@ -180,8 +180,11 @@ class Placement:
         return view(node, self.place(node.inputs[0])) or self._moved(node)
 
     def _moved(self, node: Node) -> Place:
-        """Returns the place of a movement of a copy, whose elements lie in the order of the axes."""
-        moved = view(node, self.dense(node.inputs[0]))
+        """Returns the place of a movement of a copy, whose elements lie in an order that allows it."""
+        [x], order = node.inputs, None
+        if node.operation == "reshape":
+            order = order_for_reshape(self.place(x), node.shape)
+        moved = view(node, self.dense(x, order))
         assert moved is not None, node
         return moved
 

@@ -105,6 +105,35 @@ def view(node: Node, x: Place) -> Place | None:
     return None
 
 
+def order_for_reshape(x: Place, shape: Shape) -> tuple[int, ...]:
+    """Returns the order of axes for a copy of x that can be reshaped as it lies: nearly that of x.
+
+    Axes that are joined follow each other, where the first of them is in x. Those that end with x's innermost
+    axis come last, so that runs of elements stay together.
+    """
+    groups = _joined_axes(x.shape, shape)
+    rank = {axis: index for index, axis in enumerate(x.order)}
+    innermost = x.order[-1] if x.order else 0
+    groups.sort(key=lambda axes: (axes[-1] == innermost, rank[axes[0]]))
+    return tuple(axis for axes in groups for axis in axes)
+
+
+def _joined_axes(before: Shape, after: Shape) -> list[list[int]]:
+    """Returns the axes of an array, those together that a reshape to another shape joins or cuts anew."""
+    groups: list[list[int]] = []
+    sizes = iter(after)
+    left, right, axes = 1, 1, list[int]()
+    for axis, size in enumerate(before):
+        axes.append(axis)
+        left *= size
+        while right < left:
+            right *= next(sizes)
+        if left == right:
+            groups.append(axes)
+            left, right, axes = 1, 1, []
+    return [*groups, axes] if axes else groups
+
+
 def _steps_after_reshape(before: Shape, steps: Shape, after: Shape) -> Shape | None:
     """Returns the strides after a reshape without a copy, which may join the axes that lie side by side."""
     if math.prod(before) == 0:
