@@ -71,7 +71,7 @@ def compile_kernels(kernels: Path, sanitizer: Sanitizer, folder: Path) -> Path:
     (folder / "codes.h").write_text(cpp_header(), encoding="utf-8")
     path = folder / "kernels.so"
     command = [*compiler_command(), *_FLAGS, *_LIBRARY, *sanitizer.flags, f"-I{folder}"]
-    subprocess.run([*command, "-o", str(path), str(kernels / "kernels.cpp")], check=True)
+    subprocess.run([*command, "-o", str(path), *map(str, sorted(kernels.glob("*.cpp")))], check=True)
     return path
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -11,9 +13,8 @@ from mixcoder.backends.build_cache import build_once, cache_key, compiler_comman
 from mixcoder.backends.native.codes import cpp_header
 from mixcoder.backends.native.products import set_gemms
 
-_FLAGS = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC"]
+_FLAGS = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC"]
 _FOLDER = Path(__file__).with_name("kernels")
-_SOURCE = _FOLDER / "kernels.cpp"
 
 
 @cache
@@ -40,9 +41,28 @@ def _sources() -> str:
 
 
 def _compile(path: Path) -> None:
-    """Writes the library to `path`, and the generated header beside it."""
+    """Writes the library to `path`, and the generated header and the units' code beside it."""
     path.with_name("codes.h").write_text(cpp_header(), encoding="utf-8")
-    command = [*_command(), f"-I{path.parent}", "-o", str(path), str(_SOURCE)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the user's compiler
-    if ended.returncode:
-        raise RuntimeError(f"{command[0]} does not compile the kernels: {ended.stderr.strip()[:500]}")
+    units = {unit: path.with_name(f"{unit.stem}.o") for unit in sorted(_FOLDER.glob("*.cpp"))}
+    commands = [
+        [*_command(), f"-I{path.parent}", "-c", str(unit), "-o", str(made)] for unit, made in units.items()
+    ]
+    _run_all(commands)  # side by side
+    _run_all([[*_command(), "-shared", *map(str, units.values()), "-o", str(path)]])
+
+
+def _run_all(commands: Sequence[Sequence[str]]) -> None:
+    """Runs compilers side by side.
+
+    Raises:
+        RuntimeError: one refuses; says why.
+    """
+    with ThreadPoolExecutor() as pool:
+        for command, ended in zip(commands, pool.map(_run, commands), strict=True):
+            if ended.returncode:
+                reason = ended.stderr.strip()[:500]
+                raise RuntimeError(f"{command[0]} does not compile the kernels: {reason}")
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the user's compiler

@@ -18,7 +18,6 @@
 #include "codes.h"
 #include "convolutions.h"
 #include "depthwise.h"
-#include "elementwise.h"
 #include "fields.h"
 #include "movement.h"
 #include "newton_schulz.h"
@@ -26,6 +25,8 @@
 #include "products.h"
 #include "transposes.h"
 #include "vectors.h"
+
+void run_group(const float* descriptor, float* const* operands);  // elementwise.cpp
 
 namespace {
 
@@ -295,7 +296,7 @@ extern "C" void mixcoder_run(const Operation* operations, int count, const uint8
                                 reinterpret_cast<const BFloat16*>(p[1]), p[2], p[3]);
                 break;
             case ADD: add(n[0], p[0], p[1]); break;
-            case ELEMENTWISE: elementwise::run(p[0], p + 1); break;
+            case ELEMENTWISE: run_group(p[0], p + 1); break;
             case BARRIER:
                 if (!barrier(n[0], reinterpret_cast<std::atomic<int64_t>*>(p[0]))) return;
                 break;
