@@ -110,9 +110,10 @@ class _Compiler:
         is_reduced = bool(self._frames[node].reduced)
         instruction = self._computed(node)
         instruction.is_reduced = is_reduced and node.operation not in REDUCTIONS
-        instruction.outs = tuple(self._new_value(is_reduced) for _ in results)
+        count = 2 if instruction.name == "both" else 1  # of a derivative alone, the value is not used
+        instruction.outs = tuple(self._new_value(is_reduced) for _ in range(count))
         self.instructions.append(instruction)
-        for result, value in zip(results, instruction.outs, strict=True):
+        for result, value in zip(reversed(results), reversed(instruction.outs), strict=False):
             self._values[result] = value
             if result in self._operands.writes:
                 target = self._operands.writes[result]
@@ -154,10 +155,8 @@ class _Compiler:
         inputs = self._inputs(node)
         if (name, *arguments) == ("pow", 2):
             return Instruction("multiply", inputs * 2)
-        if node in self._partners:
+        if node in self._partners or name.endswith("'"):
             code, function = "both", PAIRED_FUNCTIONS.index(name.rstrip("'"))
-        elif name.endswith("'"):
-            code, function = "derivative", PAIRED_FUNCTIONS.index(name.rstrip("'"))
         else:
             code, function = "value", (*FUNCTIONS, *PAIRED_FUNCTIONS).index(name)
         return Instruction(code, inputs, function=function, arguments=tuple(arguments))
@@ -281,6 +280,9 @@ def _assign_registers(
                     free[kind].append(first + len(registers))
                     registers.append(kind)
                 register_of[value] = free[kind].pop()
+        for value in now.outs:
+            if value >= first and last_use[value] == i:  # which nothing reads
+                free[is_reduced[value]].append(register_of[value])
         now.inputs = tuple(register_of[value] for value in now.inputs)
         now.outs = tuple(register_of[value] for value in now.outs)
     return registers

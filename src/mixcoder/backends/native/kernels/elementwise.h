@@ -74,18 +74,25 @@ inline Vec take(const float* row, Vec repeated, int i, int count) {
     return REPEATED ? repeated : load(row + i, count);
 }
 
-template <bool A, bool B, bool C, class Function>
-void loop(int rows, int columns, Slot out, Slot a, Slot b, Slot c, Function function) {
-    for (int row = 0; row < rows; ++row, out.at += out.row, a.at += a.row, b.at += b.row, c.at += c.row) {
-        const Vec one_a = all(*a.at), one_b = all(*b.at), one_c = all(*c.at);
+// A value that a loop goes over: rows of vectors, or of one element repeated.
+template <bool REPEATED>
+struct Rows {
+    Slot slot;
+    Vec one;
+    explicit Rows(Slot slot) : slot(slot) {}
+    void begin() { one = REPEATED ? all(*slot.at) : Vec{}; }
+    void next() { slot.at += slot.row; }
+    Vec at(int i) const { return take<REPEATED>(slot.at, one, i); }
+    Vec at(int i, int count) const { return take<REPEATED>(slot.at, one, i, count); }
+};
+
+template <class Function, class... Values>
+void loop(int rows, int columns, Slot out, Function function, Values... values) {
+    for (int row = 0; row < rows; ++row, out.at += out.row, (values.next(), ...)) {
+        (values.begin(), ...);
         int i = 0;
-        for (; i + WIDTH <= columns; i += WIDTH)
-            store(out.at + i, function(take<A>(a.at, one_a, i), take<B>(b.at, one_b, i), take<C>(c.at, one_c, i)));
-        if (i < columns) {
-            const int n = columns - i;
-            const Vec x = take<A>(a.at, one_a, i, n), y = take<B>(b.at, one_b, i, n), z = take<C>(c.at, one_c, i, n);
-            store(out.at + i, function(x, y, z), n);
-        }
+        for (; i + WIDTH <= columns; i += WIDTH) store(out.at + i, function(values.at(i)...));
+        if (i < columns) store(out.at + i, function(values.at(i, columns - i)...), columns - i);
     }
 }
 
@@ -96,34 +103,33 @@ inline bool is_one_line(const Slot& x, int columns) {
 
 // Sizes and slots of an instruction as few rows as possible. Reduced values of all rows are one row.
 template <int COUNT>
-void straighten(bool is_reduced, bool sums_rows, int& rows, int& columns, Slot* const (&slots)[COUNT]) {
+void straighten(bool is_reduced, bool sums_rows, int& rows, int& columns, Slot (&slots)[COUNT]) {
     if (is_reduced && !sums_rows) {
-        for (Slot* slot : slots) slot->column = slot->row;
+        for (Slot& slot : slots) slot.column = slot.row;
         columns = rows;
     }
     if (is_reduced) rows = 1;
-    for (const Slot* slot : slots)
-        if (!is_one_line(*slot, columns)) return;
+    for (const Slot& slot : slots)
+        if (!is_one_line(slot, columns)) return;
     columns *= rows;
     rows = 1;
 }
 
-// out = function(a, b, c); an unused value is another again.
-template <class Function>
-void combine(const Instruction& now, bool sums_rows, Block block, Slot out, Slot a, Slot b, Slot c,
-             Function function) {
+// The loop for values of which LEFT are not yet known to be repeated or not.
+template <int LEFT, class Function, class... Known>
+void choose(int rows, int columns, Slot out, Function function, const Slot* next, Known... known) {
+    if constexpr (LEFT == 0) loop(rows, columns, out, function, known...);
+    else if (next->column) choose<LEFT - 1>(rows, columns, out, function, next + 1, known..., Rows<false>(*next));
+    else choose<LEFT - 1>(rows, columns, out, function, next + 1, known..., Rows<true>(*next));
+}
+
+// out = function(values).
+template <class Function, class... Slots>
+void combine(const Instruction& now, bool sums_rows, Block block, Function function, Slot out, Slots... values) {
     int rows = block.rows, columns = block.columns;
-    straighten(now.is_reduced, sums_rows, rows, columns, {&out, &a, &b, &c});
-    switch ((a.column == 0) * 4 + (b.column == 0) * 2 + (c.column == 0)) {
-        case 0: return loop<false, false, false>(rows, columns, out, a, b, c, function);
-        case 1: return loop<false, false, true>(rows, columns, out, a, b, c, function);
-        case 2: return loop<false, true, false>(rows, columns, out, a, b, c, function);
-        case 3: return loop<false, true, true>(rows, columns, out, a, b, c, function);
-        case 4: return loop<true, false, false>(rows, columns, out, a, b, c, function);
-        case 5: return loop<true, false, true>(rows, columns, out, a, b, c, function);
-        case 6: return loop<true, true, false>(rows, columns, out, a, b, c, function);
-        default: return loop<true, true, true>(rows, columns, out, a, b, c, function);
-    }
+    Slot slots[] = {out, values...};
+    straighten(now.is_reduced, sums_rows, rows, columns, slots);
+    choose<sizeof...(values)>(rows, columns, slots[0], function, slots + 1);
 }
 
 // ── functions of one value ────────────────────────────────────────────────────────────────────────────────────────
@@ -167,15 +173,6 @@ void value_of(const Instruction& now, int rows, int columns, Slot out, Slot out2
 }
 
 template <class Function>
-void derivative_of(const Instruction& now, int rows, int columns, Slot out, Slot out2, Slot x) {
-    const float first = now.first, second = now.second;
-    loop_function<false>(rows, columns, out, out2, x, [=](Vec z, Vec& derivative, Vec&) {
-        Vec value;
-        Function::of(z, first, second, value, derivative);
-    });
-}
-
-template <class Function>
 void both_of(const Instruction& now, int rows, int columns, Slot out, Slot out2, Slot x) {
     const float first = now.first, second = now.second;
     loop_function<true>(rows, columns, out, out2, x, [=](Vec z, Vec& value, Vec& derivative) {
@@ -185,16 +182,15 @@ void both_of(const Instruction& now, int rows, int columns, Slot out, Slot out2,
 
 #define PLAIN_VALUE(name) plain_value<functions::name>,
 #define VALUE_OF(name) value_of<functions::name>,
-#define DERIVATIVE_OF(name) derivative_of<functions::name>,
 #define BOTH_OF(name) both_of<functions::name>,
 constexpr Unary VALUES[] = {PLAIN_FUNCTIONS(PLAIN_VALUE) PAIRED_FUNCTIONS(VALUE_OF)};
-constexpr Unary DERIVATIVES[] = {PAIRED_FUNCTIONS(DERIVATIVE_OF)};
 constexpr Unary BOTH[] = {PAIRED_FUNCTIONS(BOTH_OF)};
 
 inline void call(Unary function, const Instruction& now, bool sums_rows, Block block, Slot out, Slot out2, Slot x) {
     int rows = block.rows, columns = block.columns;
-    straighten(now.is_reduced, sums_rows, rows, columns, {&out, &out2, &x});
-    function(now, rows, columns, out, out2, x);
+    Slot slots[] = {out, out2, x};
+    straighten(now.is_reduced, sums_rows, rows, columns, slots);
+    function(now, rows, columns, slots[0], slots[1], slots[2]);
 }
 
 // ── sums within a block ───────────────────────────────────────────────────────────────────────────────────────────
@@ -519,20 +515,16 @@ class Machine {
             case InstructionCode::LOAD: return move_block(plan, operands[now.b], now, block, b.at, out);
             case InstructionCode::STORE: return move_block(plan, operands[now.b], now, block, b.at, a);
             case InstructionCode::ADD:
-                return combine(now, sums_rows, block, out, a, b, b, [](Vec x, Vec y, Vec) { return x + y; });
+                return combine(now, sums_rows, block, [](Vec x, Vec y) { return x + y; }, out, a, b);
             case InstructionCode::MULTIPLY:
-                return combine(now, sums_rows, block, out, a, b, b, [](Vec x, Vec y, Vec) { return x * y; });
+                return combine(now, sums_rows, block, [](Vec x, Vec y) { return x * y; }, out, a, b);
             case InstructionCode::MULTIPLY_ADD:
-                return combine(now, sums_rows, block, out, a, b, c, [](Vec x, Vec y, Vec z) { return x * y + z; });
+                return combine(now, sums_rows, block, [](Vec x, Vec y, Vec z) { return x * y + z; }, out, a, b, c);
             case InstructionCode::ADD_SCALED:
-                return combine(now, sums_rows, block, out, a, b, b,
-                               [=](Vec x, Vec y, Vec) { return x + y * first; });
+                return combine(now, sums_rows, block, [=](Vec x, Vec y) { return x + y * first; }, out, a, b);
             case InstructionCode::AFFINE:
-                return combine(now, sums_rows, block, out, a, a, a,
-                               [=](Vec x, Vec, Vec) { return x * first + second; });
+                return combine(now, sums_rows, block, [=](Vec x) { return x * first + second; }, out, a);
             case InstructionCode::VALUE: return call(VALUES[now.function], now, sums_rows, block, out, out, a);
-            case InstructionCode::DERIVATIVE:
-                return call(DERIVATIVES[now.function], now, sums_rows, block, out, out, a);
             case InstructionCode::BOTH:
                 return call(BOTH[now.function], now, sums_rows, block, out, slots[now.out2], a);
             case InstructionCode::SUM:
