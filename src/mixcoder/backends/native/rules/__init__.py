@@ -23,6 +23,7 @@ _MODULES = (
     "matrix_products",
     "mixing_convolutions",
     "normalisation",
+    "pooling",
     "shapes",
     "small_convolutions",
     "sums",

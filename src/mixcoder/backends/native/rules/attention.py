@@ -11,7 +11,7 @@ from torch import Tensor
 from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.rules.arithmetic import add, choose, mul
 from mixcoder.backends.native.rules.matrix_products import matmul
-from mixcoder.backends.native.rules.rule_table import check, rule
+from mixcoder.backends.native.rules.rule_table import check, rule, settings_of
 from mixcoder.backends.native.rules.shapes import transpose
 from mixcoder.backends.native.rules.sums import softmax
 
@@ -21,9 +21,7 @@ _DEFAULTS = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False, "scale": N
 @rule("scaled_dot_product_attention")
 def attend(query: Node, key: Node, value: Node, *given: Any, **named: Any) -> Node:
     """Returns softmax(query · keyᵀ · scale + mask) · value, over the last two axes."""
-    settings = {**_DEFAULTS, **dict(zip(_DEFAULTS, given, strict=False)), **named}
-    unknown = sorted(set(settings) - set(_DEFAULTS))
-    check(not unknown, f"attention with {', '.join(unknown)}")
+    settings = settings_of(_DEFAULTS, given, named)
     check(settings["dropout_p"] == 0, "attention with dropout, whose numbers are random")
     check(not settings["enable_gqa"], "attention with enable_gqa")
     scale = 1 / math.sqrt(query.shape[-1]) if settings["scale"] is None else settings["scale"]

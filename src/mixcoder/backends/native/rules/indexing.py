@@ -10,9 +10,11 @@ from torch import Tensor
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.rules.matrix_products import product
-from mixcoder.backends.native.rules.rule_table import check, refuse, rule
+from mixcoder.backends.native.rules.rule_table import check, refuse, rule, settings_of
 from mixcoder.backends.native.rules.shapes import axis_of, select, unsqueeze, with_step
 
+_EMBEDDING = {"max_norm": None, "norm_type": 2.0, "scale_grad_by_freq": False, "sparse": False}
+"""Settings of torch's function and their defaults."""
 _MOST_ROWS_TAKEN = 2**22
 """Elements of the constant matrix of ones and zeros by which rows are taken (16 MiB)."""
 
@@ -83,9 +85,17 @@ def index_select(x: Node, dim: int, index: Tensor) -> Node:
     return _taken(x, axis_of(x.rank, dim), index)[0]
 
 
+@rule("embedding")
+def embedding(input: Tensor, weight: Node, padding_idx: int | None = None, *given: Any, **named: Any) -> Node:
+    """Returns rows of a weight at constant places."""
+    settings = settings_of(_EMBEDDING, given, named)
+    check(settings == _EMBEDDING and padding_idx is None, "embedding with more than an index and a weight")
+    return _taken(weight, 0, input)[0]
+
+
 refuse(
     "an index for each element; x[index] takes whole rows",
-    *("take_along_dim", "gather", "embedding", "take", "scatter", "Tensor.__setitem__"),
+    *("take_along_dim", "gather", "take", "scatter", "Tensor.__setitem__"),
 )
 refuse(
     "forward would depend on the elements of a tensor",

@@ -12,7 +12,7 @@ from torch import Tensor
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.rules.arithmetic import add, mul
-from mixcoder.backends.native.rules.rule_table import check, refuse, rule
+from mixcoder.backends.native.rules.rule_table import check, refuse, rule, settings_of
 from mixcoder.backends.native.rules.sums import centred, mean_over, root
 from mixcoder.torch_private import weight_norm_function
 
@@ -63,7 +63,7 @@ def instance_norm(
     **named: Any,
 ) -> Node:
     """Returns x (B, C, …), each channel of each image with mean 0 and variance 1."""
-    settings = {**_INSTANCE_NORM, **dict(zip(_INSTANCE_NORM, given, strict=False)), **named}
+    settings = settings_of(_INSTANCE_NORM, given, named)
     has_running = running_mean is not None or running_var is not None
     check(not has_running and settings["use_input_stats"], "a norm with running statistics")
     return group_norm(input, input.shape[1], settings["weight"], settings["bias"], settings["eps"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -106,6 +106,19 @@ def _called(name: str) -> Iterator[tuple[str, object]]:
             yield f"{space}.{short}", found if callable(found) else found.__get__
     if not count:
         MISSING.append(name)
+
+
+def settings_of(
+    defaults: Mapping[str, Any], given: Sequence[Any], named: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns settings of a function with many, given in their order or by name.
+
+    Raises:
+        UnsupportedError: one is unknown.
+    """
+    unknown = sorted(set(named) - set(defaults))
+    check(not unknown and len(given) <= len(defaults), f"settings {', '.join(unknown) or 'beyond the known'}")
+    return {**defaults, **dict(zip(defaults, given, strict=False)), **named}
 
 
 def check(is_supported: bool, problem: str) -> None:

@@ -22,6 +22,12 @@ def listed(values: Sequence[Any]) -> list[int]:
     return [int(value) for value in values]
 
 
+def each(value: Any, axes: int) -> tuple[Any, ...]:
+    """Returns a setting for each axis of a field: one for all, or one for each."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    return values * axes if len(values) == 1 else values
+
+
 def axis_of(rank: int, dim: int) -> int:
     """Returns an axis counted from the front.
 

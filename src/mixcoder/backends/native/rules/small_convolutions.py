@@ -1,6 +1,4 @@
-"""Rules of convolutions and means of blocks.
-
-A convolution has one of five forms:
+"""Rules of convolutions. Each has one of five forms:
 
 blocks   a kernel as large as its stride, such as of patches: one product, and nothing is moved
 line     a line keeps its size: products as in a mixing layer over patches
@@ -12,9 +10,9 @@ matrix   all else: one product with the matrix (places of the result, places of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,8 +23,8 @@ from mixcoder.backends.native.graph import ConvolutionKind, Node, Shape
 from mixcoder.backends.native.kinds import Depthwise, OverPatches
 from mixcoder.backends.native.rules.arithmetic import add
 from mixcoder.backends.native.rules.matrix_products import product
-from mixcoder.backends.native.rules.rule_table import check, rule
-from mixcoder.backends.native.rules.shapes import repeat_interleave, with_step
+from mixcoder.backends.native.rules.rule_table import check, rule, settings_of
+from mixcoder.backends.native.rules.shapes import each
 from mixcoder.backends.native.rules.strided_convolutions import Window, convolve, convolve_back
 
 _FORWARD = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
@@ -117,9 +115,9 @@ class _Convolution:
 @rule("conv1d", "conv2d")
 def convolution(input: Node, weight: Node, bias: Node | None = None, *given: Any, **named: Any) -> Node:
     """Returns a convolution over one axis or two."""
-    settings = _settings(_FORWARD, given, named)
+    settings = settings_of(_FORWARD, given, named)
     axes = weight.rank - 2
-    stride, dilation = (_each(settings[name], axes) for name in ("stride", "dilation"))
+    stride, dilation = (each(settings[name], axes) for name in ("stride", "dilation"))
     reach = [step * (taps - 1) for step, taps in zip(dilation, weight.shape[2:], strict=True)]
     batch = _with_images(input, weight)
     sides = _padding(settings["padding"], reach)
@@ -149,10 +147,10 @@ def transposed_convolution(
     input: Node, weight: Node, bias: Node | None = None, *given: Any, **named: Any
 ) -> Node:
     """Returns a transposed convolution over one axis or two."""
-    settings = _settings(_TRANSPOSED, given, named)
+    settings = settings_of(_TRANSPOSED, given, named)
     axes = weight.rank - 2
-    stride, more = (_each(settings[name], axes) for name in ("stride", "output_padding"))
-    padding, dilation = (_each(settings[name], axes) for name in ("padding", "dilation"))
+    stride, more = (each(settings[name], axes) for name in ("stride", "output_padding"))
+    padding, dilation = (each(settings[name], axes) for name in ("padding", "dilation"))
     batch = _with_images(input, weight)
     sides = tuple((before, before - after) for before, after in zip(padding, more, strict=True))
     of = _Convolution(batch, weight, int(settings["groups"]), stride, dilation, sides)
@@ -194,22 +192,11 @@ def _finished(result: Node, bias: Node | None, x: Node) -> Node:
     return result if x.rank == result.rank else graph.reshape(result, result.shape[1:])
 
 
-def _settings(defaults: Mapping[str, Any], given: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = set(named) - set(defaults)
-    check(not unknown, f"a convolution with {', '.join(sorted(unknown))}")
-    return {**defaults, **dict(zip(defaults, given, strict=False)), **named}
-
-
-def _each(value: int | Sequence[int], axes: int) -> Shape:
-    values = (value,) if isinstance(value, int) else tuple(value)
-    return values * axes if len(values) == 1 else values
-
-
 def _padding(padding: Any, reach: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """Returns the zeros at both ends of each axis."""
     if padding == "same":
         return tuple((r // 2, r - r // 2) for r in reach)
-    sizes = (0,) * len(reach) if padding == "valid" else _each(padding, len(reach))
+    sizes = (0,) * len(reach) if padding == "valid" else each(padding, len(reach))
     return tuple((size, size) for size in sizes)
 
 
@@ -305,58 +292,3 @@ def _by_matrix(of: _Convolution, reached: Sequence[Tensor], labels: str) -> Node
     matrix = product(weight, selection, f"{labels},tpq->gopcq")
     made = product(of.by_group(), matrix, "bgcq,gopcq->bgop")
     return graph.reshape(made, (made.shape[0], made.shape[1] * made.shape[2], *sizes))
-
-
-# ── pooling and scaling ──────────────────────────────────────────────────────────────────────────────
-
-
-@rule("avg_pool1d", "avg_pool2d")
-def avg_pool(x: Node, kernel_size: int | Sequence[int], stride: Any = None, padding: Any = 0) -> Node:
-    """Returns the means of blocks, zeros beyond the edges included."""
-    axes = x.rank - 2
-    kernel = _each(kernel_size, axes)
-    steps = kernel if stride is None else _each(stride, axes)
-    for axis, size in enumerate(_each(padding, axes), start=2):
-        x = graph.pad(x, axis, size, size)
-    for axis, (size, step) in enumerate(zip(kernel, steps, strict=True), start=2):
-        x = _block_sums(x, axis, size, step)
-    return graph.affine(x, 1 / math.prod(kernel))
-
-
-def _block_sums(x: Node, axis: int, size: int, step: int) -> Node:
-    """Returns the sums of `size` elements of an axis, a step from one to the next."""
-    count = (x.shape[axis] - size) // step + 1
-    if step == size:
-        whole = graph.part(x, axis, 0, count * size)
-        apart = graph.reshape(whole, (*x.shape[:axis], count, size, *x.shape[axis + 1 :]))
-        return graph.reshape(graph.total(apart, [axis + 1]), (*x.shape[:axis], count, *x.shape[axis + 1 :]))
-    windows = [with_step(x, axis, tap, tap + (count - 1) * step + 1, step) for tap in range(size)]
-    return reduce(graph.add, windows)
-
-
-@rule("adaptive_avg_pool1d", "adaptive_avg_pool2d")
-def adaptive_avg_pool(x: Node, output_size: Any) -> Node:
-    """Returns the means of equal blocks."""
-    sizes = [output_size] * (x.rank - 2) if isinstance(output_size, int) else list(output_size)
-    places = x.shape[2:]
-    wanted = [n if size is None else size for n, size in zip(places, sizes, strict=True)]
-    check(all(n % size == 0 for n, size in zip(places, wanted, strict=True)), "pooling to unequal blocks")
-    return avg_pool(x, [n // size for n, size in zip(places, wanted, strict=True)])
-
-
-@rule("interpolate", "upsample")
-def upsample(
-    x: Node, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **others: Any
-) -> Node:
-    """Returns each element of the field several times in a row."""
-    check(mode == "nearest" and not any(others.values()), f"interpolation in mode {mode}")
-    axes = x.rank - 2
-    if size is not None:
-        sizes = _each(size, axes)
-        factors = [n / before for n, before in zip(sizes, x.shape[2:], strict=True)]
-    else:
-        factors = [scale_factor] * axes if isinstance(scale_factor, int | float) else list(scale_factor)
-    check(all(factor == int(factor) for factor in factors), "interpolation by a factor that is not whole")
-    for axis, factor in enumerate(factors, start=2):
-        x = repeat_interleave(x, int(factor), axis)
-    return x
