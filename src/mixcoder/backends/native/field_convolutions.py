@@ -74,7 +74,8 @@ class FieldConvolution:
         places = [placement.dense(y, _CHANNELS_LAST) for y in (z, x)]
         addresses = [place.address for place in places]
         if is_paired:
-            addresses = [_paired(placement, *of) for of in zip((z, x), places, strict=True)]
+            pairs = zip((z, x), places, strict=True)
+            addresses = [_paired(placement, y, place, _CHANNELS_LAST) for y, place in pairs]
         sums = placement.program.scratch("correlation", FLOAT_BYTES * node.size)
         sizes = self._sizes(_Pass(x.shape, z.shape, node.shape[2:], self._kind.before))
         name = "correlate_field_bf16" if is_paired else "correlate_field"
@@ -87,7 +88,7 @@ class FieldConvolution:
         channels = moved.source[1] // self._kind.groups
         is_paired = _is_bf16(placement) and channels % 2 == 0
         x = _read(placement, source, _IMAGES_LAST)
-        cells = _paired(placement, source, x) if is_paired else x.address
+        cells = _paired(placement, source, x, _IMAGES_LAST) if is_paired else x.address
         taps = self._taps(placement, weight, is_reversed=is_reversed, is_paired=is_paired)
         result = _result(placement, node, _IMAGES_LAST, added_to)
         name = "convolve_field_bf16" if is_paired else "convolve_field"
@@ -121,9 +122,9 @@ def _is_bf16(placement: Placement) -> bool:
     return placement.program.operand_bytes != FLOAT_BYTES
 
 
-def _paired(placement: Placement, node: Node, place: Place) -> int:
+def _paired(placement: Placement, node: Node, place: Place, order: Sequence[int]) -> int:
     """Returns the address of an array in bfloat16, the elements of two rows side by side."""
-    name, columns = ("paired", node, place.order), place.shape[place.order[-1]]
+    name, columns = ("paired", node, *order), place.shape[order[-1]]
     if name not in placement.memo:
         pairs, stride = node.size // columns // 2, -(-columns // _VECTOR) * _VECTOR
         placement.memo[name] = placement.program.buffer(pairs * stride)
