@@ -16,7 +16,7 @@ from mixcoder.backends.native import functions, graph
 from mixcoder.backends.native.build import load_kernels
 from mixcoder.backends.native.codes import FUNCTIONS, PAIRED_FUNCTIONS
 from mixcoder.backends.native.derivatives import sorted_nodes
-from mixcoder.backends.native.elementwise import emit_fused, emit_sum
+from mixcoder.backends.native.elementwise import emit_fused
 from mixcoder.backends.native.fusion import Fused, fuse
 from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.placing import Place, view
@@ -227,15 +227,3 @@ def test_random_groups(
             pool.append(node)
     kept = [*dict.fromkeys(pool[-1 - index % len(pool)] for index in results)]
     assert_right(kept, leaves, seed=seed, is_plain=is_plain)
-
-
-@pytest.mark.parametrize("axes", [(), (0,), (1, 2), (0, 1, 2)])
-def test_sums_of_places(axes: tuple[int, ...]) -> None:
-    source, memory = graph.parameter((4, 5, 6), 0), Memory()
-    target = graph.total(source, axes) if axes else leaf((4, 5, 6), 1)
-    memory.put(source, random((4, 5, 6)), is_plain=False)
-    memory.put(target, is_plain=False)
-    emit_sum(memory.program, memory.places[source], memory.places[target])
-    memory.run()
-    expected = memory.tensors[source].sum(axes, keepdim=True) if axes else memory.tensors[source]
-    torch.testing.assert_close(memory.tensors[target], expected)

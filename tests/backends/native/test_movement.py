@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixcoder.backends.native.build import load_kernels
 from mixcoder.backends.native.codes import OPERATIONS
-from mixcoder.backends.native.movement import emit_move, emit_zeros
+from mixcoder.backends.native.movement import emit_move
 from mixcoder.backends.native.placing import Place
 from mixcoder.backends.native.program import Program
 from tests.conftest import needs_compiler
@@ -108,23 +108,3 @@ def test_random_places(data: st.DataObject, rank: int, is_added: bool) -> None:
     moved(source, target, is_added=is_added)
     assert torch.equal(target, expected)
     assert nan_around(target) == around
-
-
-def test_zeros() -> None:
-    target = laid_out([3, 5, 40], [1, 0, 2], [1, 2, 3])
-    target.fill_(float("nan"))
-    program = Program(torch.float32)
-    emit_zeros(program, place_of(target))
-    run(program)
-    assert torch.equal(target, torch.zeros(3, 5, 40))
-    assert nan_around(target) == target.untyped_storage().nbytes() // 4 - 600
-
-
-@pytest.mark.parametrize("is_added", [False, True])
-def test_an_axis_from_its_end_to_its_start(is_added: bool) -> None:
-    source, target = torch.rand(3, 40), torch.ones(3, 40)
-    program = Program(torch.float32)
-    last = Place(source[:, -1:].data_ptr(), (3, 40), (40, -1))
-    emit_move(program, last, place_of(target), is_added=is_added)
-    run(program)
-    assert torch.equal(target, source.flip(1) + is_added)

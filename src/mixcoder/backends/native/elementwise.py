@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from mixcoder.backends.native.codes import INSTRUCTIONS
-from mixcoder.backends.native.fusion import REDUCTIONS, Frame, Fused, fuse, reads_of
-from mixcoder.backends.native.graph import Node, Shape, parameter, total
+from mixcoder.backends.native.fusion import REDUCTIONS, Frame, Fused, reads_of
+from mixcoder.backends.native.graph import Node, Shape
 from mixcoder.backends.native.instructions import Access, Instruction, Operands, compile_group
 from mixcoder.backends.native.movement import emit_move
 from mixcoder.backends.native.nests import Nest, arrange, memory_order
@@ -83,18 +83,6 @@ def emit_fused(program: Program, fused: Fused, places: Mapping[Node, Place]) -> 
     plan.describe(arrays, registers, [*zip(totals, sums, strict=True)], instructions)
     descriptor = program.keep(plan.packed())
     program.emit("elementwise", [], [descriptor, *(array.place.address for array in [*arrays, *sums])])
-
-
-def emit_sum(program: Program, source: Place, target: Place) -> None:
-    """Emits the sums of a place over the axes that are of size 1 in another."""
-    x = parameter(source.shape, 0)
-    axes = [axis for axis, size in enumerate(target.shape) if size != source.shape[axis]]
-    node = total(x, axes)
-    if node is x:
-        emit_move(program, source, target)
-        return
-    [group] = [step for step in fuse([x, node], [node]) if isinstance(step, Fused)]
-    emit_fused(program, group, {x: source, node: target})
 
 
 def _sums_of_rows(fused: Fused, places: Mapping[Node, Place]) -> Shape:

@@ -51,12 +51,6 @@ def emit_move(program: Program, source: Place, target: Place, *, is_added: bool 
         _emit_any_move(program, axes, addresses, is_added=is_added)
 
 
-def emit_zeros(program: Program, target: Place) -> None:
-    """Emits that a place is filled with zeros."""
-    zero = Place(program.zeros("zero", 1), target.shape, (0,) * len(target.shape))
-    emit_move(program, zero, target)
-
-
 def _joined_axes(source: Place, target: Place) -> list[_Axis]:
     """Returns the axes in the order of the target, those joined that lie side by side in both."""
     axes: list[_Axis] = []
