@@ -102,6 +102,8 @@ def view(node: Node, x: Place) -> Place | None:
             return x.part(axis, start, stop)
         case "contiguous", _:
             return x if x.is_contiguous else None
+        case "stop", _:
+            return x
     return None
 
 

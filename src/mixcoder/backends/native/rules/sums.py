@@ -237,7 +237,7 @@ def logsumexp(x: Node, dim: int, keepdim: bool = False) -> Node:
     check(len(axis) == 1, "logsumexp over several axes")
     below = _below_largest(x, axis[0])
     logs = graph.unary(graph.total(graph.unary(below, "exp"), axis), "log")
-    return finished(graph.add(logs, graph.stop(graph.maximum(x, axis[0]))), axis, keepdim)
+    return finished(graph.add(logs, graph.maximum(x, axis[0])), axis, keepdim)
 
 
 def _below_largest(x: Node, axis: int) -> Node:
