@@ -1,4 +1,4 @@
-"""Networks drawn at random: Mixers with all their arguments, scripts, and networks of `random_blocks`.
+"""Networks drawn at random: Mixers with all their arguments, convolutions, and networks of `random_blocks`.
 
 dice ─▶ draw ─▶ a case, as JSON has it ─▶ create_network ─▶ Autoencoder
 """
@@ -6,7 +6,7 @@ dice ─▶ draw ─▶ a case, as JSON has it ─▶ create_network ─▶ Auto
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -31,8 +31,8 @@ OPTIMIZERS = ("adamw", "adamw", "sgd", "muon")
 
 def draw(dice: Random) -> Case:
     """A network, a batch and how it is trained."""
-    kind = dice.choices(["own", "mixer", "script"], [0.7, 0.25, 0.05])[0]
-    arguments = {"own": _draw_own, "mixer": _draw_mixer, "script": _draw_script}[kind](dice)
+    kind = dice.choices(list(_DRAWN), [0.6, 0.2, 0.1, 0.1])[0]
+    arguments = _DRAWN[kind](dice)
     shards = dice.choice([1, 1, 2, 3])
     optimizer = dice.choice(OPTIMIZERS)
     return {
@@ -120,14 +120,39 @@ def _draw_mixer(dice: Random) -> dict[str, Any]:
 
 
 def _draw_script(dice: Random) -> dict[str, Any]:
-    scripts = ["ch=4|down2|ch*1|ch=2", "ch=3|ch*2|down2|ch/2|ch*1", "down2|ch=5", "ch=2|ch*1|ch=1"]
-    side = dice.choice([4, 6, 8])
+    steps = [f"ch={dice.randint(1, 12)}"]
+    side = dice.randint(2, 8)
+    for _ in range(dice.randint(0, 3)):
+        steps.append(dice.choice(["ch*1", "ch*1", "ch*2", f"ch={dice.randint(1, 12)}", "scl=1", "scl=0"]))
+    if side % 2 == 0:
+        steps.insert(dice.randint(0, len(steps)), "down2")
     return {
-        "image_shape": [dice.choice([1, 3]), side, dice.choice([4, 8])],
-        "script": dice.choice(scripts),
-        "kernel_size": dice.choice([1, 3]),
-        "activation": dice.choice(["relu6", "gelu", "silu"]),
+        "image_shape": [dice.choice([1, 2, 3]), side, dice.choice([2, 4, 6, 8])],
+        "script": "|".join([*steps, f"ch={dice.randint(1, 4)}"]),
+        "kernel_size": dice.choice([1, 3, 3, 5]),
+        "activation": dice.choice(list(ACTIVATIONS)),
     }
+
+
+def _draw_cnn(dice: Random) -> dict[str, Any]:
+    channels = [dice.randint(1, 12) for _ in range(dice.randint(1, 3))]
+    kernel_size = dice.randint(1, 4)
+    lost = len(channels) * (kernel_size - 1)
+    return {
+        "image_shape": [dice.choice([1, 2, 3]), lost + dice.randint(1, 5), lost + dice.randint(1, 5)],
+        "channels": channels,
+        "kernel_size": kernel_size,
+        "latent_dim": dice.randint(1, 9),
+        "activation": dice.choice(list(ACTIVATIONS)),
+    }
+
+
+_DRAWN: dict[str, Callable[[Random], dict[str, Any]]] = {
+    "own": _draw_own,
+    "mixer": _draw_mixer,
+    "script": _draw_script,
+    "cnn": _draw_cnn,
+}
 
 
 class OwnCode(Autoencoder):
