@@ -113,11 +113,10 @@ def order_for_reshape(x: Place, shape: Shape) -> tuple[int, ...]:
     Axes that are joined follow each other, where the first of them is in x. Those that end with x's innermost
     axis come last, so that runs of elements stay together.
     """
-    groups = _joined_axes(x.shape, shape)
     rank = {axis: index for index, axis in enumerate(x.order)}
     innermost = x.order[-1] if x.order else 0
-    groups.sort(key=lambda axes: (axes[-1] == innermost, rank[axes[0]]))
-    return tuple(axis for axes in groups for axis in axes)
+    groups = sorted((axes[-1] == innermost, rank[axes[0]], axes) for axes in _joined_axes(x.shape, shape))
+    return tuple(axis for _, _, axes in groups for axis in axes)
 
 
 def _joined_axes(before: Shape, after: Shape) -> list[list[int]]:
