@@ -141,6 +141,20 @@ def changed_every_second(net: Any, x: Tensor) -> Any:
     return y
 
 
+def changed_without_gradient(net: Any, x: Tensor) -> Any:
+    y = net.layer(x)
+    with torch.no_grad():
+        y *= 2
+    return y
+
+
+def changed_by_keyword(net: Any, x: Tensor) -> Any:
+    y = net.layer(x)
+    rows = torch.reshape(input=y, shape=(-1, 6))
+    rows += 1
+    return y
+
+
 def in_bfloat16(net: Any, x: Tensor) -> Any:
     with torch.autocast("cpu", torch.bfloat16):
         return net.layer(x).float()
@@ -214,6 +228,8 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "view in place": (changed_in_place, "in place of which there are views"),
     "unfolded in place": (changed_unfolded, "in place of which there are views"),
     "every second in place": (changed_every_second, "in place of which there are views"),
+    "in place without gradients": (changed_without_gradient, "in place within torch.no_grad"),
+    "in place by keyword": (changed_by_keyword, "in place of which there are views"),
     "autocast": (in_bfloat16, "torch.nn.functional.linear within torch.autocast"),
     "random of Python": (lambda net, x: net.layer(x) * random.random(), "draws random numbers"),
     "random of numpy": (lambda net, x: net.layer(x) * np.random.rand(), "draws random numbers"),

@@ -84,7 +84,6 @@ class Symbol(Tensor):
 
     Attributes:
         node: what it stands for.
-        is_condition: whether torch would have a tensor of booleans.
         memory: that it shares with symbols it was made from, or which were made from it, without a copy.
         is_condition: whether torch would have booleans.
     """
@@ -214,7 +213,7 @@ class Tracer(TorchFunctionMode):
             return self._changed(args[0], made, name)
         if not torch.is_grad_enabled():
             made = _mapped(made, _stopped)
-        memories = [] if short == "clone" else [*self._memories(args)]
+        memories = [] if short == "clone" else [*self._memories((args, kwargs))]
         return _mapped(made, partial(self._result, memories, _ODD_VIEWS.get(short, _VIEWS)))
 
     def _argument(self, value: Any) -> Any:
@@ -236,7 +235,7 @@ class Tracer(TorchFunctionMode):
         symbol.is_condition = isinstance(value, Mask)
         return symbol
 
-    def _memories(self, args: Sequence[Any]) -> Iterator[tuple[Node, _Memory]]:
+    def _memories(self, args: object) -> Iterator[tuple[Node, _Memory]]:
         """Yields node and memory of each symbol and parameter among arguments."""
         for tensor in tree_leaves(args):
             if isinstance(tensor, Symbol):
@@ -254,7 +253,9 @@ class Tracer(TorchFunctionMode):
             raise UnsupportedError(f"{name} writes into a tensor that is no result")
         if symbol.memory.is_shared():
             raise UnsupportedError(f"{name} changes a tensor in place of which there are views")
-        symbol.node = made if torch.is_grad_enabled() else graph.stop(made)
+        if not torch.is_grad_enabled():  # gradients would pass by the change
+            raise UnsupportedError(f"{name} changes a tensor in place within torch.no_grad")
+        symbol.node = made
         return symbol
 
 
