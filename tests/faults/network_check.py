@@ -44,8 +44,8 @@ _STEEP = 10.0
 """Times the change by a perturbation that rounding may make."""
 _BF16_ERROR, _BF16_TIMES = 0.02, 4.0
 """Of the norm of all gradients; and times the error of torch's own steps in bfloat16."""
-_BF16_PERTURBATION = 2**-9
-"""Of a value, that rounding to bfloat16 may change."""
+_BF16_PERTURBATION, _BF16_PERTURBATIONS = 2**-8, 32
+"""Of a value, that rounding to bfloat16 may change; and how often it is tried."""
 _SURE_GRADIENT = 1e-3
 """Of the largest of its tensor: the sign of a smaller gradient, which AdamW steps by, may be rounding."""
 _LEAST_GRADIENT = 1e-6
@@ -120,8 +120,8 @@ def _check(compared: Compared) -> str:
 def _gradients_differ(compared: Compared, gradients: Tensor, loss: Tensor) -> str:
     spec = compared.spec
     expected, exact_loss = compared.exact_gradients(spec.parameters.parameters, spec.images)
-    if not all(gradient.isfinite().all() for gradient in expected):
-        return ""
+    if not all(tensor.float().isfinite().all() for tensor in (exact_loss, *expected)):
+        return ""  # no float32 holds them
     if spec.precision != torch.float32:
         return _rounded_differ(compared, gradients, expected)
     if abs(loss.item() - exact_loss.item()) > 1e-4 * abs(exact_loss.item()) + 1e-6:
@@ -147,17 +147,17 @@ def _steepness(compared: Compared, expected: Sequence[Tensor]) -> list[float]:
     """
     steepness = [0.0] * len(expected)
     eager = compared.spec.parameters.split(eager_gradients(compared.spec)(compared.spec.images)[0])
-    for changed in [eager, *_perturbed(compared, _PERTURBATION)]:
+    for changed in [eager, *_perturbed(compared, _PERTURBATION, _PERTURBATIONS)]:
         for index, (one, other) in enumerate(zip(changed, expected, strict=True)):
             steepness[index] = max(steepness[index], (one - other).abs().max().item())
     return steepness
 
 
-def _perturbed(compared: Compared, size: float) -> Iterator[list[Tensor]]:
+def _perturbed(compared: Compared, size: float, times: int) -> Iterator[list[Tensor]]:
     """Yields exact gradients of parameters that are changed by this part of their values."""
     generator = torch.Generator().manual_seed(0)
     values = [parameter.detach().double() for parameter in compared.spec.parameters.parameters]
-    for _ in range(_PERTURBATIONS):
+    for _ in range(times):
         noise = [torch.randn(value.shape, generator=generator, dtype=value.dtype) for value in values]
         near = [value * (1 + size * change) for value, change in zip(values, noise, strict=True)]
         yield compared.exact_gradients(near, compared.spec.images)[0]
@@ -171,7 +171,8 @@ def _rounded_differ(compared: Compared, gradients: Tensor, expected: Sequence[Te
     error, usual = (gradients - right).norm().item(), (rounded - right).norm().item()
     if error <= _BF16_TIMES * usual + _BF16_ERROR * right.norm().item():
         return ""
-    near = [spec.parameters.join(changed).float() for changed in _perturbed(compared, _BF16_PERTURBATION)]
+    changed = _perturbed(compared, _BF16_PERTURBATION, _BF16_PERTURBATIONS)
+    near = [spec.parameters.join(tensors).float() for tensors in changed]
     if error <= _BF16_TIMES * max((other - right).norm().item() for other in near):
         return ""
     return f"gradients in bfloat16: err by {error:.2e}, torch's own by {usual:.2e} of {right.norm():.2e}"
