@@ -1,8 +1,9 @@
 """Networks that a user might invent, as a plugin: layers and models that nobody wrote operations for.
 
-    mixcoder --plugin benchmarks/invented.py run experiments/mnist/first.yml model.mixer=grouped
+    python -m mixcoder --plugin benchmarks/invented.py run experiments/mnist/first.yml model.mixer=grouped
 
-benchmarks/plain_invented.py holds the same ones without Mixcoder.
+benchmarks/plain_invented.py holds the same ones without Mixcoder, and the layers that both use: give the
+command in the folder of the repository.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from benchmarks.plain_invented import (
     to_pixels,
 )
 from mixcoder.models.patches import Patchify, Unpatchify
-from mixcoder.models.refinement import pull_back
 
 
 @mixcoder.register_mixer("shift")
@@ -159,7 +159,7 @@ class RefinedMixer(mixcoder.Autoencoder):
             return error
 
         for matrix in self.steps:
-            gradient = pull_back(self.decoder, latents, error_of)
+            gradient = mixcoder.pull_back(self.decoder, latents, error_of)
             latents = latents - bounded_step(matrix, gradient)
         return latents
 

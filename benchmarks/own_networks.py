@@ -5,7 +5,7 @@
 For each of them, with batches of 64, in alternation, every contestant in a fresh process:
 
     plain   torch's own layers and optimizers, a DataLoader, eager steps (benchmarks/plain_invented.py)
-    run     Mixcoder, as `mixcoder --plugin benchmarks/invented.py run` trains
+    run     Mixcoder, as `python -m mixcoder --plugin benchmarks/invented.py run` trains
     sweep   Mixcoder, two runs side by side, one core each, added up
 
 The last two columns are the seconds from the command to the first steps of a run on MNIST, with the user's

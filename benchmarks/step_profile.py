@@ -3,8 +3,8 @@
     python -m benchmarks.step_profile [--models "cnn k1,cnnf k3"] [--steps 50]
 
     forward and backward of 64 images, as a sweep's worker computes them
-      ├─ gemms          matrix products of the library
-      ├─ convolutions   of the library, or of our own kernels, forward and backward
+      ├─ gemms          matrix products, of the library or by our own kernels
+      ├─ convolutions   of the library, or by our own kernels, forward and backward
       ├─ passes         all between them: activations, sums, transposes
       └─ other          memory, calls
 
@@ -45,8 +45,10 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """Substrings by which the profiler's names belong to a kind."""
 NATIVE_KINDS = {
-    **dict.fromkeys(("gemm", "gemm_bf16"), "gemms"),
-    **dict.fromkeys(("convolve", "correlate"), "convolutions"),
+    **dict.fromkeys(("gemm", "gemm_bf16", "gemm_batch", "gemm_batch_bf16"), "gemms"),
+    **dict.fromkeys(("convolve", "correlate", "depthwise", "depthwise_correlate"), "convolutions"),
+    **dict.fromkeys(("convolve_field", "convolve_field_bf16"), "convolutions"),
+    **dict.fromkeys(("correlate_field", "correlate_field_bf16"), "convolutions"),
 }
 """Of the native operations that are more than a pass."""
 

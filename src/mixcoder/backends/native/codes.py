@@ -1,4 +1,4 @@
-"""What `kernels.cpp` and Python share, stated here once: `codes.h` is generated from it."""
+"""What `kernels/` and Python share, stated here once: `codes.h` is generated from it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ OPERATIONS = (
     *("add", "elementwise", "barrier"),
     *("adamw", "sgd", "momentum", "orthogonal_update", "average", "sum_squares", "clip_factor", "scale"),
 )
-"""`kernels.cpp` says what each does with its sizes and addresses."""
+"""`kernels/` says what each does with its sizes and addresses."""
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
     *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.GELU, Clamp),
 )
-"""Each is a struct of the class's name in `kernels.cpp`."""
+"""Each is a struct of the class's name in `kernels/`."""
 LOSSES = ("mse", "l1", "huber")
 FUNCTIONS = (
     *("exp", "log", "sqrt", "rsqrt", "reciprocal", "abs", "sign", "erf", "sin", "cos", "pow", "softplus"),
@@ -47,7 +47,7 @@ SIZES, ADDRESSES = 12, 16
 OPERATION = np.dtype(
     [("code", "i4"), ("n", "i4", SIZES), ("scale", "f4"), ("p", "u8", ADDRESSES)], align=True
 )
-"""The struct `Operation` of `kernels.cpp`."""
+"""The struct `Operation` of `kernels/`."""
 
 
 class AdamWScalars(NamedTuple):
@@ -97,7 +97,7 @@ class MuonScalars(NamedTuple):
 
 
 SCALARS: tuple[Any, ...] = (AdamWScalars, SgdScalars, MuonScalars)
-"""Each is a struct of its name in `kernels.cpp`."""
+"""Each is a struct of its name in `kernels/`."""
 
 
 def cpp_header() -> str:

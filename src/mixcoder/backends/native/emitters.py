@@ -1,4 +1,7 @@
-"""Which emitter each kind of convolution has."""
+"""Which emitter each kind of convolution has.
+
+node of a convolution, or of a derivative ─▶ its kind (kinds.py) ─▶ emitter ─▶ operations of a program
+"""
 
 from __future__ import annotations
 

@@ -20,10 +20,9 @@ def places_of_group(placement: Placement, lifetimes: Lifetimes, group: Fused) ->
     places = {x: placement.place(x) for x in group.inputs}
     order = _order(group, places)
     for x, place in places.items():
-        turned = _by_axis(group, x, place)
-        if (
-            turned and order and turned.strides[order[-1]] != 1
-        ):  # a copy is faster than to read here and there
+        permuted = _by_axis(group, x, place)
+        # A copy is faster than to read here and there.
+        if permuted and order and permuted.strides[order[-1]] != 1:
             axes = _frames(group, x)[0].axes
             places[x] = placement.dense(x, [axes.index(axis) for axis in order])
     roots = Counter(root_of(x) for x in group.inputs)
@@ -37,8 +36,8 @@ def places_of_group(placement: Placement, lifetimes: Lifetimes, group: Fused) ->
 
 def _order(group: Fused, places: Mapping[Node, Place]) -> Sequence[int]:
     """Returns the axes of a group in the order in which most of its whole inputs lie."""
-    turned = [_by_axis(group, x, place) for x, place in places.items()]
-    orders = Counter(place.order for place in turned if place)
+    permuted = [_by_axis(group, x, place) for x, place in places.items()]
+    orders = Counter(place.order for place in permuted if place)
     return orders.most_common(1)[0][0] if orders else tuple(range(len(group.shape)))
 
 
@@ -47,8 +46,8 @@ def _by_axis(group: Fused, x: Node, place: Place) -> Place | None:
     frame, *others = _frames(group, x)
     if others or frame.reduced or not place.is_dense:
         return None
-    turned = place.permuted([frame.axes.index(axis) for axis in range(len(group.shape))])
-    return turned if turned.shape == group.shape else None
+    permuted = place.permuted([frame.axes.index(axis) for axis in range(len(group.shape))])
+    return permuted if permuted.shape == group.shape else None
 
 
 def _frames(group: Fused, x: Node) -> list[Frame]:

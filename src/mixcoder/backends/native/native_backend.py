@@ -1,4 +1,4 @@
-"""The backend of native steps: small Mixers on the CPU."""
+"""The backend of native steps: small models on the CPU."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BFLOAT16_PAYS_FROM = 4e5
 
 
 class Native:
-    """A backend of native kernels, for models whose layers all have operations."""
+    """A backend of native kernels, for models whose functions of torch all have a rule."""
 
     name = "native"
     failure = "our own operations could not be compiled"
@@ -66,7 +66,7 @@ class Native:
         the next one, and would take the time of the shards.
 
         Raises:
-            UnsupportedError: a layer has no operations, or they cannot be compiled here.
+            UnsupportedError: a function has no rule, or the kernels cannot be compiled here.
         """
         check_pure(spec.model)
         with as_unsupported(), one_thread(), factory_defaults():

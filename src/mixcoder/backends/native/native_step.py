@@ -31,13 +31,13 @@ from mixcoder.models.autoencoder import Autoencoder
 
 
 class NativeStep:
-    """Loss and gradients of a batch by `kernels.cpp`.
+    """Loss and gradients of a batch by `kernels/`.
 
     Takes images (B, C, H, W) uint8 on the CPU; returns gradients (N,), valid until the next call, and the
     loss ().
 
     Args:
-        spec: of the step; all layers of its model have operations, its shards divide its batch.
+        spec: of the step; all functions of its model have a rule, its shards divide its batch.
         optimizers: of `threads_can_update`, that use the gradients within the step; then the gradients
             returned are meaningless.
 
@@ -113,7 +113,7 @@ class NativeStep:
 
 
 def missing_operation(model: Autoencoder) -> str | None:
-    """Returns which part of a model has no operations; None where `NativeStep` can compute all of it."""
+    """Returns which function of a model has no rule; None where `NativeStep` can compute all of it."""
     try:
         check_no_hooks(model)
         graph = network_graph(model, 2, LOSSES[0], 2)  # of one image, axes would vanish

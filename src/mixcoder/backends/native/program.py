@@ -1,4 +1,4 @@
-"""A list of operations for `kernels.cpp`, as it is emitted."""
+"""A list of operations for `kernels/`, as it is emitted."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class Vectors(NamedTuple):
 
     Attributes:
         values: of the parameters.
-        operands: the same in the precision of gemms; only weights of Linear layers are filled in.
+        operands: the same in the precision of gemms; only parameters that products read are filled in.
         gradients: of the parameters.
         loss: address of the loss.
     """

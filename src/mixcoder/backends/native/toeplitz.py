@@ -48,12 +48,10 @@ class ToeplitzMatrices:
         self._program, self._kernel_width = program, width
         self._first_tap = FLOAT_BYTES * (height * width // 2 - self.reach * width - reach_x)
         pairs = field.channels**2
-        count = (
-            2 * (self.reach * width + reach_x) + 1
-        )  # the first to the last that reach, with some that do not
-        self._stride = (
-            pairs + CACHE_LINE
-        )  # at strides of a power of two, taps evict each other from the cache
+        # Taps from the first to the last that reach, with some that do not.
+        count = 2 * (self.reach * width + reach_x) + 1
+        # At strides of a power of two, taps evict each other from the cache.
+        self._stride = pairs + CACHE_LINE
         self._load_sizes = [1, 1, pairs, count, 0, 0, height * width, 0, 0, self._stride]
         self._store_sizes = [1, 1, count, pairs, 0, 0, self._stride, 0, 0, height * width]
         self._matrix_sizes = [field.channels, field.width, reach_x, self._stride]

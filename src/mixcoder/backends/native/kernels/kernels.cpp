@@ -3,10 +3,12 @@
 //   operations, images ─▶ mixcoder_run ─▶ outputs of the operations: activations, gradients, loss
 //
 // Python emits a list once for a model (program.py) and runs it at every step, without an interpreter in between.
-// Matrices are row-major float32 unless stated otherwise. The gemms are in products.h; each other operation is one pass
-// over memory. Outputs are overwritten, not accumulated, unless stated otherwise.
+// Matrices are row-major float32 unless stated otherwise. The headers hold the operations: products.h the gemms,
+// elementwise.h the groups of elementwise nodes with their sums. Outputs are overwritten, not accumulated, unless
+// stated otherwise.
 //
-// `codes.h` is generated from codes.py: the numbers of operations, activations and losses, and AdamW's scalars.
+// `codes.h` is generated from codes.py: the numbers of operations, activations and losses, and the optimizers'
+// scalars, instructions and functions.
 
 #include <sched.h>
 

@@ -1,4 +1,6 @@
-"""Rules of convolutions. Each has one of five forms:
+"""Rules of convolutions.
+
+Each has one of five forms:
 
 blocks   a kernel as large as its stride, such as of patches: one product, and nothing is moved
 line     a line keeps its size: products as in a mixing layer over patches
