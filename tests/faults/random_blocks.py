@@ -339,7 +339,7 @@ class ScaledAndShifted(Block):
 
 class Arithmetic(Block):
     def draw(self, dice: Random) -> None:
-        self.spelling = dice.randrange(12)
+        self.spelling = dice.randrange(13)
         self.gain = random_parameter(self.channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -366,6 +366,9 @@ class Arithmetic(Block):
                 return 1.5 / (2 + torch.cos(x))
             case 10:
                 return torch.minimum(x, self.gain).exp().clamp(max=3)
+            case 11:  # infinite where it is not chosen
+                y = self.gain * x
+                return torch.where(x > 1, y + x.detach().relu().log(), y)
             case _:
                 return torch.lerp(x, x.tanh(), 0.3)
 

@@ -131,6 +131,10 @@ def _pad(x: Tensor, axis: int, before: int, after: int) -> Tensor:
     return F.pad(x, sides)
 
 
+def _keep(x: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask.detach() != 0, x, 0.0)
+
+
 def _affine(x: Tensor, factor: float, addend: float) -> Tensor:
     return x * factor + addend
 
@@ -148,6 +152,7 @@ _PRIMITIVES: dict[str, Callable[..., Tensor]] = {
     "maximum": lambda x, axis: x.detach().amax(axis, keepdim=True),
     "add": torch.add,
     "mul": torch.mul,
+    "keep": _keep,
     "affine": _affine,
 }
 

@@ -68,7 +68,7 @@ def below_largest(data: DataObject, x: Node, nodes: Sequence[Node]) -> Node:
 
 def combined(data: DataObject, x: Node, nodes: Sequence[Node]) -> Node:
     other = data.draw(st.sampled_from([node for node in nodes if node.shape == x.shape]))
-    return data.draw(st.sampled_from([graph.add, graph.mul]))(x, other)
+    return data.draw(st.sampled_from([graph.add, graph.mul, graph.keep]))(x, other)
 
 
 def scaled(data: DataObject, x: Node, nodes: Sequence[Node]) -> Node:

@@ -133,6 +133,15 @@ def test_exponentials_at_the_ends_of_float32() -> None:
     torch.testing.assert_close(compute([node], {x: values})[node], expected, rtol=3e-7, atol=1e-38)
 
 
+def test_what_a_mask_does_not_keep_is_zero() -> None:
+    x, mask = leaf((3, 19)), leaf((3, 19), 1)
+    kept = (random((3, 19), 1) > 0).float()
+    values = torch.where(kept > 0, random((3, 19)), torch.tensor([math.inf, -math.inf, math.nan]).view(3, 1))
+    node = graph.keep(x, mask)
+    result = compute([node], {x: values, mask: kept})[node]
+    assert torch.equal(result, torch.where(kept > 0, values, 0.0))
+
+
 @pytest.mark.parametrize("norm", [rms_norm, softmax, layer_norm])
 @pytest.mark.parametrize("shape", [(4, 6, 16), (3, 50, 16), (2, 3, 16)])
 @pytest.mark.parametrize("is_plain", [True, False])

@@ -161,7 +161,7 @@ def grown(pool: list[Node], choice: int, first: int, second: int) -> Node:
         case 0:
             return graph.add(a, b)
         case 1:
-            return graph.mul(a, b)
+            return (graph.mul, graph.keep)[second % 2](a, b)
         case 2:
             return graph.unary(a, ("gelu", "gelu'", "exp")[second % 3])
         case 3:

@@ -97,6 +97,9 @@ GOOD: dict[str, Callable[[Any, Tensor], Any]] = {
     "views that died": with_views,
     "no_grad": without_gradient,
     "large field": lambda net, x: F.conv2d(x.tile(9, 9), net.weight.reshape(4, 1, 3, 3))[:, :1, :4, :6],
+    "infinite where not chosen": lambda net, x: net.layer(
+        torch.where(x > 0.5, x * (x > 0.5).float().reciprocal(), 0.0)
+    ),
     "copy in place": lambda net, x: net.layer(x).clone().add_(x),
     "sizes": lambda net, x: x.reshape(len(x), -1, 6).matmul(net.weight).reshape(x.shape) / x.shape[-1],
 }
@@ -204,7 +207,6 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     ),
     "sum of conditions": (lambda net, x: x * (x > 0).sum(), "torch.Tensor.sum: a condition in the place"),
     "conditions times a number": (lambda net, x: x * ((x > 0) * 2), "a product of conditions, or with a"),
-    "infinite": (lambda net, x: torch.where(x > 0, x, torch.inf), "an infinite number where a condition"),
     "condition as an index": (lambda net, x: x[x > 0], "a condition in the place"),
     "item": (
         lambda net, x: x * net.scale.item(),

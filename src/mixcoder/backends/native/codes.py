@@ -36,7 +36,7 @@ PAIRED_FUNCTIONS = (
 )
 """Further ones, which are computed together with their derivatives: `name'`."""
 INSTRUCTIONS = (
-    *("load", "store", "add", "multiply", "multiply_add", "add_scaled", "affine"),
+    *("load", "store", "add", "multiply", "multiply_add", "keep", "add_scaled", "affine"),
     *("value", "both", "sum", "dot", "largest", "accumulate"),
 )
 """Of a group of elementwise nodes: `elementwise.h` says what each does with its values."""

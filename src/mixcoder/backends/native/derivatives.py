@@ -185,6 +185,10 @@ def _mul(node: Node, g: Node, index: int) -> Node | None:
     return graph.mul(g, node.inputs[1 - index])
 
 
+def _keep(node: Node, g: Node, index: int) -> Node | None:
+    return graph.keep(g, node.inputs[1]) if index == 0 else None
+
+
 def _affine(node: Node, g: Node, index: int) -> Node:
     return graph.affine(g, float(node.attributes[0]))
 
@@ -240,6 +244,7 @@ _RULES: dict[str, Rule] = {
     "maximum": _none,
     "add": _same,
     "mul": _mul,
+    "keep": _keep,
     "affine": _affine,
     "unary": _unary,
     "contract": _contract,

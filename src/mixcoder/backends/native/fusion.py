@@ -7,7 +7,7 @@ that group. Else it joins the first group that comes after all its inputs and re
 derivative that needs values of the forward pass alone is computed with them, and the gradient of a scale
 together with that of its input. A group has
 
-- nodes of its shape: add, mul, affine and unary;
+- nodes of its shape: add, mul, keep, affine and unary;
 - sums and maxima of them. Those over the group's rows can be used again within it: (…, C) ─▶ (…, 1) ─▶
   arithmetic ─▶ expand to (…, C), as norms and softmax do. Others are results of the group;
 - permutations of them, at no cost: the nodes after one are computed with their axes in another order.
@@ -37,7 +37,7 @@ _ROW_ELEMENTS = 8192
 REDUCTIONS = ("sum", "maximum")
 ALIASES = ("expand", "permute")
 """Movements within a group, which cost nothing."""
-_ELEMENTWISE = ("add", "mul", "affine", "unary")
+_ELEMENTWISE = ("add", "mul", "keep", "affine", "unary")
 _VIEWS = ("permute", "reshape", "expand", "slice", "contiguous", "like", "stop")
 
 _Position = tuple[int, int]

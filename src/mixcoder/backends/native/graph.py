@@ -21,6 +21,7 @@ derivative of each is made of them (derivatives.py): so a gradient is a graph ag
     sum          x       axes                  these axes are then of size 1
     maximum      x       axis                  the largest element; has no gradient
     add, mul     a, b                          of equal shapes
+    keep         x, m                          x where m is not 0, else 0; m has no gradient
     affine       x       factor, addend        x · factor + addend
     unary        x       name, arguments       a function of each element (functions.py)
     contract     a, b    labels                a product with sums over axes, as in einsum
@@ -226,6 +227,11 @@ def mul(a: Node, b: Node) -> Node:
     return _elementwise("mul", a, b)
 
 
+def keep(x: Node, mask: Node) -> Node:
+    """Returns x where a mask of its shape is not 0, and 0 elsewhere; the mask has no gradient."""
+    return _elementwise("keep", x, mask)
+
+
 def affine(x: Node, factor: float, addend: float = 0.0) -> Node:
     """Returns x · factor + addend."""
     if x.operation in _FREE:
@@ -246,7 +252,7 @@ def unary(x: Node, name: str, *arguments: float) -> Node:
 
 
 _FREE = {"permute", "reshape", "expand"}
-_ARITHMETIC = {"add", "mul", "affine", "unary"}
+_ARITHMETIC = {"add", "mul", "keep", "affine", "unary"}
 
 
 def _moved_like(moved: Node, x: Node) -> Node:
@@ -260,7 +266,7 @@ def _moved_like(moved: Node, x: Node) -> Node:
 
 
 def _elementwise(operation: str, a: Node, b: Node) -> Node:
-    """Returns the sum or product, its axes in the order of the operand that was computed last."""
+    """Returns an operation of two arrays, its axes in the order of the operand that was computed last."""
     assert a.shape == b.shape, (a, b)
     bases = [x.inputs[0] if x.operation == "permute" else x for x in (b, a)]
     arithmetic = [x for x, base in zip((b, a), bases, strict=True) if base.operation in _ARITHMETIC]

@@ -130,6 +130,8 @@ class _Compiler:
                 return Instruction("add", self._inputs(node))
             case "mul":
                 return Instruction("multiply", self._inputs(node))
+            case "keep":
+                return Instruction("keep", self._inputs(node))
             case "affine":
                 return Instruction("affine", self._inputs(node), arguments=node.attributes)
             case "sum" if absorbed:

@@ -119,6 +119,7 @@ INDICES: dict[str, Callable[..., Any]] = {
     "where": lambda x: torch.where(MASK, x.sin(), x * x),
     "where number": lambda x: torch.where(MASK, x.sin(), 1.0) + torch.where(MASK, 0.5, x.cos()),
     "masked_fill": lambda x: x.sin().masked_fill(MASK, 3.0),
+    "where infinite": lambda x: torch.where(MASK, x.sin(), x.cos() + (~MASK).float().reciprocal()),
 }
 ARITHMETIC: dict[str, Callable[..., Any]] = {
     "add": lambda x: 1 + x.sin() + 2,
@@ -179,6 +180,8 @@ CONDITIONS: dict[str, Callable[..., Any]] = {
     "moved": lambda x: x.sin() * (x[:, :, 0] > 0).unsqueeze(-1) * (x[0, 0] > 0).expand_as(x),
     "views": lambda x: x.sin() * (x > 0).transpose(0, 1).transpose(0, 1).reshape(x.shape)[:, :1],
     "bool": lambda x: x.sin() * (x > 0).bool(),
+    "infinite elements": lambda x: torch.where(x > 0, x.sin() + x.detach().relu().log(), x.cos()),
+    "infinite number": lambda x: x.masked_fill(x < x.mean(-1, keepdim=True), -torch.inf).softmax(-1),
 }
 
 

@@ -520,6 +520,8 @@ class Machine {
                 return combine(now, sums_rows, block, [](Vec x, Vec y) { return x * y; }, out, a, b);
             case InstructionCode::MULTIPLY_ADD:
                 return combine(now, sums_rows, block, [](Vec x, Vec y, Vec z) { return x * y + z; }, out, a, b, c);
+            case InstructionCode::KEEP:
+                return combine(now, sums_rows, block, [](Vec x, Vec y) { return y != Vec{} ? x : Vec{}; }, out, a, b);
             case InstructionCode::ADD_SCALED:
                 return combine(now, sums_rows, block, [=](Vec x, Vec y) { return x + y * first; }, out, a, b);
             case InstructionCode::AFFINE:

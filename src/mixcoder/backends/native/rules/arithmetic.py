@@ -231,7 +231,13 @@ def clamp_max(x: Node, max: float) -> Node:
     return clamp(x, max=max)
 
 
-# ── chosen by a constant mask ────────────────────────────────────────────────────────────────────────
+# ── chosen by a mask ─────────────────────────────────────────────────────────────────────────────────
+
+
+def kept(x: Operand, mask: Operand) -> Node:
+    """Returns x where a mask is not 0, and 0 elsewhere, also where x is infinite."""
+    values, kept_where = broadcast_all(x, mask)
+    return graph.keep(values, kept_where)
 
 
 def choose(condition: Tensor, x: Operand, y: Operand) -> Node:
@@ -242,21 +248,21 @@ def choose(condition: Tensor, x: Operand, y: Operand) -> Node:
 @rule("tril")
 def tril(x: Node, diagonal: int = 0) -> Node:
     """Returns the lower triangles of matrices."""
-    return mul(x, torch.ones(x.shape[-2:]).tril(diagonal))
+    return kept(x, torch.ones(x.shape[-2:]).tril(diagonal))
 
 
 @rule("triu")
 def triu(x: Node, diagonal: int = 0) -> Node:
     """Returns the upper triangles of matrices."""
-    return mul(x, torch.ones(x.shape[-2:]).triu(diagonal))
+    return kept(x, torch.ones(x.shape[-2:]).triu(diagonal))
 
 
 def _masked(condition: Tensor, x: Operand) -> Node:
-    """Returns x where a condition holds and 0 elsewhere, also where x is infinite."""
+    """Returns x where a condition holds and 0 elsewhere; of a constant, as one constant."""
     mask = condition.bool()
     if isinstance(x, Node) and x.operation == "constant":
         x = x.attributes[0]
     if isinstance(x, Node):
-        return mul(x, mask)
+        return kept(x, mask)
     number = torch.as_tensor(x, dtype=torch.float32)
     return graph.constant(torch.where(mask, number, torch.zeros(())))

@@ -135,14 +135,14 @@ def softshrink(x: Node, lambd: float = 0.5) -> Node:
 def hardshrink(x: Node, lambd: float = 0.5) -> Node:
     """Returns x where it is further from 0 than lambd, 0 elsewhere."""
     is_inside = graph.unary(x, "clamp'", -float(lambd), float(lambd))
-    return graph.mul(x, graph.affine(is_inside, -1, 1))
+    return graph.keep(x, graph.affine(is_inside, -1, 1))
 
 
 @rule("threshold")
 def threshold(x: Node, threshold: float, value: float) -> Node:
     """Returns x above a threshold, a value elsewhere."""
     above = is_above(x, threshold)
-    return graph.add(graph.mul(x, above), graph.affine(above, -value, value))
+    return graph.add(graph.keep(x, above), graph.affine(above, -value, value))
 
 
 @rule("glu")

@@ -11,7 +11,7 @@ from torch import Tensor
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.rules import arithmetic, indexing, shapes
-from mixcoder.backends.native.rules.arithmetic import Operand, add, as_node, is_above, mul
+from mixcoder.backends.native.rules.arithmetic import Operand, add, as_node, is_above, kept, mul
 from mixcoder.backends.native.rules.rule_table import check, rule
 
 
@@ -85,10 +85,7 @@ def where(condition: Condition, x: Operand, y: Operand) -> Node:
     """Returns x where a condition holds, y elsewhere."""
     if isinstance(condition, Tensor):
         return arithmetic.choose(condition, x, y)
-    for value in (x, y):
-        is_finite = not isinstance(value, int | float) or abs(value) < float("inf")
-        check(is_finite, "an infinite number where a condition holds")
-    return add(mul(condition.node, x), mul(_negated(condition.node), y))
+    return add(kept(x, condition.node), kept(y, _negated(condition.node)))
 
 
 @rule("masked_fill")
