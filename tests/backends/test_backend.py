@@ -337,7 +337,23 @@ def test_native_steps_pay_sooner() -> None:
     assert chosen(model, compile="on") == BackendChoice(NATIVE, torch.float32)
     assert list(chosen(model, compile="on").fallbacks) == [(INDUCTOR, 1), (EAGER, 1)]
     assert chosen(model, pays_from, compile="off").backend is EAGER
-    assert chosen(mixer(hidden_channels=[4_000, 4_000]), compile="on").backend is INDUCTOR
+
+
+@pytest.mark.parametrize(
+    ("threads", "madds", "pays"),
+    [
+        (1, 10**9, True),
+        (1, 10**10, False),
+        (4, 10**9, True),
+        (8, 10**7, True),
+        (8, 10**9, False),  # four shards of 16 images are the most, of 64
+    ],
+)
+def test_native_steps_of_large_models_pay_with_a_shard_a_thread(
+    threads: int, madds: int, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert NATIVE.pays(Recipe(batch_size=64, compile="on").workload(mixer(), madds, 1, CPU)) == pays
 
 
 @pytest.mark.parametrize(

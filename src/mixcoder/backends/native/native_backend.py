@@ -19,7 +19,9 @@ from mixcoder.device import factory_defaults
 _PAYS_FROM = 2e10
 """Multiply-adds of a whole run, from which kernels save time: a machine compiles them but once."""
 _PAYS_BELOW = 3e7
-"""Multiply-adds of an image, above which a compiled graph is faster, whose operations use all threads."""
+"""Multiply-adds of an image, above which a compiled graph is faster where its operations use more threads."""
+_PAYS_BELOW_WITH_ALL_THREADS = 2e9
+"""The same where there is a shard for each thread: of the largest networks measured."""
 _BFLOAT16_PAYS_FROM_WITH_TILES = 2e6
 _BFLOAT16_PAYS_FROM = 4e5
 """Multiply-adds of an image, below which converting to bfloat16 takes more time than it saves:
@@ -33,10 +35,12 @@ class Native:
     failure = "our own operations could not be compiled"
 
     def pays(self, workload: Workload) -> bool:
-        """Returns whether it saves time: for small models on the CPU, where shards leave no thread idle."""
-        uses_all_threads = shards_of(workload.batch_size) > 1 or torch.get_num_threads() == 1
-        is_small = workload.madds < _PAYS_BELOW and workload.device.type == "cpu"
-        return workload.pays_from(_PAYS_FROM) and uses_all_threads and is_small
+        """Returns whether it saves time: on the CPU, with shards; for large models, with one a thread."""
+        shards, threads = shards_of(workload.batch_size), torch.get_num_threads()
+        below = _PAYS_BELOW_WITH_ALL_THREADS if shards == threads else _PAYS_BELOW
+        has_shards = shards > 1 or threads == 1
+        is_small = workload.madds < below and workload.device.type == "cpu"
+        return workload.pays_from(_PAYS_FROM) and has_shards and is_small
 
     def supports(self, workload: Workload) -> str | None:
         """Returns why it cannot compute a workload; None where it can."""

@@ -32,8 +32,8 @@ from mixcoder.backends.native.rules.strided_convolutions import Window, convolve
 _FORWARD = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 _TRANSPOSED = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1}
 """Settings of torch's functions and their defaults, in the order of their arguments."""
-_MOST_WEIGHTS = 2**18
-"""Weights of a convolution, above which those of torch's library are faster."""
+_MOST_WEIGHTS = 2**21
+"""Weights of a convolution, above which ordering them takes too long: 8 MiB."""
 _LEAST_CHANNELS = 8
 """Channels with a kernel each, below which most of a vector of channels is empty."""
 _MOST_TERMS = 2**16
