@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mixcoder.backends.native.codes import ACTIVATIONS
 from mixcoder.backends.native.fusion import Fused
-from mixcoder.backends.native.graph import Node
+from mixcoder.backends.native.graph import PRODUCTS, Node
 from mixcoder.backends.native.lifetimes import Lifetimes
 from mixcoder.backends.native.placement import Placement, root_of
 from mixcoder.backends.native.placing import Place
@@ -23,7 +23,6 @@ _CODES = {
     (name, *_ARGUMENTS.get(name, ())): ACTIVATIONS.index(ACTIVATION_NAMES[name]) for name in ACTIVATION_NAMES
 }
 """The kernel's number of each activation, by the attributes of its node."""
-_PRODUCTS = ("contract", "convolve", "adjoint")
 
 
 class _Rows(NamedTuple):
@@ -113,7 +112,7 @@ def _forward(group: Fused) -> _Forward | None:
     biased, *others = group.nodes
     if biased.operation != "add" or group.rows:
         return None
-    z = next((x for x in biased.inputs if root_of(x).operation in _PRODUCTS), None)
+    z = next((x for x in biased.inputs if root_of(x).operation in PRODUCTS), None)
     if z is None:
         return None
     bias = biased.inputs[biased.inputs[0] is z]

@@ -26,7 +26,7 @@ ACTIVATIONS: tuple[type[nn.Module], ...] = (
 )
 """Each is a struct of the class's name in `kernels/`."""
 LOSSES = ("mse", "l1", "huber")
-FUNCTIONS = (
+PLAIN_FUNCTIONS = (
     *("exp", "log", "sqrt", "rsqrt", "reciprocal", "abs", "sign", "erf", "sin", "cos", "pow", "softplus"),
 )
 """Functions of each element in groups of elementwise nodes: structs in `functions.h`."""
@@ -104,7 +104,7 @@ def cpp_header() -> str:
     """Returns the text of `codes.h`."""
     a, b, c = COEFFICIENTS
     activations = " ".join(f"X({activation.__name__})" for activation in ACTIVATIONS)
-    plain, paired = (" ".join(map(_as_macro, names)) for names in (FUNCTIONS, PAIRED_FUNCTIONS))
+    plain, paired = (" ".join(map(_as_macro, names)) for names in (PLAIN_FUNCTIONS, PAIRED_FUNCTIONS))
     return (
         "// Generated from codes.py.\n#pragma once\n"
         "#include <cstdint>\n"

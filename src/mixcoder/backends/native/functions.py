@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from mixcoder.backends.native.codes import PAIRED_FUNCTIONS
 from mixcoder.backends.native.graph import Node, add, affine, mul, unary
 
 Derivative = Callable[..., Node | None]
@@ -135,10 +136,6 @@ def _with_prime(name: str) -> Derivative:
     return prime
 
 
-_HAS_PRIME = (
-    *("relu", "relu6", "leaky_relu", "elu", "silu", "tanh", "sigmoid", "gelu", "gelu_tanh"),
-    *("clamp", "hardtanh"),
-)
 _DERIVATIVES: dict[str, Derivative] = {
     "exp": _exp,
     "log": _log,
@@ -152,7 +149,7 @@ _DERIVATIVES: dict[str, Derivative] = {
     "cos": _cos,
     "pow": _pow,
     "softplus": _softplus,
-    **{name: _with_prime(name) for name in _HAS_PRIME},
+    **{name: _with_prime(name) for name in PAIRED_FUNCTIONS},
     **dict.fromkeys(("relu'", "relu6'", "leaky_relu'", "clamp'", "hardtanh'"), _none),
     "elu'": _elu_prime,
     "silu'": _silu_prime,

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mixcoder.backends.native.codes import ADDRESSES
-from mixcoder.backends.native.graph import Node, Shape
+from mixcoder.backends.native.graph import ELEMENTWISE, MOVEMENTS, Node, Shape
 
 OPERANDS = ADDRESSES - 1
 """The most arrays that a group reads and writes: one address is that of its instructions."""
@@ -37,8 +37,6 @@ _ROW_ELEMENTS = 8192
 REDUCTIONS = ("sum", "maximum")
 ALIASES = ("expand", "permute")
 """Movements within a group, which cost nothing."""
-_ELEMENTWISE = ("add", "mul", "keep", "affine", "unary")
-_VIEWS = ("permute", "reshape", "expand", "slice", "contiguous", "like", "stop")
 
 _Position = tuple[int, int]
 """(index of the node that began a step, index within what follows from that step at once)."""
@@ -168,7 +166,7 @@ class _Group:
                 return Frame(frame.axes) if is_whole and self._may_use(frame.reduced) else None
             case "sum" | "maximum":
                 return None if frame.reduced else _reduced(node, frame)
-            case operation if operation in _ELEMENTWISE:
+            case operation if operation in ELEMENTWISE:
                 is_one = all(other == frame for other in frames)
                 return frame if is_one and (not frame.reduced or self._may_use(frame.reduced)) else None
         return None
@@ -176,7 +174,7 @@ class _Group:
     def add(self, node: Node, frame: Frame) -> list[Node]:
         """Lets a node join; returns what the group reads for it in its own shape."""
         self.frames[node] = frame
-        if node.operation in _ELEMENTWISE and frame.reduced:
+        if node.operation in ELEMENTWISE and frame.reduced:
             self.rows = frame.reduced
         elif node.operation == "expand":
             self.rows = self.frames[node.inputs[0]].reduced
@@ -230,9 +228,9 @@ class _Planner:
             self._positions[node] = (index, 0)
         elif group and (frame := group.frame_of(node)):
             self._join(node, latest, frame)
-        elif node.operation in (*_ELEMENTWISE, *REDUCTIONS):
+        elif node.operation in (*ELEMENTWISE, *REDUCTIONS):
             self._join_reader(node, latest, (index, 0))
-        elif node.operation in _VIEWS:
+        elif node.operation in MOVEMENTS:
             self._positions[node] = (latest[0], _VIEWS_AFTER)
         else:
             self._positions[node] = (index, 0)

@@ -44,6 +44,15 @@ from torch import Tensor
 
 Shape = tuple[int, ...]
 
+LEAVES = ("images", "parameter", "constant")
+"""Operations whose memory belongs to the model or to the images."""
+MOVEMENTS = ("permute", "reshape", "expand", "slice", "contiguous", "like", "stop")
+"""Operations whose result may share the memory of their input."""
+ELEMENTWISE = ("add", "mul", "keep", "affine", "unary")
+"""Operations each element of whose result is computed from those in its place."""
+PRODUCTS = ("contract", "convolve", "adjoint")
+"""Operations that can add their result to what is there."""
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -180,7 +189,7 @@ def contiguous(x: Node) -> Node:
 
 def like(x: Node, model: Node) -> Node:
     """Returns x, to be stored in the order of the elements of a model of its shape."""
-    if model.operation in ("parameter", "constant", "images"):
+    if model.operation in LEAVES:
         return x  # lies where it is wanted in any case
     if model.operation == "permute":
         return permute(like(permute(x, inverse_axes(model)), model.inputs[0]), model.attributes[0])
@@ -252,7 +261,6 @@ def unary(x: Node, name: str, *arguments: float) -> Node:
 
 
 _FREE = {"permute", "reshape", "expand"}
-_ARITHMETIC = {"add", "mul", "keep", "affine", "unary"}
 
 
 def _moved_like(moved: Node, x: Node) -> Node:
@@ -269,7 +277,7 @@ def _elementwise(operation: str, a: Node, b: Node) -> Node:
     """Returns an operation of two arrays, its axes in the order of the operand that was computed last."""
     assert a.shape == b.shape, (a, b)
     bases = [x.inputs[0] if x.operation == "permute" else x for x in (b, a)]
-    arithmetic = [x for x, base in zip((b, a), bases, strict=True) if base.operation in _ARITHMETIC]
+    arithmetic = [x for x, base in zip((b, a), bases, strict=True) if base.operation in ELEMENTWISE]
     first = arithmetic[0] if arithmetic else a
     if first.operation != "permute":
         return make(operation, [a, b], a.shape)

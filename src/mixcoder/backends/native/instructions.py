@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mixcoder.backends.native.codes import FUNCTIONS, PAIRED_FUNCTIONS
+from mixcoder.backends.native.codes import PAIRED_FUNCTIONS, PLAIN_FUNCTIONS
 from mixcoder.backends.native.fusion import ALIASES, REDUCTIONS, Fused, Read, frame_of_input
 from mixcoder.backends.native.graph import Node
 
@@ -160,7 +160,7 @@ class _Compiler:
         if node in self._partners or name.endswith("'"):
             code, function = "both", PAIRED_FUNCTIONS.index(name.rstrip("'"))
         else:
-            code, function = "value", (*FUNCTIONS, *PAIRED_FUNCTIONS).index(name)
+            code, function = "value", (*PLAIN_FUNCTIONS, *PAIRED_FUNCTIONS).index(name)
         return Instruction(code, inputs, function=function, arguments=tuple(arguments))
 
     def _inputs(self, node: Node, use: str = "") -> tuple[int, ...]:

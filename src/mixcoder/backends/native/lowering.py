@@ -11,12 +11,12 @@ from mixcoder.backends.native.contractions import UnsuitedResultError
 from mixcoder.backends.native.elementwise import emit_fused
 from mixcoder.backends.native.emitters import emitter_of
 from mixcoder.backends.native.fusion import Fused, fuse
-from mixcoder.backends.native.graph import Node, inverse_axes
+from mixcoder.backends.native.graph import MOVEMENTS, Node, inverse_axes
 from mixcoder.backends.native.group_places import places_of_group
 from mixcoder.backends.native.lifetimes import Lifetimes
 from mixcoder.backends.native.movement import emit_move
 from mixcoder.backends.native.network_graph import NetworkGraph
-from mixcoder.backends.native.placement import MOVEMENTS, Placement, is_leaf, root_of
+from mixcoder.backends.native.placement import Placement, is_leaf, root_of
 from mixcoder.backends.native.placing import Place, dense_place
 from mixcoder.backends.native.product_lowering import emit_contraction, emit_operands
 from mixcoder.backends.native.shards import WeightGemm

@@ -13,8 +13,8 @@ from typing import TypeGuard
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.derivatives import gradients, sorted_nodes
 from mixcoder.backends.native.fusion import Fused, fuse
-from mixcoder.backends.native.graph import Node
-from mixcoder.backends.native.placement import MOVEMENTS, Leaves, is_leaf, root_of, users_of
+from mixcoder.backends.native.graph import MOVEMENTS, PRODUCTS, Node
+from mixcoder.backends.native.placement import Leaves, is_leaf, root_of, users_of
 from mixcoder.backends.native.placing import Place
 from mixcoder.backends.native.tracing import trace
 from mixcoder.backends.step import UnsupportedError
@@ -22,8 +22,6 @@ from mixcoder.models.autoencoder import Autoencoder
 
 _LARGE = 2**16
 """Elements of a weight, from which its gradients are not stored, nor added up over shards (256 KiB)."""
-_PRODUCTS = {"contract", "convolve", "adjoint"}
-"""Operations that can add their result to what is there."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def _may_be_added(
     node: Node, addends: Sum, users: Mapping[Node, Collection[Node]], position: Mapping[Node, int]
 ) -> bool:
     base, product = root_of(addends.base), root_of(addends.product)
-    if product.operation not in _PRODUCTS or is_leaf(base) or list(users[product]) != [node]:
+    if product.operation not in PRODUCTS or is_leaf(base) or list(users[product]) != [node]:
         return False
     if not _is_moved(addends.product) or position[base] > position[product]:
         return False

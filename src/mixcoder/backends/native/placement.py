@@ -10,16 +10,12 @@ from dataclasses import dataclass
 
 import torch
 
-from mixcoder.backends.native.graph import Node
+from mixcoder.backends.native.graph import LEAVES, MOVEMENTS, Node
 from mixcoder.backends.native.image_loading import ImageLoader
 from mixcoder.backends.native.movement import emit_move
 from mixcoder.backends.native.placing import Place, dense_place, order_for_reshape, steps_of, view
 from mixcoder.backends.native.program import FLOAT_BYTES, Program
 from mixcoder.backends.native.shards import Shard, Vectors
-
-MOVEMENTS = {"permute", "reshape", "expand", "slice", "contiguous", "like", "stop"}
-"""Operations whose result may share the memory of their input."""
-_LEAVES = {"images", "parameter", "constant"}
 
 
 @dataclass(frozen=True)
@@ -208,7 +204,7 @@ def root_of(node: Node) -> Node:
 
 def is_leaf(node: Node) -> bool:
     """Returns whether a node's memory belongs to the model or to the images."""
-    return node.operation in _LEAVES
+    return node.operation in LEAVES
 
 
 def users_of(nodes: Collection[Node]) -> dict[Node, list[Node]]:

@@ -41,7 +41,7 @@ _IGNORED = {
 """Arguments that change nothing, as `_named` checks."""
 _ORDINARY = (None, False, torch.float32, torch.strided, torch.device("cpu"), "cpu")
 _SYNONYMS = {"axis": "dim", "keepdims": "keepdim"}
-_VIEWS = ("permute", "reshape", "expand", "slice", "contiguous", "stop")
+_VIEWS = tuple(operation for operation in graph.MOVEMENTS if operation != "like")
 """Operations whose result torch would keep in the memory of the input."""
 _ODD_VIEWS = {"unfold": (*_VIEWS, "cat"), "diagonal": (*_VIEWS, "pad"), "__getitem__": (*_VIEWS, "pad")}
 """Functions whose results are views although a node moves the elements, and the operations of these."""
