@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
+from mixcoder.backends.native.graph import steps_of
 from mixcoder.backends.native.nests import arrange
-from mixcoder.backends.native.placing import steps_of
 from mixcoder.backends.step import UnsupportedError
 
 SHAPE = (6, 5, 32)

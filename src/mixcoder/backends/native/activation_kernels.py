@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mixcoder.backends.native.codes import ACTIVATIONS
 from mixcoder.backends.native.fusion import Fused
-from mixcoder.backends.native.graph import PRODUCTS, Node
+from mixcoder.backends.native.graph import PRODUCTS, Node, steps_of
 from mixcoder.backends.native.lifetimes import Lifetimes
 from mixcoder.backends.native.placement import Placement, root_of
 from mixcoder.backends.native.placing import Place
@@ -163,10 +163,7 @@ def _rows_of_sum(place: Place, total: Node) -> _Rows | None:
     kept = [axis for axis in order if axis not in summed and place.shape[axis] > 1]
     if kept != sorted(kept):  # the sums lie in the order of their axes
         return None
-    step, steps = 1, {}
-    for axis in reversed(kept):
-        steps[axis] = step
-        step *= place.shape[axis]
+    steps = dict(zip(kept, steps_of([place.shape[axis] for axis in kept]), strict=True))
     return _split([place.shape[axis] for axis in order], [steps.get(axis, 0) for axis in order])
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from mixcoder.backends.native.graph import split_labels
-from mixcoder.backends.native.placing import Place, steps_of
+from mixcoder.backends.native.graph import split_labels, steps_of
+from mixcoder.backends.native.placing import Place
 
 Steps = Mapping[str, int]
 """Elements to go in memory for one step along each label, but those of size 1 and repeated ones."""

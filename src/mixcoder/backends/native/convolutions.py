@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mixcoder.backends.native.contractions import UnsuitedResultError
-from mixcoder.backends.native.graph import Node, Shape
+from mixcoder.backends.native.graph import Node, Shape, steps_of
 from mixcoder.backends.native.kinds import ConvolutionEmitter, OverPatches, TokenMixing
 from mixcoder.backends.native.placement import Placement
-from mixcoder.backends.native.placing import Place, dense_place, steps_of
+from mixcoder.backends.native.placing import Place, dense_place
 from mixcoder.backends.native.program import FLOAT_BYTES
 from mixcoder.backends.native.toeplitz import Field, ToeplitzMatrices
 

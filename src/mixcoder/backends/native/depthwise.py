@@ -14,10 +14,10 @@ from typing import NamedTuple
 import torch
 
 from mixcoder.backends.native.contractions import UnsuitedResultError
-from mixcoder.backends.native.graph import Node
+from mixcoder.backends.native.graph import Node, steps_of
 from mixcoder.backends.native.kinds import Depthwise
 from mixcoder.backends.native.placement import Placement
-from mixcoder.backends.native.placing import Place, dense_place, steps_of
+from mixcoder.backends.native.placing import Place, dense_place
 
 
 class _Term(NamedTuple):

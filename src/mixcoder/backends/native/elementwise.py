@@ -17,11 +17,11 @@ import torch
 
 from mixcoder.backends.native.codes import INSTRUCTIONS
 from mixcoder.backends.native.fusion import REDUCTIONS, Frame, Fused, reads_of
-from mixcoder.backends.native.graph import Node, Shape
+from mixcoder.backends.native.graph import Node, Shape, steps_of
 from mixcoder.backends.native.instructions import Access, Instruction, Operands, compile_group
 from mixcoder.backends.native.movement import emit_move
 from mixcoder.backends.native.nests import Nest, arrange, memory_order
-from mixcoder.backends.native.placing import Place, steps_of
+from mixcoder.backends.native.placing import Place
 from mixcoder.backends.native.program import FLOAT_BYTES, Program
 
 _DOUBLE_BYTES = 8

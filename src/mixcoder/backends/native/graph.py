@@ -102,6 +102,11 @@ def make(operation: str, inputs: Sequence[Node], shape: Sequence[int], *attribut
     return made[key]
 
 
+def steps_of(shape: Sequence[int]) -> Shape:
+    """Returns the strides of an array whose elements lie in the order of its axes."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
 # ── leaves ───────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -8,13 +8,12 @@ distance from the next image: `after`. No reshape changes it, and each other ope
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.derivatives import sorted_nodes
-from mixcoder.backends.native.graph import Node, Shape
+from mixcoder.backends.native.graph import Node
 from mixcoder.backends.step import UnsupportedError
 
 _ALONG_AXES = {"slice", "pad", "cat", "sum", "maximum"}
@@ -101,17 +100,11 @@ def _after_contract(node: Node, axes: Sequence[_ImageAxis | None]) -> _ImageAxis
 def _after_reshape(node: Node, axis: _ImageAxis, batch: int) -> _ImageAxis:
     """Returns the one axis after a reshape in which all images are."""
     before = node.inputs[0].shape
-    distance = axis.distance * _step(before, axis.position)
-    for index, size in enumerate(node.shape):
-        step = _step(node.shape, index)
+    distance = axis.distance * graph.steps_of(before)[axis.position]
+    for index, (size, step) in enumerate(zip(node.shape, graph.steps_of(node.shape), strict=True)):
         if distance % step == 0 and (step * size) % (distance * batch) == 0:
             return _ImageAxis(index, distance // step)
     raise _mixed(node)
-
-
-def _step(shape: Shape, axis: int) -> int:
-    """Returns the elements from one of an axis to the next."""
-    return math.prod(shape[axis + 1 :])
 
 
 def _mixed(node: Node) -> UnsupportedError:

@@ -50,6 +50,10 @@ class NetworkGraph:
         read = {root_of(x) for node in contracted for x in node.inputs}
         return [node for node in self.parameters if node in read]
 
+    def is_deferred(self, gradient: Node) -> bool:
+        """Returns whether a gradient is left to the end of the step."""
+        return _under_movements(gradient) in self.deferred
+
     def wanted(self, leaves: Leaves) -> dict[Node, Place]:
         """Returns where nodes are to lie, so that the gradients of parameters lie at their places."""
         wanted: dict[Node, Place] = {}
@@ -98,7 +102,7 @@ def network_graph(model: Autoencoder, batch_size: int, loss: str, images_of_batc
     order = sorted_nodes([seed, *(node for node in reversed(found) if node is not None)])
     sums = dict(_sums(order))
     kept = [seed, *(node for node in found if node is not None)]
-    deferred = [node for node in map(_under_movements, found) if _is_deferred(node, order)]
+    deferred = [node for node in map(_under_movements, found) if _may_wait(node, order)]
     operands = {x: None for node in deferred for x in node.inputs}
     slots = {x: i for i, x in enumerate(operands)}
     return NetworkGraph(fuse(order, kept, sums), traced.parameters, found, sums, {*deferred}, slots)
@@ -110,7 +114,7 @@ def _under_movements(node: Node | None) -> Node | None:
     return node
 
 
-def _is_deferred(node: Node | None, order: Sequence[Node]) -> TypeGuard[Node]:
+def _may_wait(node: Node | None, order: Sequence[Node]) -> TypeGuard[Node]:
     """Returns whether a gradient is one product over all images, and so large that it pays to wait."""
     if node is None or node.operation != "contract" or node.size < _LARGE:
         return False

@@ -64,16 +64,9 @@ def emit_network(program: Program, graph: NetworkGraph, leaves: Leaves, shard: S
     lowering = Lowering(graph, placement, leaves.vectors.loss)
     lowering.run()
     for parameter, gradient in zip(graph.parameters, graph.gradients, strict=True):
-        if gradient is None or _is_left(gradient, graph):
+        if gradient is None or graph.is_deferred(gradient):
             continue
         place, target = placement.place(gradient), leaves.gradient(parameter)
         if place != target:
             emit_move(program, place, target)
     return lowering.weight_gemms
-
-
-def _is_left(gradient: Node, graph: NetworkGraph) -> bool:
-    """Returns whether gradients are left to the end of the step."""
-    while gradient.operation in ("permute", "reshape"):
-        gradient = gradient.inputs[0]
-    return gradient in graph.deferred

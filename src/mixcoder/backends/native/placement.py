@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import torch
 
-from mixcoder.backends.native.graph import LEAVES, MOVEMENTS, Node
+from mixcoder.backends.native.graph import LEAVES, MOVEMENTS, Node, steps_of
 from mixcoder.backends.native.image_loading import ImageLoader
 from mixcoder.backends.native.movement import emit_move
-from mixcoder.backends.native.placing import Place, dense_place, order_for_reshape, steps_of, view
+from mixcoder.backends.native.placing import Place, dense_place, order_for_reshape, view
 from mixcoder.backends.native.program import FLOAT_BYTES, Program
 from mixcoder.backends.native.shards import Shard, Vectors
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mixcoder.backends.native.graph import Node, Shape
+from mixcoder.backends.native.graph import Node, Shape, steps_of
 from mixcoder.backends.native.program import FLOAT_BYTES
 
 
@@ -76,11 +76,6 @@ class Place:
         """Returns the same elements in another shape; None where steps along an axis would differ."""
         steps = _steps_after_reshape(self.shape, self.strides, shape)
         return None if steps is None else Place(self.address, shape, steps)
-
-
-def steps_of(shape: Sequence[int]) -> Shape:
-    """Returns the strides of an array whose elements lie in the order of its axes."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def dense_place(address: int, shape: Sequence[int], order: Sequence[int]) -> Place:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mixcoder.backends.native import graph
-from mixcoder.backends.native.graph import Node, Shape
+from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.rules.rule_table import check, rule
 from mixcoder.backends.native.rules.shapes import filled
 
@@ -44,11 +44,6 @@ def broadcast_all(*operands: Operand) -> list[Node]:
     nodes = [as_node(operand) for operand in operands]
     shape = np.broadcast_shapes(*(node.shape for node in nodes))
     return [graph.broadcast(node, shape) for node in nodes]
-
-
-def common_shape(*operands: Operand) -> Shape:
-    """Returns the shape to which operands broadcast."""
-    return np.broadcast_shapes(*(as_node(operand).shape for operand in operands))
 
 
 @rule("add")

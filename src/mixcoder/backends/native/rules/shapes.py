@@ -107,7 +107,7 @@ def layout(x: Node) -> torch.layout:
 @rule("stride")
 def stride(x: Node, dim: int | None = None) -> Shape | int:
     """Returns the strides of a contiguous tensor."""
-    strides = tuple(math.prod(x.shape[axis + 1 :]) for axis in range(x.rank))
+    strides = graph.steps_of(x.shape)
     return strides if dim is None else strides[dim]
 
 
