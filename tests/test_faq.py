@@ -176,6 +176,7 @@ MISHAPS: dict[str, Callable[[Cli, str], str]] = {
 def test_every_error_of_the_page_is_made_here() -> None:
     made_elsewhere = {
         "There is no compiler",  # in tests/backends/test_backend.py
+        "A function has no rule",  # there too
         "Compiled code crashes on the GPU",  # in tests/backends/inductor/test_package_trial.py
         "Compiled code is not kept",  # in tests/test_machines.py
         "There is no home folder",  # there too

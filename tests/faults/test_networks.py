@@ -27,7 +27,7 @@ def test_native_steps_of_some_networks(tmp_path: Path) -> None:
     """`make faults` compares a thousand."""
     outcomes = [networks.compare_one(number, 1, tmp_path) for number in range(12)]
     assert [outcome["differs"] for outcome in outcomes if outcome["differs"]] == []
-    assert sum(not outcome["refused"] for outcome in outcomes) > 0
+    assert sum(not outcome["refused"] for outcome in outcomes) >= 9
 
 
 @slow

@@ -27,6 +27,7 @@ _MODULES = (
     "shapes",
     "small_convolutions",
     "sums",
+    "tensor_facts",
 )
 for _module in _MODULES:
     import_module(f"{__name__}.{_module}")  # which registers its rules

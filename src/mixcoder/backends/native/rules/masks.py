@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.graph import Node
-from mixcoder.backends.native.rules import arithmetic, indexing, shapes
+from mixcoder.backends.native.rules import arithmetic, indexing, shapes, tensor_facts
 from mixcoder.backends.native.rules.arithmetic import Operand, add, as_node, is_above, kept, mul
 from mixcoder.backends.native.rules.rule_table import check, rule
 
@@ -124,7 +124,8 @@ def masked(made_by: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 _OF_CONDITIONS = {negation, conjunction, disjunction, where, masked_fill, as_condition}
 _CONVERSIONS = {shapes.same, shapes.converted}
 _MOVES = {
-    *(shapes.shape, shapes.size, shapes.rank, shapes.count, shapes.length, shapes.device),
+    *(tensor_facts.shape, tensor_facts.size, tensor_facts.rank, tensor_facts.count),
+    *(tensor_facts.length, tensor_facts.device),
     *(shapes.reshape, shapes.flatten, shapes.unflatten, shapes.squeeze, shapes.unsqueeze, shapes.permute),
     *(shapes.transpose, shapes.expand, shapes.expand_as, shapes.select, indexing.getitem),
 }

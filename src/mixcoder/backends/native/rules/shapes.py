@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mixcoder.backends.native import graph
-from mixcoder.backends.native.graph import Node, Shape
+from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.rules.rule_table import check, rule
 
 
@@ -45,88 +45,6 @@ def axes_of(rank: int, dim: int | Sequence[int] | None) -> list[int]:
         return list(range(rank))
     dims = [dim] if isinstance(dim, int) else list(dim)
     return [axis_of(rank, axis) for axis in dims] if rank else []
-
-
-# ── what a tensor says of itself ─────────────────────────────────────────────────────────────────────
-
-
-@rule("shape")
-def shape(x: Node) -> torch.Size:
-    """Returns the shape."""
-    return torch.Size(x.shape)
-
-
-@rule("size")
-def size(x: Node, dim: int | None = None) -> torch.Size | int:
-    """Returns the shape, or the size of an axis."""
-    return torch.Size(x.shape) if dim is None else x.shape[dim]
-
-
-@rule("ndim", "dim", "ndimension")
-def rank(x: Node) -> int:
-    """Returns the number of axes."""
-    return x.rank
-
-
-@rule("numel", "nelement")
-def count(x: Node) -> int:
-    """Returns the number of elements."""
-    return x.size
-
-
-@rule("Tensor.__len__")
-def length(x: Node) -> int:
-    """Returns the size of the first axis."""
-    return x.shape[0]
-
-
-@rule("dtype")
-def dtype(x: Node) -> torch.dtype:
-    """Returns float32: nodes have no other."""
-    return torch.float32
-
-
-@rule("device")
-def device(x: Node) -> torch.device:
-    """Returns the processor."""
-    return torch.device("cpu")
-
-
-@rule("get_device")
-def device_index(x: Node) -> int:
-    """Returns -1, as torch does for the processor."""
-    return -1
-
-
-@rule("layout")
-def layout(x: Node) -> torch.layout:
-    """Returns the layout of ordinary tensors."""
-    return torch.strided
-
-
-@rule("stride")
-def stride(x: Node, dim: int | None = None) -> Shape | int:
-    """Returns the strides of a contiguous tensor."""
-    strides = graph.steps_of(x.shape)
-    return strides if dim is None else strides[dim]
-
-
-@rule("is_floating_point", "requires_grad", "is_contiguous", "is_leaf", "is_cpu")
-def yes(x: Node, **_: object) -> bool:
-    """Returns True."""
-    return True
-
-
-@rule("is_complex", "is_cuda", "is_sparse", "is_quantized", "is_nested", "is_meta", "is_mps", "is_inference")
-def no(x: Node) -> bool:
-    """Returns False."""
-    return False
-
-
-@rule("element_size", "itemsize")
-def bytes_of_element(x: Node) -> int:
-    """Returns the bytes of a float32."""
-    return 4
 
 
 # ── the same elements ────────────────────────────────────────────────────────────────────────────────
