@@ -128,21 +128,21 @@ def compete(
     }
 
 
-def product_speed(seconds: float = 1.0) -> float:
-    """Returns the multiply-adds a second of a float32 product of 1024 x 1024 matrices."""
+def product_speed(width: int = 1024, device: str = "cpu", precision: str = "float32") -> float:
+    """Returns the multiply-adds a second of a product of square matrices."""
     import torch
 
-    matrix = torch.randn(1024, 1024)
+    matrix = torch.randn(width, width, device=device, dtype=getattr(torch, precision))
 
-    def speed() -> float:
-        start, products = time.perf_counter(), 0
-        while (elapsed := time.perf_counter() - start) < seconds / 3:
-            matrix @ matrix
-            products += 1
-        return products * 1024**3 / elapsed
+    def seconds(products: int) -> float:
+        start = time.perf_counter()
+        for _ in range(products):
+            product = matrix @ matrix
+        float(product[0, 0])  # waits
+        return time.perf_counter() - start
 
-    speed()
-    return max(speed() for _ in range(3))
+    seconds(3)
+    return 20 * width**3 / min(seconds(20) for _ in range(3))
 
 
 def images_of_the_floor(network: Any, product: float) -> float:

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contest import BATCH, images_of_the_floor, mixcoder_steps, work
+from benchmarks.contest import BATCH, images_of_the_floor, mixcoder_steps, product_speed, work
 from benchmarks.throughput import MODELS, create_network
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ class Deadline:
         return max(0.0, self._end - time.monotonic())
 
     def run(self, command: Sequence[str], most_seconds: float) -> str:
-        """What a command prints; "no time left" where it takes longer than is left or than it may."""
+        """Returns what a command prints; "no time left" where it takes longer than is left or than it may."""
         seconds = min(self.left(), most_seconds)
         try:
             ended = subprocess.run(
@@ -79,25 +79,8 @@ def first_line(deadline: Deadline, device: str, runs: str) -> None:
     print(f"first line of a run: {lines[0].strip() if lines else printed}\n", flush=True)
 
 
-def product_speed(device: str, precision: str, width: int) -> float:
-    """The multiply-adds a second of a product of square matrices."""
-    import torch
-
-    matrix = torch.randn(width, width, device=device, dtype=getattr(torch, precision))
-
-    def seconds(products: int) -> float:
-        start = time.perf_counter()
-        for _ in range(products):
-            product = matrix @ matrix
-        float(product[0, 0])  # waits
-        return time.perf_counter() - start
-
-    seconds(3)
-    return 10 * width**3 / min(seconds(10) for _ in range(3))
-
-
 def contestant_steps(model: str, device: str) -> Any:
-    """The steps of a run on a device, and the number of images in each."""
+    """Returns the steps of a run on a device, and the number of images in each."""
     return mixcoder_steps(create_network(model), device=device, compile="on"), BATCH
 
 
@@ -121,14 +104,14 @@ def compile_models(deadline: Deadline, device: str, models: Sequence[str]) -> No
 
 
 def worker(device: str, model: str) -> list[str]:
-    """The command that measures a model."""
+    """Returns the command that measures a model."""
     return [sys.executable, "-m", "benchmarks.gpu", "--device", device, "--work", model]
 
 
 def compare_models(deadline: Deadline, options: argparse.Namespace) -> None:
     """Prints images/s of each model, and its share of the floor in either precision."""
     compile_models(deadline, options.device, options.models)
-    products = [product_speed(options.device, precision, options.width) for precision in PRECISIONS]
+    products = [product_speed(options.width, options.device, precision) for precision in PRECISIONS]
     print("| model | images/s | of the floor, float32 | bfloat16 | start-up (s) |\n|---|---:|---:|---:|---:|")
     for model in options.models:
         command = [*worker(options.device, model), "--seconds", str(options.seconds)]

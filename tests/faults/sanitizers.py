@@ -67,7 +67,7 @@ if platform.machine() == "x86_64":
 
 
 def compile_kernels(kernels: Path, sanitizer: Sanitizer, folder: Path) -> Path:
-    """The library of the kernels in a folder, written to another."""
+    """Returns the library of the kernels in a folder, written to another."""
     (folder / "codes.h").write_text(cpp_header(), encoding="utf-8")
     path = folder / "kernels.so"
     command = [*compiler_command(), *_FLAGS, *_LIBRARY, *sanitizer.flags, f"-I{folder}"]
@@ -76,14 +76,14 @@ def compile_kernels(kernels: Path, sanitizer: Sanitizer, folder: Path) -> Path:
 
 
 def find_runtime(name: str) -> str:
-    """The path of a sanitizer's library, as the compiler knows it; empty where it has none."""
+    """Returns the path of a sanitizer's library, as the compiler knows it; empty where it has none."""
     command = [*compiler_command(), f"-print-file-name={name}"]
     path = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return path if Path(path).is_absolute() else ""
 
 
 def run_networks(kernels: Path, sanitizer: Sanitizer, networks: int, seed: int) -> tuple[bool, str]:
-    """Whether networks ran without a report, and what was printed last."""
+    """Returns whether networks ran without a report, and what was printed last."""
     with tempfile.TemporaryDirectory() as folder:
         library = compile_kernels(kernels, sanitizer, Path(folder))
         command = [*sanitizer.command, sys.executable, "-W", "ignore", "-m", "tests.faults.sanitized"]
