@@ -31,7 +31,7 @@ _NAN = 0xFF
 """Of which every byte makes NaN, in float32 and in bfloat16."""
 _READS_BEYOND = {
     **{OPERATIONS.index(name): (1,) for name in ("convolve", "convolve_field")},
-    OPERATIONS.index("correlate_field"): (0, 1),
+    **{OPERATIONS.index(name): (0, 1) for name in ("correlate_field", "correlate_field_bf16")},
 }
 """The arguments beyond whose end operations may read."""
 
