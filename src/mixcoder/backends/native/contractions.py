@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from mixcoder.backends.native.graph import split_labels, steps_of
-from mixcoder.backends.native.placing import Place
+from mixcoder.backends.native.placing import Place, UnsuitedResultError
 
 Steps = Mapping[str, int]
 """Elements to go in memory for one step along each label, but those of size 1 and repeated ones."""
@@ -33,10 +33,6 @@ class UnsuitedError(Exception):
         super().__init__(operand, labels)
         self.operand = operand
         self.labels = labels
-
-
-class UnsuitedResultError(Exception):
-    """The result cannot be written where it is wanted."""
 
 
 class Matrix(NamedTuple):

@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mixcoder.backends.native.contractions import UnsuitedResultError
 from mixcoder.backends.native.graph import Node, Shape, steps_of
 from mixcoder.backends.native.kinds import ConvolutionEmitter, OverPatches, TokenMixing
 from mixcoder.backends.native.placement import Placement
-from mixcoder.backends.native.placing import Place, dense_place
+from mixcoder.backends.native.placing import Place, UnsuitedResultError, dense_place
 from mixcoder.backends.native.program import FLOAT_BYTES
 from mixcoder.backends.native.toeplitz import Field, ToeplitzMatrices
 

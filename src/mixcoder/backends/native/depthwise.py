@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import torch
 
-from mixcoder.backends.native.contractions import UnsuitedResultError
 from mixcoder.backends.native.graph import Node, steps_of
 from mixcoder.backends.native.kinds import Depthwise
 from mixcoder.backends.native.placement import Placement
-from mixcoder.backends.native.placing import Place, dense_place
+from mixcoder.backends.native.placing import Place, UnsuitedResultError, dense_place
 
 
 class _Term(NamedTuple):

@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mixcoder.backends.native.contractions import UnsuitedResultError
 from mixcoder.backends.native.graph import Node, Shape
 from mixcoder.backends.native.kinds import OverField
 from mixcoder.backends.native.movement import emit_move
 from mixcoder.backends.native.placement import Placement, is_leaf, root_of
-from mixcoder.backends.native.placing import Place, dense_place
+from mixcoder.backends.native.placing import Place, UnsuitedResultError, dense_place
 from mixcoder.backends.native.program import FLOAT_BYTES
 
 _IMAGES_LAST, _CHANNELS_LAST = (2, 3, 1, 0), (2, 3, 0, 1)

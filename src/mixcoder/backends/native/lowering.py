@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from mixcoder.backends.native.activation_kernels import emit_activation, emit_activation_backward
 from mixcoder.backends.native.codes import LOSSES
-from mixcoder.backends.native.contractions import UnsuitedResultError
 from mixcoder.backends.native.elementwise import emit_fused
 from mixcoder.backends.native.emitters import emitter_of
 from mixcoder.backends.native.fusion import Fused, fuse
@@ -17,7 +16,7 @@ from mixcoder.backends.native.lifetimes import Lifetimes
 from mixcoder.backends.native.movement import emit_move
 from mixcoder.backends.native.network_graph import NetworkGraph
 from mixcoder.backends.native.placement import Placement, is_leaf, root_of
-from mixcoder.backends.native.placing import Place, dense_place
+from mixcoder.backends.native.placing import Place, UnsuitedResultError, dense_place
 from mixcoder.backends.native.product_lowering import emit_contraction, emit_operands
 from mixcoder.backends.native.shards import WeightGemm
 

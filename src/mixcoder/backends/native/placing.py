@@ -13,6 +13,10 @@ from mixcoder.backends.native.graph import Node, Shape, steps_of
 from mixcoder.backends.native.program import FLOAT_BYTES
 
 
+class UnsuitedResultError(Exception):
+    """The result cannot be written where it is wanted."""
+
+
 @dataclass(frozen=True)
 class Place:
     """An array of float32 in memory.

@@ -14,14 +14,13 @@ from mixcoder.backends.native.contractions import (
     Arrangement,
     Loop,
     UnsuitedError,
-    UnsuitedResultError,
     arrange,
     result_order,
 )
 from mixcoder.backends.native.graph import Node, split_labels
 from mixcoder.backends.native.placement import Placement, root_of
-from mixcoder.backends.native.placing import Place
-from mixcoder.backends.native.program import FLOAT_BYTES
+from mixcoder.backends.native.placing import Place, UnsuitedResultError
+from mixcoder.backends.native.program import FLOAT_BYTES, Batch
 from mixcoder.backends.native.shards import WeightGemm
 
 _FEW, _LONG = 64, 512
@@ -157,11 +156,13 @@ def _moves(loops: Sequence[Loop]) -> Iterator[tuple[int, int, int]]:
 
 def _emit_gemm(placement: Placement, products: Products, addresses: list[int], loop: Loop | None) -> None:
     of = products.arrangement
-    matrices = [of.a.is_transposed, of.b.is_transposed, *of.sizes, of.a.stride, of.b.stride, of.c_stride]
-    name = "gemm" if placement.program.operand_bytes == FLOAT_BYTES else "gemm_bf16"
+    strides = of.a.stride, of.b.stride, of.c_stride
     if loop is None:
+        matrices = [of.a.is_transposed, of.b.is_transposed, *of.sizes, *strides]
+        name = "gemm" if placement.program.operand_bytes == FLOAT_BYTES else "gemm_bf16"
         placement.program.emit(name, matrices, addresses, float(products.is_added))
         return
-    batch = [loop.size, loop.a, loop.b, loop.c]
-    name = name.replace("gemm", "gemm_batch")
-    placement.program.emit(name, [*matrices, *batch], addresses, float(products.is_added))
+    a, b, c = addresses
+    batch = Batch(loop.size, (loop.a, loop.b, loop.c), strides)
+    transposed = "a" * of.a.is_transposed + "b" * of.b.is_transposed
+    placement.program.gemm_batch((a, b), c, of.sizes, batch, transposed, beta=float(products.is_added))

@@ -29,13 +29,11 @@ class Batch:
         strides: elements from a matrix of a, b and c to the next; 0 for an operand that all gemms share.
         row_strides: elements from a row of a, b and c, as they lie in memory, to the next; None where rows
             follow each other without a gap.
-        precision: of the operands; None for that of the program.
     """
 
     count: int
     strides: tuple[int, int, int]
     row_strides: tuple[int, int, int] | None = None
-    precision: torch.dtype | None = None
 
 
 class Program:
@@ -50,7 +48,6 @@ class Program:
 
     def __init__(self, precision: torch.dtype) -> None:
         self.operand_bytes = precision.itemsize
-        self._precision = precision
         self._is_bf16 = precision != torch.float32
         self._operations: list[tuple[int, list[int], float, list[int]]] = []
         self._buffers = Buffers()
@@ -176,6 +173,5 @@ class Program:
         """
         m, n, k = sizes
         strides = batch.row_strides or (m if "a" in transposed else k, k if "b" in transposed else n, n)
-        is_bf16 = (batch.precision or self._precision) != torch.float32
         shape = ["a" in transposed, "b" in transposed, *sizes, *strides, batch.count, *batch.strides]
-        self.emit("gemm_batch_bf16" if is_bf16 else "gemm_batch", shape, [*operands, c], beta)
+        self.emit("gemm_batch_bf16" if self._is_bf16 else "gemm_batch", shape, [*operands, c], beta)
