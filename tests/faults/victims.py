@@ -25,6 +25,7 @@ TRAINING = "steps: 40, batch_size: 32, validations: 8, warmup_steps: 4"
 DIGITS = "{source: digits}"
 PHOTOS = "{source: folder, path: photos, crop_size: 16, longest_edge: 40, horizontal_flips: true}"
 MIXER = "type: mixer, patch_size: 4, hidden_channels: [9], latent_dim: 8, mixer_at: [1]"
+AVERAGED = "ema: 0.9, clip_norm: 0.05"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ VICTIMS = {
     "mixer, muon": Victim(DIGITS, f"{MIXER}, mixer: cnn2d", "optimizer: muon, compile: off"),
     "native": Victim(DIGITS, f"{MIXER}, mixer: cnnf", "compile: on"),
     "native, sgd": Victim(DIGITS, f"{MIXER}, mixer: mlp", "optimizer: sgd, schedule: constant, compile: on"),
+    "native, averaged": Victim(
+        DIGITS, f"{MIXER}, mixer: cnn, norm: rms", f"{AVERAGED}, schedule: wsd, compile: on"
+    ),
+    "mixer, averaged": Victim(DIGITS, f"{MIXER}, mixer: mlp", f"{AVERAGED}, schedule: linear, compile: off"),
     "crops": Victim(PHOTOS, "type: cnn, channels: [4, 4], kernel_size: 3, latent_dim: 8", "compile: off"),
     "plugin's mixing": Victim(DIGITS, f"{MIXER}, mixer: average", "optimizer: sgd, compile: off"),
     "plugin's model": Victim(DIGITS, "type: dropping, latent_dim: 8", "compile: off"),
