@@ -17,6 +17,8 @@ from mixcoder.torch_private import process_has_hooks
 
 _TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 """By how much of their norm gradients of equal computations may differ."""
+_OF_EACH, _SMALL = 1e-2, 1e-3
+"""The same of one parameter in float32, whose norm counts as no less than this part of the largest."""
 
 
 def check_pure(model: Autoencoder) -> None:
@@ -42,6 +44,18 @@ def check_close(
     """
     for one, other in zip(found, expected, strict=True):
         if not (one - other).norm() <= _TOLERANCES[precision] * other.norm():
+            raise UnsupportedError(problem)
+
+
+def check_each_close(found: Sequence[Tensor], expected: Sequence[Tensor], problem: str) -> None:
+    """Checks the gradients of each parameter in float32, so that small ones do not hide behind large ones.
+
+    Raises:
+        UnsupportedError: some differ by more than the rounding of a whole model; says `problem`.
+    """
+    least = _SMALL * max((other.norm().item() for other in expected), default=0.0)
+    for one, other in zip(found, expected, strict=True):
+        if not (one - other).norm() <= _OF_EACH * max(other.norm().item(), least):
             raise UnsupportedError(problem)
 
 

@@ -64,7 +64,7 @@ class _Forward(NamedTuple):
 def emit_activation(placement: Placement, lifetimes: Lifetimes, group: Fused) -> bool:
     """Emits a group as an activation after a product; returns False where it is another."""
     found = _forward(group)
-    if found is None or not lifetimes.ends(found.z):
+    if found is None or not lifetimes.ends(found.z) or _shares_memory(found):
         return False
     z, bias = placement.place(found.z), placement.place(found.bias)
     rows = _rows(z, bias) if z.is_dense else None
@@ -81,6 +81,13 @@ def emit_activation(placement: Placement, lifetimes: Lifetimes, group: Fused) ->
     if found.derivative:
         placement.put(found.derivative, z)
     return True
+
+
+def _shares_memory(found: _Forward) -> bool:
+    """Returns whether z, which is overwritten, is read elsewhere as bias or residual."""
+    z = root_of(found.z)
+    others = [found.bias] if found.residual in (None, found.z) else [found.bias, found.residual]
+    return any(root_of(other) is z for other in others if other is not None)
 
 
 def emit_activation_backward(placement: Placement, lifetimes: Lifetimes, group: Fused) -> bool:

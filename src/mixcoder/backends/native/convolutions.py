@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mixcoder.backends.native.graph import Node, Shape, steps_of
+from mixcoder.backends.native.graph import Node, Shape
 from mixcoder.backends.native.kinds import ConvolutionEmitter, OverPatches, TokenMixing
+from mixcoder.backends.native.movement import emit_move
 from mixcoder.backends.native.placement import Placement
 from mixcoder.backends.native.placing import Place, UnsuitedResultError, dense_place
 from mixcoder.backends.native.program import FLOAT_BYTES
@@ -264,12 +265,11 @@ class RowConvolution:
 
     def _weights(self, node: Node) -> Place:
         """Returns the place for the gradients of the weights, zeros where no tap reaches the field."""
-        wanted = self._placement.wanted(node)
-        if self._matrices.has_unreached_taps and (wanted is None or not wanted.is_contiguous):
-            zeros = self._program.zeros(("weights", node), node.size)
-            self._placement.put(node, Place(zeros, node.shape, steps_of(node.shape)))
-            return self._placement.place(node)
-        return self._placement.new(node)
+        place = self._placement.new(node)
+        if self._matrices.has_unreached_taps and not self._placement.is_final(node):
+            zero = Place(self._program.zeros("zero", 1), node.shape, (0,) * node.rank)
+            emit_move(self._program, zero, place)
+        return place
 
     def _loaded(self, weight: Node) -> int:
         """Returns the address of a weight's taps, loaded once in a step."""

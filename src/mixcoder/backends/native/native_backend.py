@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from mixcoder.backends.eager import eager_gradients
 from mixcoder.backends.native.native_step import NativeStep, missing_operation
 from mixcoder.backends.native.products import describe_processor
 from mixcoder.backends.native.updates import threads_can_update
-from mixcoder.backends.self_check import as_unsupported, check_close, check_pure
+from mixcoder.backends.self_check import as_unsupported, check_close, check_each_close, check_pure
 from mixcoder.backends.step import StepSpec, TrainingStep, apply_optimizers
 from mixcoder.backends.threads import one_thread
 from mixcoder.backends.workload import Workload, bfloat16_instructions, shards_of
@@ -75,14 +77,33 @@ class Native:
         check_pure(spec.model)
         with as_unsupported(), one_thread(), factory_defaults():
             gradients_of = NativeStep(spec)
-            exact = StepSpec(spec.model, spec.parameters, spec.loss, spec.images)
-            expected = eager_gradients(exact)(spec.images)
-            problem = "the operations compute something else"
-            check_close(gradients_of(spec.images), expected, spec.precision, problem)
+            _check_gradients(spec, gradients_of)
         if threads_can_update(spec):
             with factory_defaults():
                 return NativeStep(spec, spec.optimizers).update
         return apply_optimizers(gradients_of, spec)
+
+
+def _check_gradients(spec: StepSpec, gradients_of: NativeStep) -> None:
+    """Checks gradients against eager ones: all together, and in float32 those of each parameter.
+
+    Raises:
+        UnsupportedError: they differ by more than rounding.
+    """
+    problem = "the operations compute something else"
+    exact = replace(spec, precision=torch.float32)
+    expected = eager_gradients(exact)(spec.images)
+    check_close(_second_call(gradients_of, spec.images), expected, spec.precision, problem)
+    in_float32 = gradients_of if spec.precision == torch.float32 else NativeStep(exact)
+    found, _ = _second_call(in_float32, spec.images)
+    split = spec.parameters.split
+    check_each_close(split(found), split(expected[0]), problem)
+
+
+def _second_call(gradients_of: NativeStep, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns gradients and loss of images after a step of others, which must leave nothing behind."""
+    gradients_of(images.flip(0, -1))
+    return gradients_of(images)
 
 
 NATIVE = Native()

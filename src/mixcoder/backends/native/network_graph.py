@@ -6,9 +6,9 @@ model ─trace─▶ outputs ─▶ loss ─▶ gradients of the parameters ─�
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard
 
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.derivatives import gradients, sorted_nodes
@@ -35,6 +35,7 @@ class NetworkGraph:
         sums: nodes that add a product to another node, which nothing reads after the product.
         deferred: gradients of large weights, as contractions that are left to the end of the step.
         slots: names of the arrays that these read.
+        finals: nodes that are the gradient of one parameter, and are used for nothing else.
     """
 
     steps: Sequence[Node | Fused]
@@ -43,6 +44,7 @@ class NetworkGraph:
     sums: Mapping[Node, Sum]
     deferred: Collection[Node]
     slots: Mapping[Node, int]
+    finals: Collection[Node]
 
     def product_parameters(self) -> list[Node]:
         """Returns the parameters that contractions read."""
@@ -100,12 +102,22 @@ def network_graph(model: Autoencoder, batch_size: int, loss: str, images_of_batc
     seed = graph.loss(outputs, targets, loss, scale)
     found = gradients([outputs], [seed], traced.parameters)
     order = sorted_nodes([seed, *(node for node in reversed(found) if node is not None)])
-    sums = dict(_sums(order))
+    if any(node.size == 0 for node in order):
+        raise UnsupportedError("an array without elements")
     kept = [seed, *(node for node in found if node is not None)]
-    deferred = [node for node in map(_under_movements, found) if _may_wait(node, order)]
+    sums = dict(_sums(order, [root_of(node) for node in kept[1:]]))
+    finals = _finals(found, order)
+    deferred = [node for node in finals if _may_wait(node)]
     operands = {x: None for node in deferred for x in node.inputs}
     slots = {x: i for i, x in enumerate(operands)}
-    return NetworkGraph(fuse(order, kept, sums), traced.parameters, found, sums, {*deferred}, slots)
+    return NetworkGraph(fuse(order, kept, sums), traced.parameters, found, sums, {*deferred}, slots, finals)
+
+
+def _finals(gradients: Sequence[Node | None], order: Sequence[Node]) -> set[Node]:
+    """Returns the nodes that are the gradient of one parameter, and are used for nothing else."""
+    users = users_of(order)
+    counts = Counter(map(_under_movements, gradients))
+    return {node for node, count in counts.items() if node is not None and count == 1 and node not in users}
 
 
 def _under_movements(node: Node | None) -> Node | None:
@@ -114,14 +126,13 @@ def _under_movements(node: Node | None) -> Node | None:
     return node
 
 
-def _may_wait(node: Node | None, order: Sequence[Node]) -> TypeGuard[Node]:
+def _may_wait(node: Node) -> bool:
     """Returns whether a gradient is one product over all images, and so large that it pays to wait."""
-    if node is None or node.operation != "contract" or node.size < _LARGE:
+    if node.operation != "contract" or node.size < _LARGE:
         return False
     of_a, of_b, of_result = graph.split_labels(node.attributes[0])
     is_over_rows = of_a[:-1] == of_b[:-1] and {*of_result} == {of_a[-1], of_b[-1]}
-    users = users_of(order).get(node, [])
-    return is_over_rows and len(of_result) == 2 and not users
+    return is_over_rows and len(of_result) == 2
 
 
 def _before_movements(outputs: Node, targets: Node) -> tuple[Node, Node]:
@@ -140,14 +151,19 @@ def _before_movements(outputs: Node, targets: Node) -> tuple[Node, Node]:
     return outputs, targets
 
 
-def _sums(order: Sequence[Node]) -> Iterator[tuple[Node, Sum]]:
-    """Yields the additions whose product may be added to the other addend, in its memory."""
+def _sums(order: Sequence[Node], kept: Collection[Node]) -> Iterator[tuple[Node, Sum]]:
+    """Yields the additions whose product may be added to the other addend, in its memory.
+
+    Neither is one of the nodes that are kept.
+    """
     position = {node: i for i, node in enumerate(order)}
     users = users_of(order)
     for node in order:
         if node.operation != "add":
             continue
         for base, product in (node.inputs, node.inputs[::-1]):
+            if root_of(base) in kept or root_of(product) in kept:
+                continue
             if _may_be_added(node, Sum(base, product), users, position):
                 yield node, Sum(base, product)
                 break

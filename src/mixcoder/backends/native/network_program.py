@@ -60,7 +60,7 @@ def emit_network(program: Program, graph: NetworkGraph, leaves: Leaves, shard: S
         UnsupportedError: a part of the network has no operations.
     """
     wanted = graph.wanted(leaves)
-    placement = Placement(program, shard, leaves, wanted, graph.slots)
+    placement = Placement(program, shard, leaves, wanted, graph.slots, graph.finals)
     lowering = Lowering(graph, placement, leaves.vectors.loss)
     lowering.run()
     for parameter, gradient in zip(graph.parameters, graph.gradients, strict=True):

@@ -56,6 +56,7 @@ class Placement:
         leaves: parameters of the graph.
         wanted: places where the results of some nodes are to lie, such as gradients of parameters.
         slots: names of the nodes whose operands lie beside those of other shards.
+        finals: nodes that are gradients of a parameter and nothing else.
 
     Attributes:
         memo: addresses of what several operations share, such as padded copies, by name.
@@ -69,12 +70,13 @@ class Placement:
         leaves: Leaves,
         wanted: Mapping[Node, Place],
         slots: Mapping[Node, Hashable],
+        finals: Collection[Node] = (),
     ) -> None:
         self.program = program
         self.shard = shard
         self.memo: dict[Hashable, int] = {}
         self.occupants: dict[Hashable, Node] = {}
-        self._leaves, self._wanted, self._slots = leaves, wanted, slots
+        self._leaves, self._wanted, self._slots, self._finals = leaves, wanted, slots, finals
         self._places: dict[Node, Place] = {}
         self._images = ImageLoader(program)
 
@@ -108,6 +110,13 @@ class Placement:
     def wanted(self, node: Node) -> Place | None:
         """Returns where a node's result is to lie; None where it may lie anywhere."""
         return self._wanted.get(node)
+
+    def is_final(self, node: Node) -> bool:
+        """Returns whether a node lies at a parameter's gradients, and its elements are written there alone.
+
+        What it leaves out there stays zero.
+        """
+        return node in self._finals and self.place(node) == self._wanted.get(node)
 
     def dense(self, node: Node, order: Sequence[int] | None = None) -> Place:
         """Returns a place of a node, or of a copy, whose elements lie in an order of its axes."""
