@@ -40,6 +40,10 @@ INSTRUCTIONS = (
     *("value", "both", "sum", "dot", "largest", "accumulate"),
 )
 """Of a group of elementwise nodes: `elementwise.h` says what each does with its values."""
+AXES = 6
+"""The most axes of a copy, and of the loops of a group."""
+VECTOR = 16
+"""The most float32 of a vector."""
 ABANDONED = 2**62
 """Value of a barrier's counter when one of its threads will not arrive."""
 SIZES, ADDRESSES = 12, 16
@@ -115,6 +119,7 @@ def cpp_header() -> str:
         f"#define PLAIN_FUNCTIONS(X) {plain}\n"
         f"#define PAIRED_FUNCTIONS(X) {paired}\n"
         f"constexpr int SIZES = {SIZES}, ADDRESSES = {ADDRESSES};\n"
+        f"constexpr int AXES = {AXES};\n"
         f"constexpr int64_t ABANDONED = {ABANDONED};\n"
         f"constexpr float NEWTON_SCHULZ_A = {a}f, NEWTON_SCHULZ_B = {b}f, NEWTON_SCHULZ_C = {c}f;\n"
         f"constexpr int NEWTON_SCHULZ_STEPS = {STEPS};\n"

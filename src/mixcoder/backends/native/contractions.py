@@ -199,7 +199,7 @@ def _products(
     if c_stride < n or (columns and steps[columns[-1]] != 1):
         raise UnsuitedResultError
     loops_of = [Loop(sizes[x], of_rows.get(x, 0), of_columns.get(x, 0), steps[x]) for x in groups.loops]
-    joined = tuple(_joined(loops_of))
+    joined = tuple(_joined_loops(loops_of))
     return Arrangement(row_operand, (m, n, k), a, b, c_stride, joined, "".join(order))
 
 
@@ -265,11 +265,11 @@ def _matrix(
     return None
 
 
-def _joined(loops: Sequence[Loop]) -> Iterator[Loop]:
+def _joined_loops(loops: Sequence[Loop]) -> Iterator[Loop]:
     """Yields loops, two of them as one where the outer goes on where the inner ends."""
     for i, loop in enumerate(loops):
         if i + 1 < len(loops) and loop[1:] == tuple(step * loops[i + 1].size for step in loops[i + 1][1:]):
             inner = loops[i + 1]
-            yield from _joined([Loop(loop.size * inner.size, *inner[1:]), *loops[i + 2 :]])
+            yield from _joined_loops([Loop(loop.size * inner.size, *inner[1:]), *loops[i + 2 :]])
             return
         yield loop

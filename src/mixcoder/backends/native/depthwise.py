@@ -38,8 +38,7 @@ class DepthwiseConvolution:
     def convolve(self, placement: Placement, node: Node) -> None:
         """Emits z."""
         x, weight = node.inputs
-        terms = [(term.z, term.x, term.tap) for term in _terms(self._kind)]
-        self._emit(placement, terms, (x, weight), placement.new(node, self._order))
+        self._emit(placement, _terms(self._kind), (x, weight), placement.new(node, self._order))
 
     def adjoint(self, placement: Placement, node: Node, added_to: Place | None) -> None:
         """Emits the gradients of x."""
@@ -58,8 +57,7 @@ class DepthwiseConvolution:
         z, x = node.inputs
         addresses = [placement.dense(read, self._order).address for read in (z, x)]
         out = dense_place(placement.program.buffer(node.size), node.shape, self._order_of_weights)
-        terms = [(term.z, term.x, term.tap) for term in _terms(self._kind)]
-        plan = self._plan(placement, terms, z)
+        plan = self._plan(placement, _terms(self._kind), z)
         placement.program.emit("depthwise_correlate", [], [plan, *addresses, out.address])
         placement.put(node, out)
 

@@ -94,7 +94,7 @@ def _sum_of(parts: Sequence[Node]) -> Node:
     axes = dict.fromkeys(part.attributes[0] for part in parts if part.operation == "pad")
     for axis in axes:
         pads = [part for part in parts if part.operation == "pad" and part.attributes[0] == axis]
-        others += _joined(sorted(pads, key=_start), axis)
+        others += _joined_pads(sorted(pads, key=_start), axis)
     return reduce(graph.add, others)
 
 
@@ -102,7 +102,7 @@ def _start(pad: Node) -> int:
     return int(pad.attributes[1])
 
 
-def _joined(pads: Sequence[Node], axis: int) -> Iterator[Node]:
+def _joined_pads(pads: Sequence[Node], axis: int) -> Iterator[Node]:
     """Yields arrays with zeros around them, those that lie side by side as one; they are in their order."""
     run: list[Node] = []
     for pad in [*pads, None]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from mixcoder.backends.native.codes import INSTRUCTIONS
+from mixcoder.backends.native.codes import INSTRUCTIONS, VECTOR
 from mixcoder.backends.native.fusion import REDUCTIONS, Frame, Fused, reads_of
 from mixcoder.backends.native.graph import Node, Shape, steps_of
 from mixcoder.backends.native.instructions import Access, Instruction, Operands, compile_group
@@ -25,7 +25,6 @@ from mixcoder.backends.native.placing import Place
 from mixcoder.backends.native.program import FLOAT_BYTES, Program
 
 _DOUBLE_BYTES = 8
-_VECTOR = 16
 _LEAST_REPEATS = 4
 """Times that a group reads each element of an array which is copied before."""
 _MOST_OF_A_ROW = 512
@@ -161,7 +160,7 @@ class _Plan:
         whole = sum(nest.column_step(inner) != 0 for inner in steps) + registers.count(False)
         least_rows = nest.least_rows(steps, [nest.steps(array.steps) for _, array in totals])
         rows, columns = nest.block(max(whole, 1), least_rows)
-        pitch = -(-rows * columns // _VECTOR) * _VECTOR + _VECTOR
+        pitch = -(-rows * columns // VECTOR) * VECTOR + VECTOR
         counts = len(arrays), len(arrays) + len(registers), len(totals), len(instructions)
         memory = self._program.scratch("registers", pitch * len(registers) * FLOAT_BYTES)
         results, sums = self._results(totals)
@@ -189,7 +188,7 @@ class _Plan:
             column = self._nest.column_step(dense)
             out = self._nest.steps(array.steps)
             results.append([node.operation == "maximum", offset, elements, *dense, column, *out])
-            offset += elements + _VECTOR
+            offset += elements + VECTOR
             assert any(is_kept) or elements == 1
         return results, self._program.scratch("sums", offset * _DOUBLE_BYTES)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mixcoder.backends.native.codes import VECTOR
 from mixcoder.backends.native.graph import Node, Shape
 from mixcoder.backends.native.kinds import OverField
 from mixcoder.backends.native.movement import emit_move
@@ -20,8 +21,6 @@ from mixcoder.backends.native.program import FLOAT_BYTES
 
 _IMAGES_LAST, _CHANNELS_LAST = (2, 3, 1, 0), (2, 3, 0, 1)
 """Axes of (B, C, H, W) in the order of memory."""
-_VECTOR = 16
-"""The most float32 of a vector."""
 
 
 class _Pass(NamedTuple):
@@ -125,7 +124,7 @@ def _paired(placement: Placement, node: Node, place: Place, order: Sequence[int]
     """Returns the address of an array in bfloat16, the elements of two rows side by side."""
     name, columns = ("paired", node, *order), place.shape[order[-1]]
     if name not in placement.memo:
-        pairs, stride = node.size // columns // 2, -(-columns // _VECTOR) * _VECTOR
+        pairs, stride = node.size // columns // 2, -(-columns // VECTOR) * VECTOR
         placement.memo[name] = placement.program.buffer(pairs * stride)
         placement.program.emit("pair_rows", [pairs, columns], [place.address, placement.memo[name]])
     return placement.memo[name]

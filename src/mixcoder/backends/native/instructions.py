@@ -110,10 +110,11 @@ class _Compiler:
         is_reduced = bool(self._frames[node].reduced)
         instruction = self._computed(node)
         instruction.is_reduced = is_reduced and node.operation not in REDUCTIONS
-        count = 2 if instruction.name == "both" else 1  # of a derivative alone, the value is not used
+        count = 2 if instruction.name == "both" else 1
         instruction.outs = tuple(self._new_value(is_reduced) for _ in range(count))
         self.instructions.append(instruction)
-        for result, value in zip(reversed(results), reversed(instruction.outs), strict=False):
+        used = instruction.outs[-len(results) :]  # of a derivative alone, the function's value is not used
+        for result, value in zip(reversed(results), reversed(used), strict=True):
             self._values[result] = value
             if result in self._operands.writes:
                 target = self._operands.writes[result]

@@ -19,7 +19,7 @@ from mixcoder.backends.native.element_updates import segment_of, segments_within
 from mixcoder.backends.native.program import FLOAT_BYTES, Program
 from mixcoder.backends.native.step_memory import StepMemory
 
-_BFLOAT16_PAYS_FROM = 64
+_BFLOAT16_LEAST_SIDE = 64
 """The shorter side of matrices, below which converting to bfloat16 takes more time than it saves."""
 
 
@@ -76,7 +76,7 @@ class MuonUpdate:
             value, update = (
                 vector + FLOAT_BYTES * start for vector in (self._vectors.values, self._vectors.gradients)
             )
-            is_bf16 = self._is_bf16 and min(rows, columns) >= _BFLOAT16_PAYS_FROM
+            is_bf16 = self._is_bf16 and min(rows, columns) >= _BFLOAT16_LEAST_SIDE
             workspace = program.buffer(_workspace_elements(rows, columns))
             addresses = [value, update, self._scalars.ctypes.data, workspace]
             sizes = [batch, rows, columns, is_bf16]

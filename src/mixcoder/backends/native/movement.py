@@ -10,12 +10,10 @@ from typing import NamedTuple
 
 import torch
 
+from mixcoder.backends.native.codes import AXES
 from mixcoder.backends.native.placing import Place
 from mixcoder.backends.native.program import Program
 from mixcoder.backends.step import UnsupportedError
-
-_MOVE_AXES = 6
-"""As in `movement.h`."""
 
 
 class _Axis(NamedTuple):
@@ -39,7 +37,7 @@ def emit_move(program: Program, source: Place, target: Place, *, is_added: bool 
         UnsupportedError: the two lie so differently that no operation can do it.
     """
     assert source.shape == target.shape
-    axes = _joined_axes(source, target)
+    axes = _axes_of_move(source, target)
     addresses = [source.address, target.address]
     if [axis[1:] for axis in axes] == [(1, 1)] and is_added:
         program.emit("add", [axes[0].size], addresses)
@@ -51,7 +49,7 @@ def emit_move(program: Program, source: Place, target: Place, *, is_added: bool 
         _emit_any_move(program, axes, addresses, is_added=is_added)
 
 
-def _joined_axes(source: Place, target: Place) -> list[_Axis]:
+def _axes_of_move(source: Place, target: Place) -> list[_Axis]:
     """Returns the axes in the order of the target, those joined that lie side by side in both."""
     axes: list[_Axis] = []
     for axis in target.order:
@@ -96,10 +94,10 @@ def _emit_any_move(
 ) -> None:
     """Emits `move`, for at most six axes; the one before the last is that of the source's smallest step."""
     *others, last = axes
-    if len(axes) > _MOVE_AXES:
+    if len(axes) > AXES:
         raise UnsupportedError("a copy between arrays that lie in memory in too different orders")
     others.sort(key=_is_dense_in_source)
-    filled = [_Axis(1, 0, 0)] * (_MOVE_AXES - len(axes)) + [*others, last]
+    filled = [_Axis(1, 0, 0)] * (AXES - len(axes)) + [*others, last]
     plan = torch.tensor([*zip(*filled, strict=True)], dtype=torch.int32)
     program.emit("move", [is_added], [program.keep(plan), *addresses])
 

@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mixcoder.backends.native.codes import AXES, VECTOR
 from mixcoder.backends.native.graph import Shape
 from mixcoder.backends.step import UnsupportedError
 
-AXES = 6
-"""As in `elementwise.h`."""
 _MOST_COLUMN_AXES = 3
 _CACHE_ELEMENTS = 8192
 """Of all values of a block: 32 KiB, the first-level data cache of most processors."""
-_VECTOR = 16
 _TRANSPOSED_ROWS = 16
 """Least rows of a block, where an array is transposed on its way: a cache line."""
 _SUMMED_ROWS = 8
@@ -72,13 +70,13 @@ class Nest:
             values: that are to fit into the cache together.
             least_rows: of a block, where there are as many.
         """
-        elements = max(_CACHE_ELEMENTS // values // _VECTOR, 1) * _VECTOR
+        elements = max(_CACHE_ELEMENTS // values // VECTOR, 1) * VECTOR
         rows, columns = self.sizes[-1 - self.column_axes], self.count_columns
         least_rows = min(rows, least_rows)
         if self.summed == "rows":
-            return rows, min(columns, max(elements // rows // _VECTOR * _VECTOR, _LEAST_COLUMNS))
+            return rows, min(columns, max(elements // rows // VECTOR * VECTOR, _LEAST_COLUMNS))
         if self.summed is None and columns * least_rows > elements:
-            return least_rows, min(columns, max(elements // least_rows // _VECTOR, 1) * _VECTOR)
+            return least_rows, min(columns, max(elements // least_rows // VECTOR, 1) * VECTOR)
         return max(min(rows, elements // columns), least_rows), columns
 
     def least_rows(self, arrays: Sequence[Shape], sums: Sequence[Shape]) -> int:
@@ -104,15 +102,15 @@ def arrange(shape: Shape, arrays: Sequence[Shape], sums: Sequence[Shape], rows: 
     order = memory_order(shape, arrays)
     transposed, arrays = _rows_of_transposed(order, arrays), [*arrays, *sums]
     others, inner = [axis for axis in order if axis not in rows], [axis for axis in order if axis in rows]
-    summed = _joined(inner, shape, arrays)
+    summed = _joined_axes(inner, shape, arrays)
     if len(summed) == 1 and others and order[-1] not in rows:
-        before = _joined(others[:-1], shape, arrays)
+        before = _joined_axes(others[:-1], shape, arrays)
         return _nest(shape, [*before, *summed, (others[-1],)], 1, "rows")
     if rows:
         outer = _with_rows(others, transposed)
-        return _nest(shape, [*_joined(outer, shape, arrays), *summed], len(summed), "columns")
+        return _nest(shape, [*_joined_axes(outer, shape, arrays), *summed], len(summed), "columns")
     loops = [*_with_rows(order[:-1], transposed), *order[-1:]]
-    return _nest(shape, _joined(loops, shape, arrays), 1, None)
+    return _nest(shape, _joined_axes(loops, shape, arrays), 1, None)
 
 
 def _rows_of_transposed(order: Sequence[int], arrays: Sequence[Shape]) -> int | None:
@@ -153,7 +151,7 @@ def memory_order(shape: Shape, arrays: Sequence[Shape]) -> list[int]:
     return orders[fitting.index(max(fitting))]
 
 
-def _joined(order: Sequence[int], shape: Shape, arrays: Sequence[Shape]) -> list[Shape]:
+def _joined_axes(order: Sequence[int], shape: Shape, arrays: Sequence[Shape]) -> list[Shape]:
     """Returns axes in this order, those joined that lie side by side in all arrays."""
     joined: list[Shape] = []
     for axis in order:

@@ -114,11 +114,11 @@ def order_for_reshape(x: Place, shape: Shape) -> tuple[int, ...]:
     """
     rank = {axis: index for index, axis in enumerate(x.order)}
     innermost = x.order[-1] if x.order else 0
-    groups = sorted((axes[-1] == innermost, rank[axes[0]], axes) for axes in _joined_axes(x.shape, shape))
+    groups = sorted((axes[-1] == innermost, rank[axes[0]], axes) for axes in _axes_to_reshape(x.shape, shape))
     return tuple(axis for _, _, axes in groups for axis in axes)
 
 
-def _joined_axes(before: Shape, after: Shape) -> list[list[int]]:
+def _axes_to_reshape(before: Shape, after: Shape) -> list[list[int]]:
     """Returns the axes of an array, those together that a reshape to another shape joins or cuts anew."""
     groups: list[list[int]] = []
     sizes = iter(after)
@@ -138,7 +138,7 @@ def _steps_after_reshape(before: Shape, steps: Shape, after: Shape) -> Shape | N
     """Returns the strides after a reshape without a copy, which may join the axes that lie side by side."""
     if math.prod(before) == 0:
         return steps_of(after)
-    blocks = _joined(before, steps)  # [(size, step)] from the last axis on
+    blocks = _joined_steps(before, steps)  # [(size, step)] from the last axis on
     result: list[int] = []
     left, step = blocks.pop(0) if blocks else (1, 1)
     for size in reversed(after):
@@ -154,7 +154,7 @@ def _steps_after_reshape(before: Shape, steps: Shape, after: Shape) -> Shape | N
     return tuple(reversed(result))
 
 
-def _joined(shape: Shape, steps: Shape) -> list[tuple[int, int]]:
+def _joined_steps(shape: Shape, steps: Shape) -> list[tuple[int, int]]:
     """Returns sizes and strides from the last axis on, axes joined that lie side by side."""
     blocks: list[tuple[int, int]] = []
     for size, step in zip(reversed(shape), reversed(steps), strict=True):

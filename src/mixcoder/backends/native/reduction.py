@@ -16,7 +16,7 @@ from mixcoder.backends.native.shards import Vectors, WeightGemm
 from mixcoder.backends.native.slices import blocks, intersection
 from mixcoder.backends.native.updates import GradientUse
 
-_BLOCK = 2**17
+_BLOCK_OF_GRADIENTS = 2**17
 """Elements that stay in a core's second-level cache while they are used (512 KiB)."""
 
 
@@ -43,7 +43,7 @@ def emit_reduction(
     ]
     done.sort(key=lambda place: place.start)
     for before, after in pairwise([slice(0, 0), *done, slice(own.stop, own.stop)]):
-        for block in blocks(intersection(slice(before.stop, after.start), own), _BLOCK):
+        for block in blocks(intersection(slice(before.stop, after.start), own), _BLOCK_OF_GRADIENTS):
             gradients = first.gradients + FLOAT_BYTES * block.start
             for other in others:
                 addend = other.gradients + FLOAT_BYTES * block.start
@@ -55,7 +55,7 @@ def _emit_weight_gemm(program: Program, gemm: WeightGemm, start: int, own: slice
     """Emits this thread's rows of weight gradients from place `start` on; returns where all rows lie."""
     rows, columns, _ = gemm.sizes
     first, end = (min(max(0, -(-(bound - start) // columns)), rows) for bound in (own.start, own.stop))
-    for block in blocks(slice(first, end), max(1, _BLOCK // columns)):
+    for block in blocks(slice(first, end), max(1, _BLOCK_OF_GRADIENTS // columns)):
         gradients = program.buffer((block.stop - block.start) * columns)
         program.gemm_rows((gemm.gradients, gemm.inputs), gradients, gemm.sizes, "a", block)
         use.emit(program, slice(start + block.start * columns, start + block.stop * columns), gradients)

@@ -18,8 +18,6 @@
 namespace {
 namespace elementwise {
 
-constexpr int AXES = 6;
-
 // The plan's arrays follow it in this order.
 struct Plan {
     int64_t registers, sums;  // addresses

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "codes.h"
 #include "transposes.h"
 #include "vectors.h"
 
@@ -70,9 +71,8 @@ inline void permute(int blocks, int more, int rows, int columns, Strides x_at, S
 }
 
 // A copy of an array of six axes; steps in elements, of the source and of the target.
-constexpr int MOVE_AXES = 6;
 struct Move {
-    int32_t sizes[MOVE_AXES], from[MOVE_AXES], to[MOVE_AXES];
+    int32_t sizes[AXES], from[AXES], to[AXES];
 };
 
 // `count` elements, or their sums with what is there.
@@ -115,10 +115,10 @@ inline void move_plane(int rows, int columns, const float* source, PlaneSteps fr
 // Copies, or adds, source to target, one plane of the last two axes after the other.
 inline void move(const Move& plan, bool is_added, const float* source, float* target) {
     const int32_t *sizes = plan.sizes, *from = plan.from, *to = plan.to;
-    constexpr int LAST = MOVE_AXES - 1, BEFORE = MOVE_AXES - 2;
+    constexpr int LAST = AXES - 1, BEFORE = AXES - 2;
     int64_t outer = 1;
     for (int axis = 0; axis < BEFORE; ++axis) outer *= sizes[axis];
-    for (int index[MOVE_AXES] = {}; outer > 0; --outer) {
+    for (int index[AXES] = {}; outer > 0; --outer) {
         const float* x = source;
         float* out = target;
         for (int axis = 0; axis < BEFORE; ++axis) {
