@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -293,6 +294,30 @@ class GridConvolution(Block):
         return x + self.act(y)
 
 
+class Windowed(Block):
+    """A convolution of any stride over the grid, and a transposed one back."""
+
+    def draw(self, dice: Random) -> None:
+        c = self.channels
+        hidden, groups = dice.choice([(c, 1), (20, 1), (3 * c, 1), (c, c), (2 * c, c)])
+        axes: Any = zip(*(_draw_window(dice, size) for size in self.grid), strict=True)
+        taps, stride, padding, rest = axes
+        self.down = nn.Conv2d(c, hidden, taps, stride, padding, groups=groups)
+        self.up = nn.ConvTranspose2d(hidden, c, taps, stride, padding, rest, groups=groups)
+        self.act = draw_activation(dice)
+
+    def forward(self, x: Tensor) -> Tensor:
+        field = x.transpose(1, 2).reshape(len(x), self.channels, *self.grid)
+        return x + self.up(self.act(self.down(field))).flatten(2).transpose(1, 2)
+
+
+def _draw_window(dice: Random, size: int) -> tuple[int, int, int, int]:
+    """Taps, stride and padding along an axis, and what a transposed convolution then lacks of its size."""
+    taps, stride = dice.randint(1, min(4, size)), dice.choice([1, 1, 2, 3])
+    padding = dice.randrange(taps)
+    return taps, stride, padding, (size + 2 * padding - taps) % stride
+
+
 class Modulated(Block):
     def draw(self, dice: Random) -> None:
         self.spelling = dice.randrange(5)
@@ -549,7 +574,7 @@ SIMPLE: dict[str, type[Block]] = {
     for block in (
         *(LinearOnPatches, TokenMatrix, Widened, Normed, Gated, Shifted, SelfAttention, GridConvolution),
         *(Modulated, ScaledAndShifted, Arithmetic, Clamped, Rearranged, Unshuffled, Dense, Tied),
-        *(ComputedWeight, Grouped),
+        *(ComputedWeight, Grouped, Windowed),
     )
 }
 
