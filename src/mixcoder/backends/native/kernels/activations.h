@@ -33,22 +33,28 @@ struct ReLU6 {
     }
 };
 
+// z above 0, slope · z below.
+inline void leaky_relu(Vec z, float slope, Vec& value, Vec& derivative) {
+    const Vec zero{}, one = all(1.0f);
+    derivative = z > zero ? one : all(slope);
+    value = z * derivative;
+}
+
 struct LeakyReLU {
     static constexpr bool HAS_DERIVATIVE = true;
-    static void of(Vec z, Vec& value, Vec& derivative) {
-        const Vec zero{}, one = all(1.0f), leak = all(0.01f);
-        derivative = z > zero ? one : leak;
-        value = z * derivative;
-    }
+    static void of(Vec z, Vec& value, Vec& derivative) { leaky_relu(z, 0.01f, value, derivative); }
 };
+
+// z above 0, alpha · (exp(z) - 1) below.
+inline void elu(Vec z, float alpha, Vec& value, Vec& derivative) {
+    const Vec zero{}, one = all(1.0f), power = exp_negative(z < zero ? z : zero) * alpha;
+    value = z <= zero ? power - alpha : z;
+    derivative = z > zero ? one : power;
+}
 
 struct ELU {
     static constexpr bool HAS_DERIVATIVE = true;
-    static void of(Vec z, Vec& value, Vec& derivative) {
-        const Vec zero{}, one = all(1.0f), power = exp_negative(z < zero ? z : zero);
-        value = z <= zero ? power - one : z;
-        derivative = z > zero ? one : power;
-    }
+    static void of(Vec z, Vec& value, Vec& derivative) { elu(z, 1.0f, value, derivative); }
 };
 
 // 1 / (1 + exp(-z))

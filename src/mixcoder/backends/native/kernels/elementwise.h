@@ -74,10 +74,10 @@ inline Vec take(const float* row, Vec repeated, int i, int count) {
 
 // A value that a loop goes over: rows of vectors, or of one element repeated.
 template <bool REPEATED>
-struct Rows {
+struct ValueRows {
     Slot slot;
     Vec one;
-    explicit Rows(Slot slot) : slot(slot) {}
+    explicit ValueRows(Slot slot) : slot(slot) {}
     void begin() { one = REPEATED ? all(*slot.at) : Vec{}; }
     void next() { slot.at += slot.row; }
     Vec at(int i) const { return take<REPEATED>(slot.at, one, i); }
@@ -117,8 +117,8 @@ void straighten(bool is_reduced, bool sums_rows, int& rows, int& columns, Slot (
 template <int LEFT, class Function, class... Known>
 void choose(int rows, int columns, Slot out, Function function, const Slot* next, Known... known) {
     if constexpr (LEFT == 0) loop(rows, columns, out, function, known...);
-    else if (next->column) choose<LEFT - 1>(rows, columns, out, function, next + 1, known..., Rows<false>(*next));
-    else choose<LEFT - 1>(rows, columns, out, function, next + 1, known..., Rows<true>(*next));
+    else if (next->column) choose<LEFT - 1>(rows, columns, out, function, next + 1, known..., ValueRows<false>(*next));
+    else choose<LEFT - 1>(rows, columns, out, function, next + 1, known..., ValueRows<true>(*next));
 }
 
 // out = function(values).

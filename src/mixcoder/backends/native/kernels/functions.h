@@ -14,20 +14,12 @@ namespace functions {
 struct Exp {
     static Vec of(Vec x, float, float) {
         const Vec least = all(-87.33654f), most = all(88.72283f), zero{}, infinite = all(__builtin_inff());
-        const Vec magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
         const Vec inner = x < least ? least : (x > most ? most : x);
-        const Vec n = (inner * 1.44269504f + magic) - magic;
-        const Vec r = (inner - n * 0.693359375f) + n * 2.12194440e-4f;
-        Vec p = all(1.9875691500e-4f);
-        p = p * r + 1.3981999507e-3f;
-        p = p * r + 8.3334519073e-3f;
-        p = p * r + 4.1665795894e-2f;
-        p = p * r + 1.6666665459e-1f;
-        p = p * r + 5.0000001201e-1f;
-        p = p * r * r + r + 1.0f;
-        const IntVec whole = __builtin_convertvector(n, IntVec), half = whole >> 1;  // 2^128 is no float32
-        p = p * (Vec)((half + 127) << 23) * (Vec)((whole - half + 127) << 23);
-        return x < least ? zero : (x > most ? infinite : p);
+        IntVec whole;
+        const Vec p = split_exp(inner, whole);
+        const IntVec half = whole >> 1;  // 2^128 is no float32
+        const Vec value = p * (Vec)((half + 127) << 23) * (Vec)((whole - half + 127) << 23);
+        return x < least ? zero : (x > most ? infinite : value);
     }
 };
 
@@ -176,19 +168,11 @@ struct Sigmoid : OfActivation<::Sigmoid> {};
 struct Gelu : OfActivation<GELU> {};
 
 struct LeakyRelu {
-    static void of(Vec x, float slope, float, Vec& value, Vec& derivative) {
-        const Vec zero{}, one = all(1.0f);
-        derivative = x > zero ? one : all(slope);
-        value = x * derivative;
-    }
+    static void of(Vec x, float slope, float, Vec& value, Vec& derivative) { leaky_relu(x, slope, value, derivative); }
 };
 
 struct Elu {
-    static void of(Vec x, float alpha, float, Vec& value, Vec& derivative) {
-        const Vec zero{}, one = all(1.0f), power = exp_negative(x < zero ? x : zero) * alpha;
-        value = x <= zero ? power - alpha : x;
-        derivative = x > zero ? one : power;
-    }
+    static void of(Vec x, float alpha, float, Vec& value, Vec& derivative) { elu(x, alpha, value, derivative); }
 };
 
 // x·s for s = sigmoid(2u), u = √(2/π)·(x + 0.044715·x³).

@@ -89,10 +89,8 @@ inline float sum(Vec x) {
 
 inline Vec absolute(Vec x) { return (Vec)((IntVec)x & 0x7fffffff); }
 
-// exp(x) for x <= 0, to 2 units in the last place; zero below -87.
-inline Vec exp_negative(Vec x) {
-    const Vec least = all(-87.0f);
-    x = x < least ? least : x;
+// exp(x) = p · 2^exponent, for p near 1; returns p.
+inline Vec split_exp(Vec x, IntVec& exponent) {
     const Vec magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
     const Vec n = (x * 1.44269504f + magic) - magic;
     const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -102,8 +100,17 @@ inline Vec exp_negative(Vec x) {
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    return (Vec)((IntVec)p + (__builtin_convertvector(n, IntVec) << 23));
+    exponent = __builtin_convertvector(n, IntVec);
+    return p * r * r + r + 1.0f;
+}
+
+// exp(x) for x <= 0, to 2 units in the last place; zero below -87.
+inline Vec exp_negative(Vec x) {
+    const Vec least = all(-87.0f);
+    x = x < least ? least : x;
+    IntVec exponent;
+    const Vec p = split_exp(x, exponent);
+    return (Vec)((IntVec)p + (exponent << 23));
 }
 
 }  // namespace
