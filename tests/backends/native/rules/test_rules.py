@@ -143,6 +143,7 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
     "lerp": lambda x: torch.lerp(x, x.sin(), 0.3),
     "lerp weight": lambda x: torch.lerp(x, x.sin(), x.sigmoid()),
     "maximum": lambda x: torch.maximum(x.sin(), x.cos()) + torch.minimum(x, x.square()),
+    "maximum of infinite": lambda x: torch.maximum(x.sin(), x.detach().relu().log()) * x,
     "maximum of equals": lambda x: torch.maximum(x.relu(), x.relu() * 1) * x,
     "clamp": lambda x: x.clamp(-0.5, 0.7) * x + torch.clip(x, -0.2),
     "clamp low": lambda x: (

@@ -202,7 +202,9 @@ def minimum(a: Operand, b: Operand) -> Node:
 
 def _chosen(a: Operand, b: Operand, factor: float) -> Node:
     side = graph.unary(sub(a, b), "sign")  # 1 where a is larger, 0 where they are equal
-    return add(mul(a, graph.affine(side, factor, 0.5)), mul(b, graph.affine(side, -factor, 0.5)))
+    shares = graph.affine(side, factor, 0.5), graph.affine(side, -factor, 0.5)
+    first, second = (kept(mul(x, share), share) for x, share in zip((a, b), shares, strict=True))
+    return graph.add(first, second)
 
 
 @rule("clamp", "clip")
