@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ast
 import copy
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import mixcoder
-from mixcoder.backends.fingerprint import code_files, code_version, fingerprint
+from mixcoder.backends.fingerprint import code_files, code_version, fingerprint, python_state
 from mixcoder.models import Autoencoder, create_model
 from tests import zoo
 
@@ -72,6 +74,25 @@ def test_none_is_given_of_what_cannot_be_told() -> None:
     assert [fingerprint(it) for it in (foreign, hooked, tensor, buffer, function)] == [None] * 5
 
 
+def test_changes_of_what_a_model_keeps_show() -> None:
+    held = {"list": [torch.zeros(2)], "count": itertools.count(), "generator": torch.Generator()}
+    model = mixer()
+    model.held, model.object = held, SimpleNamespace(calls=0)  # type: ignore[assignment]
+    model.function = lambda: held  # type: ignore[assignment]
+    states = [python_state(model)]
+    for change in (
+        lambda: held["list"][0].add_(1),  # type: ignore[index]
+        lambda: held["list"].append(1),  # type: ignore[attr-defined]
+        lambda: next(held["count"]),  # type: ignore[call-overload]
+        lambda: torch.rand(1, generator=held["generator"]),  # type: ignore[call-overload]
+        lambda: vars(model.object).update(calls=1),
+    ):
+        assert states[-1] == python_state(model)
+        change()
+        states.append(python_state(model))
+        assert states[-1] != states[-2]
+
+
 def test_the_version_of_the_code_is_a_digest() -> None:
     assert len(code_version()) == 64
 
@@ -84,7 +105,7 @@ def test_the_version_is_of_all_code_that_a_step_follows_from_and_of_no_other() -
         name for name in hashed if name.startswith(("report/", "cli/", "experiments/", "training/"))
     } == set()
     computes_nothing = re.compile(r"(registry|text|io|images)/|(__init__|errors)\.py")
-    for name in sorted(hashed):
+    for name in sorted(name for name in hashed if name.endswith(".py")):
         for imported in imported_modules(root, root / name):
             assert imported in hashed or computes_nothing.match(imported), f"{name} imports {imported}"
 

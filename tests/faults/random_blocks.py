@@ -456,7 +456,7 @@ class Rearranged(Block):
             case 6:
                 y = x.reshape(len(x), self.channels, self.patches).mT
             case 7:
-                y = x.view(*x.shape) if x.is_contiguous() else x.contiguous()
+                y = x.contiguous().view(*x.shape)
             case 8:
                 y = x.unsqueeze(1).expand(-1, 2, -1, -1).sum(1)
             case _:

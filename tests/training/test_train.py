@@ -310,6 +310,20 @@ class Scheduled(nn.Module):
         return x * (1 + 1 / (1 + self.calls))
 
 
+class Faded:
+    """A count of calls that belongs to no module."""
+
+    calls = 0
+
+
+class ScheduledElsewhere(nn.Module):
+    """Noise that fades with every call, which is counted elsewhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        Faded.calls += 1
+        return x * (1 + 1 / Faded.calls)
+
+
 def add_module_hook(model: Plain) -> None:
     model.encoder.register_forward_hook(lambda module, inputs, output: 2 * output)
 
@@ -347,6 +361,12 @@ def test_a_model_that_changes_itself_is_not_frozen_at_its_first_step(tiny_data: 
     model = Plain(Scheduled())
     _, built = build_step(spec(model, torch.zeros(8, 1, 4, 6, dtype=torch.uint8)), COMPILED)
     assert str(built).endswith("(they could not be compiled: the model changes itself as it computes)")
+
+
+def test_a_model_whose_changes_show_only_in_its_results_is_not_frozen_either(tiny_data: ImageData) -> None:
+    model = Plain(ScheduledElsewhere())
+    _, built = build_step(spec(model, torch.zeros(8, 1, 4, 6, dtype=torch.uint8)), COMPILED)
+    assert "a forward that computes something else at the second call" in str(built)
 
 
 @slow

@@ -7,20 +7,28 @@ model ─▶ classes, plain attributes, parameters ─▶ text
 from __future__ import annotations
 
 import hashlib
+import random
+from collections import deque
 from collections.abc import Iterator
 from functools import cache
+from itertools import count
 from pathlib import Path
+from types import CellType, FunctionType, ModuleType
 from typing import Any
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 import mixcoder
-from mixcoder.torch_private import gradient_has_hooks, has_buffers, module_has_hooks
+from mixcoder.torch_private import gradient_has_hooks, has_buffers, module_has_hooks, tensor_version
 
 _OURS = ("mixcoder.", "torch.nn.modules.")
 """Where the classes come from whose computations follow from their attributes and their version."""
 _KEPT_APART = {*vars(nn.Module()), "training"}
 """Attributes of every module: parameters and modules, listed apart, and hooks, of which there are none."""
+_DEPTH = 4
+"""Objects within objects in which changes are looked for."""
 _CODE = ("backends", "models", "data/split.py", "device.py", "torch_private.py")
 """Modules and rooms that a step's computation follows from."""
 
@@ -69,12 +77,56 @@ def has_hooks(module: nn.Module | nn.Parameter) -> bool:
 
 
 def python_state(model: nn.Module) -> list[object]:
-    """Returns what a model keeps beside parameters and buffers; equal lists where nothing changed it."""
+    """Returns what a model keeps beside parameters and buffers; equal lists where nothing changed it.
+
+    A change deep within objects, or of what a function finds outside of its closure, does not show.
+    """
     return [
-        (module_name, name, repr(value) if _is_value(value) else id(value))
+        (module_name, name, _object_state(value, _DEPTH))
         for module_name, module in model.named_modules()
         for name, value in _attributes(module).items()
     ]
+
+
+def _object_state(value: object, depth: int) -> object:
+    """Returns what shows that a value, or what it holds, has changed."""
+    if _is_value(value) or isinstance(value, count):
+        return repr(value)
+    match value:
+        case Tensor():
+            return id(value), tensor_version(value)
+        case torch.Generator():
+            return value.get_state().tolist()
+        case random.Random():
+            return value.getstate()
+        case np.random.Generator():
+            return repr(value.bit_generator.state)
+    held = [] if depth == 0 else [_object_state(part, depth - 1) for part in _held_by(value)]
+    return id(value), held
+
+
+def _held_by(value: object) -> list[object]:
+    """Returns what containers, functions and objects hold; nothing of modules and classes."""
+    match value:
+        case dict():
+            return [*value.keys(), *value.values()]
+        case list() | tuple() | deque():
+            return [*value]
+        case set() | frozenset():
+            return sorted(value, key=id)
+        case FunctionType():
+            return [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        case ModuleType() | type() | nn.Module():
+            return []
+    return [*getattr(value, "__dict__", {}).values()]
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:  # of a function that was defined before what it uses
+        return False
+    return True
 
 
 def _is_plain(module: nn.Module) -> bool:

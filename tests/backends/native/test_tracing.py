@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -101,6 +103,10 @@ GOOD: dict[str, Callable[[Any, Tensor], Any]] = {
         torch.where(x > 0.5, x * (x > 0.5).float().reciprocal(), 0.0)
     ),
     "copy in place": lambda net, x: net.layer(x).clone().add_(x),
+    "changed next to a copy": lambda net, x: net.layer(x).view(-1, 6).clone().view(x.shape).add_(x),
+    "where gradients are": lambda net, x: (
+        net.layer(x) * (1 + x.requires_grad + 2 * net.layer(x).detach().cos().requires_grad)
+    ),
     "sizes": lambda net, x: x.reshape(len(x), -1, 6).matmul(net.weight).reshape(x.shape) / x.shape[-1],
 }
 
@@ -144,6 +150,18 @@ def changed_every_second(net: Any, x: Tensor) -> Any:
     return y
 
 
+def changed_after(view: Callable[[Tensor], Tensor]) -> Callable[[Any, Tensor], Any]:
+    """A forward that changes a view of what it returns."""
+
+    def forward(net: Any, x: Tensor) -> Any:
+        y = net.layer(x)
+        part = view(y)
+        part *= 2
+        return y
+
+    return forward
+
+
 def changed_without_gradient(net: Any, x: Tensor) -> Any:
     y = net.layer(x)
     with torch.no_grad():
@@ -178,6 +196,50 @@ def remembering(net: Any, x: Tensor) -> Any:
 def counting(net: Any, x: Tensor) -> Any:
     net.mask += 1
     return net.layer(x)
+
+
+def counting_object() -> Callable[[Any, Tensor], Any]:
+    """A forward that changes after many calls, beside the module."""
+    state = SimpleNamespace(calls=0)
+
+    def forward(net: Any, x: Tensor) -> Any:
+        state.calls += 1
+        return net.layer(x) if state.calls < 100 else x
+
+    return forward
+
+
+class Counting:
+    """A count of calls, which no module has as an attribute."""
+
+    calls = 0
+
+
+def counting_class(net: Any, x: Tensor) -> Any:
+    Counting.calls += 1
+    return net.layer(x) * Counting.calls
+
+
+def with_generator(generator: Any, draw: Callable[[Any], float]) -> Callable[[Any, Tensor], Any]:
+    """A forward with random numbers of its own, which seldom change what it computes."""
+    return lambda net, x: net.layer(x) * (0.0 if draw(generator) < 1e-6 else 1.0)
+
+
+KEPT: list[Tensor] = []
+
+
+def keeping(net: Any, x: Tensor) -> Any:
+    """A forward that uses what an earlier one computed."""
+    KEPT.append(net.layer(x))
+    return KEPT[0]
+
+
+LISTED = [torch.zeros(6)]
+
+
+def changing_global(net: Any, x: Tensor) -> Any:
+    LISTED[0] += 1
+    return net.layer(x) * LISTED[0]
 
 
 def written_into(net: Any, x: Tensor) -> Any:
@@ -230,6 +292,38 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "view in place": (changed_in_place, "in place of which there are views"),
     "unfolded in place": (changed_unfolded, "in place of which there are views"),
     "every second in place": (changed_every_second, "in place of which there are views"),
+    **{
+        f"{name} in place": (changed_after(view), "in place of which there are views")
+        for name, view in {
+            "view and back": lambda y: y.view(-1, 3, 2).view(-1, 6),
+            "squeezed": lambda y: y.unsqueeze(1).squeeze(1),
+            "permuted and back": lambda y: y.permute(1, 0, 2, 3).permute(1, 0, 2, 3),
+            "every second of two": lambda y: y.view(-1, 4, 6)[:, ::2, 1::3],
+            "diagonal": lambda y: y[0, 0, :, :4].diagonal(),
+            "row of a part": lambda y: y[:, :, 1:3][:, :, 1],
+        }.items()
+    },
+    "is_leaf": (lambda net, x: net.layer(x) if x.is_leaf else x, "no leaves of autograd"),
+    "stride": (lambda net, x: net.layer(x) * x.stride(0), "in another order than torch"),
+    "contiguous": (lambda net, x: net.layer(x) * x.mT.is_contiguous(), "whether a view is contiguous"),
+    "channels last": (
+        lambda net, x: net.layer(x) * x.is_contiguous(memory_format=torch.channels_last),
+        "is_contiguous with memory_format=",
+    ),
+    "counter of an object": (counting_object(), "the model changes itself"),
+    "counter of a class": (counting_class, "something else at the second call"),
+    "own generator": (
+        lambda net, x: net.layer(x) + torch.randn(6, generator=torch.Generator()),
+        "draws random numbers",
+    ),
+    "own Random": (with_generator(random.Random(0), lambda own: own.random()), "the model changes itself"),
+    "own numpy": (
+        with_generator(np.random.default_rng(0), lambda own: own.random()),
+        "the model changes itself",
+    ),
+    "own count": (with_generator(itertools.count(), lambda own: next(own) + 1), "the model changes itself"),
+    "kept": (keeping, "something else at the second call"),
+    "global in place": (changing_global, "changes a tensor that it has used"),
     "in place without gradients": (changed_without_gradient, "in place within torch.no_grad"),
     "in place by keyword": (changed_by_keyword, "in place of which there are views"),
     "autocast": (in_bfloat16, "torch.nn.functional.linear within torch.autocast"),
@@ -260,6 +354,7 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_has_no_rule_is_refused_by_name(name: str) -> None:
     function, message = REFUSED[name]
+    KEPT.clear()
     with pytest.raises(UnsupportedError, match=message):
         trace(Network(function), IMAGES)
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from mixcoder.backends.eager import eager_gradients
+from mixcoder.backends.fingerprint import fingerprint, python_state
 from mixcoder.backends.inductor.compiled_graph import load_graph
 from mixcoder.backends.inductor.package_runner import PackageRunner
 from mixcoder.backends.inductor.package_trial import check_package
 from mixcoder.backends.inductor.step_graph import compile_step
 from mixcoder.backends.self_check import as_unsupported, check_close, check_pure
-from mixcoder.backends.step import Gradients, StepSpec, TrainingStep, apply_optimizers
+from mixcoder.backends.step import Gradients, StepSpec, TrainingStep, UnsupportedError, apply_optimizers
 from mixcoder.backends.threads import for_each_slice, one_thread, run_in_parallel
 from mixcoder.backends.workload import Workload, library_bfloat16_pays_from, shards_of
 from mixcoder.models.summary import count_parameters
@@ -25,6 +26,9 @@ _SHARDS_PAY_BELOW = 4e6
 """Multiply-adds of an image, above which threads that share an operation are faster than shards."""
 _SHARDS_PAY_BELOW_PARAMETERS = 5e5
 """Parameters, above which reading them for each shard and adding up gradients cost more than shards save."""
+
+_ROUNDING = 1e-5
+"""Part of the norm of gradients and loss, by which two equal computations of threads or a GPU may differ."""
 
 
 class Inductor:
@@ -93,6 +97,7 @@ def compiled_gradients(spec: StepSpec) -> Gradients:
         UnsupportedError: it cannot be compiled; says why.
     """
     check_pure(spec.model)
+    _check_repeatable(spec)
     vector = spec.parameters.vector.detach()
     with as_unsupported():
         package = compile_step(spec, spec.images)
@@ -119,6 +124,7 @@ def sharded_gradients(spec: StepSpec) -> Gradients:
         UnsupportedError: it cannot be compiled, or shards compute something else; says why.
     """
     check_pure(spec.model)
+    _check_repeatable(spec)
     exact = eager_gradients(StepSpec(spec.model, spec.parameters, spec.loss, spec.images))
     with torch.random.fork_rng([]):
         whole = exact(spec.images)
@@ -131,6 +137,29 @@ def sharded_gradients(spec: StepSpec) -> Gradients:
         problem = "the compiled graph computes something else"
         check_close(gradients_of(spec.images), whole, spec.precision, problem)
     return gradients_of
+
+
+def _check_repeatable(spec: StepSpec) -> None:
+    """Checks that a model of other classes than ours computes the same each time: a graph would.
+
+    Torch's own random numbers may differ each time: the graph draws them too.
+
+    Raises:
+        UnsupportedError: it computes something else at the second call, or will later.
+    """
+    if fingerprint(spec.model) is not None:
+        return
+    exact = eager_gradients(StepSpec(spec.model, spec.parameters, spec.loss, spec.images))
+    devices = [spec.images.device] if spec.images.device.type == "cuda" else []
+    results, before = [], python_state(spec.model)
+    for _ in range(2):
+        with torch.random.fork_rng(devices):
+            results.append(torch.cat([part.reshape(-1) for part in exact(spec.images)]))
+    if python_state(spec.model) != before:
+        raise UnsupportedError("the model changes itself as it computes")
+    first, second = results
+    if not torch.allclose(first, second, rtol=0, atol=_ROUNDING * float(first.norm()), equal_nan=True):
+        raise UnsupportedError("a forward that computes something else at the second call")
 
 
 class _ShardedGradients:

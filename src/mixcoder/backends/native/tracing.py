@@ -26,6 +26,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from mixcoder.backends.fingerprint import python_state
 from mixcoder.backends.native import graph
 from mixcoder.backends.native.graph import Node
+from mixcoder.backends.native.graph_equality import compute_the_same
 from mixcoder.backends.native.image_axes import check_images_apart
 from mixcoder.backends.native.rules import REFUSED, RULES, TRACED
 from mixcoder.backends.native.rules.masks import Mask, masked
@@ -96,22 +97,36 @@ class Symbol(Tensor):
 def trace(model: nn.Module, images_shape: Sequence[int]) -> Trace:
     """Returns the graph of a model's forward for images (B, C, H, W), in the mode that it is in.
 
+    Forward is called twice: a graph is what it computes each time, and not what it computes at first.
+
     Raises:
-        UnsupportedError: it contains what has no rule; says what.
+        UnsupportedError: it contains what has no rule, or computes something else each time; says what.
     """
     parameters = list(trained_parameters(model).values())
-    tracer = Tracer(parameters)
+    tracer, again = Tracer(parameters), Tracer(parameters)
+    with as_unsupported(), _recording():
+        traced = _traced(model, tracer, images_shape)
+        repeated = _traced(model, again, images_shape)
+        tracer.check_constants()
+        leaves = dict(zip(traced.parameters, repeated.parameters, strict=True))
+        leaves[traced.images] = repeated.images
+        if not compute_the_same(traced.outputs, repeated.outputs, leaves):
+            raise UnsupportedError("a forward that computes something else at the second call")
+    if traced.outputs.shape != traced.images.shape:
+        raise UnsupportedError(f"the outputs have shape {traced.outputs.shape}, not that of the images")
+    check_images_apart(traced.images, traced.outputs)
+    return traced
+
+
+def _traced(model: nn.Module, tracer: Tracer, images_shape: Sequence[int]) -> Trace:
+    """Returns what one call of a model's forward computes."""
     images = graph.images(images_shape)
-    with as_unsupported(), _recording(), _checking_changes(model):
+    with _checking_changes(model):
         symbol = tracer.symbol(images, _Memory(is_leaf=True))
         with tracer:
             outputs = model(symbol)
         tracer.check_constants()
-        outputs = tracer.node_of(outputs)
-    if outputs.shape != images.shape:
-        raise UnsupportedError(f"the outputs have shape {outputs.shape}, not that of the images")
-    check_images_apart(images, outputs)
-    return Trace(images, outputs, tracer.leaves)
+        return Trace(images, tracer.node_of(outputs), tracer.leaves)
 
 
 class Tracer(TorchFunctionMode):
@@ -137,6 +152,8 @@ class Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if not any(self._is_traced(tensor) for tensor in tensors):
+            if kwargs.get("generator") is not None:
+                raise UnsupportedError("forward draws random numbers")
             return func(*args, **kwargs)
         if func in TRACED and func not in RULES:
             return TRACED[func](self, *args, **kwargs)
@@ -277,7 +294,9 @@ def _named(kwargs: dict[str, Any], name: str) -> dict[str, Any]:
     for key in _IGNORED & set(kwargs):
         value = kwargs[key]
         is_free = key in ("memory_format", "_stacklevel", "non_blocking", "copy", "inplace")
-        if not is_free and (isinstance(value, Tensor) or value not in _ORDINARY):
+        if (not is_free or name.endswith("is_contiguous")) and (
+            isinstance(value, Tensor) or value not in _ORDINARY
+        ):
             shown = "a tensor" if isinstance(value, Tensor) else value
             raise UnsupportedError(f"{name} with {key}={shown}")
     return {_SYNONYMS.get(key, key): value for key, value in kwargs.items() if key not in _IGNORED}
@@ -331,16 +350,27 @@ def _stopped(value: Any) -> Any:
 
 
 def _memory_of(node: Node, memories: Sequence[tuple[Node, _Memory]], views: Collection[str]) -> _Memory:
-    """Returns the memory of an argument of which a result is a view, or a new one."""
+    """Returns the memory of an argument of which a result is a view, or a new one.
+
+    Movements of movements are made simpler, as a view of a view is: so both may be views of a third node.
+    """
+    viewed = _viewed(node, views)
+    for source, memory in memories:
+        if not viewed.isdisjoint(_viewed(source, views)):
+            return memory
+    return _Memory()
+
+
+def _viewed(node: Node, views: Collection[str]) -> set[Node]:
+    """Returns a node, and all that it is a view of."""
+    found: set[Node] = set()
     below = [node]
     while below:
         reached = below.pop()
-        for source, memory in memories:
-            if source is reached:
-                return memory
-        if reached.operation in views:
-            below.extend(reached.inputs)
-    return _Memory()
+        if reached not in found:
+            found.add(reached)
+            below.extend(reached.inputs if reached.operation in views else ())
+    return found
 
 
 @contextmanager

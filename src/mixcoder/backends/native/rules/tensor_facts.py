@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from mixcoder.backends.native import graph
-from mixcoder.backends.native.graph import Node, Shape
-from mixcoder.backends.native.rules.rule_table import rule
+from mixcoder.backends.native.graph import Node
+from mixcoder.backends.native.rules.rule_table import check, refuse, rule
 
 
 @rule("shape")
@@ -63,17 +62,37 @@ def layout(x: Node) -> torch.layout:
     return torch.strided
 
 
-@rule("stride")
-def stride(x: Node, dim: int | None = None) -> Shape | int:
-    """Returns the strides of a contiguous tensor."""
-    strides = graph.steps_of(x.shape)
-    return strides if dim is None else strides[dim]
-
-
-@rule("is_floating_point", "requires_grad", "is_contiguous", "is_leaf", "is_cpu")
-def yes(x: Node, **_: object) -> bool:
+@rule("is_floating_point", "is_cpu")
+def yes(x: Node) -> bool:
     """Returns True."""
     return True
+
+
+@rule("requires_grad")
+def has_gradient(x: Node) -> bool:
+    """Returns whether a gradient of x reaches a parameter."""
+    seen, below = {x}, [x]
+    while below:
+        node = below.pop()
+        if node.operation == "parameter":
+            return True
+        sources = {*node.inputs} - seen if node.is_trained and node.operation != "stop" else set()
+        below.extend(sources)
+        seen |= sources
+    return False
+
+
+@rule("is_contiguous")
+def is_contiguous(x: Node) -> bool:
+    """Returns True, for what is no view of other elements or of another order."""
+    while x.operation in ("reshape", "stop"):
+        x = x.inputs[0]
+    check(x.operation not in ("permute", "slice", "expand"), "whether a view is contiguous")
+    return True
+
+
+refuse("native steps place elements in another order than torch", "stride")
+refuse("native steps have no leaves of autograd", "is_leaf")
 
 
 @rule("is_complex", "is_cuda", "is_sparse", "is_quantized", "is_nested", "is_meta", "is_mps", "is_inference")
