@@ -28,6 +28,7 @@ from mixcoder.backends.native.updates import CopyGradients, create_update
 from mixcoder.backends.self_check import as_unsupported
 from mixcoder.backends.step import StepSpec, UnsupportedError
 from mixcoder.backends.threads import run_in_parallel
+from mixcoder.device import factory_defaults
 from mixcoder.models.autoencoder import Autoencoder
 
 
@@ -116,7 +117,7 @@ class NativeStep:
 def missing_operation(model: Autoencoder) -> str | None:
     """Returns which function of a model has no rule; None where `NativeStep` can compute all of it."""
     try:
-        with as_unsupported():
+        with as_unsupported(), factory_defaults():
             check_no_hooks(model)
             graph = network_graph(model, 2, LOSSES[0], 2)  # of one image, axes would vanish
             leaves = Leaves(Vectors(0, 0, 0, 0), [0] * len(graph.parameters))
