@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,33 @@ def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
+REGISTRIES: tuple[Registry[Any], ...] = (LOGGERS, MIXERS, MODELS, OPTIMIZERS, SOURCES)
+
+
+@contextmanager
+def own_registries() -> Iterator[None]:
+    """What is registered within is gone after it."""
+    kept = registered()
+    yield
+    register_again(kept)
+
+
+def registered() -> list[dict[str, Any]]:
+    """All entries of the registries."""
+    return [dict(registry._entries) for registry in REGISTRIES]
+
+
+def register_again(kept: list[dict[str, Any]]) -> None:
+    """Makes entries of the registries those that `registered` returned."""
+    for registry, entries in zip(REGISTRIES, kept, strict=True):
+        registry._entries = entries
+
+
 @pytest.fixture(autouse=True)
 def _own_registries() -> Iterator[None]:
     """What a test registers is gone after it."""
-    registries: tuple[Registry[Any], ...] = (LOGGERS, MIXERS, MODELS, OPTIMIZERS, SOURCES)
-    kept = [dict(registry._entries) for registry in registries]
-    yield
-    for registry, entries in zip(registries, kept, strict=True):
-        registry._entries = entries
+    with own_registries():
+        yield
 
 
 @pytest.fixture

@@ -9,13 +9,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import gemms, invented, own_networks, plain, plain_invented
+from benchmarks import gemms, own_networks, plain, plain_invented
 from benchmarks.throughput import MODELS, mixer_arguments
 
 from mixcoder.models import create_model
-from tests.conftest import needs_compiler, slow
+from tests.conftest import needs_compiler, own_registries, register_again, registered, slow
+
+with own_registries():
+    from benchmarks import invented
+
+    _INVENTED = registered()
 
 MIXERS = [name for name, arguments in MODELS.items() if "mixer" in arguments]
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> None:
+    """The names of the benchmark are known in these tests alone."""
+    register_again([dict(entries) for entries in _INVENTED])
 
 
 @pytest.mark.parametrize("name", MIXERS)

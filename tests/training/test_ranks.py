@@ -151,10 +151,10 @@ def assert_equal(found: RunDirectory, expected: RunDirectory) -> None:
     rows, expected_rows = found.read_metrics(), expected.read_metrics()
     assert len(rows) == len(expected_rows) > 10
     for row, expected_row in zip(rows, expected_rows, strict=True):
-        assert row == pytest.approx(expected_row, rel=1e-6)
+        assert row == pytest.approx(expected_row, rel=3e-6)  # gemms of half a batch round otherwise
     result, expected_result = found.read_result() or {}, expected.read_result() or {}
     keys = ["validation_loss", "best_validation_loss", "psnr", "ssim"]
-    assert [result[key] for key in keys] == pytest.approx([expected_result[key] for key in keys], rel=1e-6)
+    assert [result[key] for key in keys] == pytest.approx([expected_result[key] for key in keys], rel=3e-6)
 
 
 def contents(directory: RunDirectory) -> dict[str, bytes]:

@@ -25,7 +25,7 @@ from mixcoder.backends.native.reduction import emit_reduction
 from mixcoder.backends.native.shards import Shard, Vectors
 from mixcoder.backends.native.step_memory import StepMemory
 from mixcoder.backends.native.updates import CopyGradients, create_update
-from mixcoder.backends.self_check import as_unsupported
+from mixcoder.backends.self_check import as_unsupported, check_pure
 from mixcoder.backends.step import StepSpec, UnsupportedError
 from mixcoder.backends.threads import run_in_parallel
 from mixcoder.device import factory_defaults
@@ -118,7 +118,7 @@ def missing_operation(model: Autoencoder) -> str | None:
     """Returns which function of a model has no rule; None where `NativeStep` can compute all of it."""
     try:
         with as_unsupported(), factory_defaults():
-            check_no_hooks(model)
+            check_pure(model)  # tracing would change running statistics
             graph = network_graph(model, 2, LOSSES[0], 2)  # of one image, axes would vanish
             leaves = Leaves(Vectors(0, 0, 0, 0), [0] * len(graph.parameters))
             emit_network(Program(torch.float32), graph, leaves, Shard(0, 1, {}))
