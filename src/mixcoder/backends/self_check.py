@@ -29,6 +29,15 @@ def check_pure(model: Autoencoder) -> None:
     """
     if any(True for _ in model.buffers()):
         raise UnsupportedError("the model has buffers")
+    check_no_hooks(model)
+
+
+def check_no_hooks(model: Autoencoder) -> None:
+    """Checks that no hook is called as a model computes, which a step of another backend would skip.
+
+    Raises:
+        UnsupportedError: one is.
+    """
     hooked = chain(map(has_hooks, model.modules()), map(has_hooks, model.parameters()))
     if process_has_hooks() or any(hooked):
         raise UnsupportedError("the model has hooks")

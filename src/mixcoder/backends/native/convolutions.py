@@ -52,7 +52,7 @@ class LineTokenMixing:
         reversed_taps = program.buffer(self._taps * patches**2)
         sizes = [patches, patches, self._taps]
         program.emit("reverse_taps", sizes, [placement.dense(weight).address, reversed_taps])
-        out = _patch_major_result(placement, node, added_to)
+        out = placement.result(node, PATCH_MAJOR, added_to)
         sizes = [patches, patches, batch, channels, self._taps, added_to is not None]
         program.emit("convolve", sizes, [reversed_taps, padded, out.address])
 
@@ -110,7 +110,7 @@ class PictureTokenMixing:
         """Emits the gradients of x."""
         z, weight = node.inputs
         gradients = self._rows(placement, node).adjoint(weight, (z, self._as_field(placement, z)))
-        out = _patch_major_result(placement, node, added_to)
+        out = placement.result(node, PATCH_MAJOR, added_to)
         sizes = [*self._from_field(node), added_to is not None]
         placement.program.emit("permute", sizes, [gradients, out.address])
 
@@ -298,17 +298,3 @@ def _patch_major_sizes(x: Node) -> tuple[int, int, int]:
     """Returns P, B and C of x (B, P, C)."""
     batch, patches, channels = x.shape
     return patches, batch, channels
-
-
-def _patch_major_result(placement: Placement, node: Node, added_to: Place | None) -> Place:
-    """Returns the place for a result (P, B, C) in memory, which may be one that it is added to.
-
-    Raises:
-        UnsuitedResultError: it lies in another order there.
-    """
-    if added_to is None:
-        return placement.new(node, PATCH_MAJOR)
-    if not added_to.permuted(PATCH_MAJOR).is_contiguous:
-        raise UnsuitedResultError
-    placement.put(node, added_to)
-    return added_to

@@ -16,7 +16,7 @@ import torch
 from mixcoder.backends.native.graph import Node, steps_of
 from mixcoder.backends.native.kinds import Depthwise
 from mixcoder.backends.native.placement import Placement
-from mixcoder.backends.native.placing import Place, UnsuitedResultError, dense_place
+from mixcoder.backends.native.placing import Place, dense_place
 
 
 class _Term(NamedTuple):
@@ -44,13 +44,8 @@ class DepthwiseConvolution:
         """Emits the gradients of x."""
         z, weight = node.inputs
         terms = [(term.x, term.z, term.tap) for term in _terms(self._kind)]
-        if added_to is None:
-            self._emit(placement, terms, (z, weight), placement.new(node, self._order))
-            return
-        if not added_to.permuted(self._order).is_contiguous:
-            raise UnsuitedResultError
-        placement.put(node, added_to)
-        self._emit(placement, terms, (z, weight), added_to, is_added=True)
+        out = placement.result(node, self._order, added_to)
+        self._emit(placement, terms, (z, weight), out, is_added=added_to is not None)
 
     def correlate(self, placement: Placement, node: Node) -> None:
         """Emits the gradients of the weights."""

@@ -16,7 +16,7 @@ from mixcoder.backends.native.graph import Node, Shape
 from mixcoder.backends.native.kinds import OverField
 from mixcoder.backends.native.movement import emit_move
 from mixcoder.backends.native.placement import Placement, is_leaf, root_of
-from mixcoder.backends.native.placing import Place, UnsuitedResultError, dense_place
+from mixcoder.backends.native.placing import Place, dense_place
 from mixcoder.backends.native.program import FLOAT_BYTES
 
 _IMAGES_LAST, _CHANNELS_LAST = (2, 3, 1, 0), (2, 3, 0, 1)
@@ -88,7 +88,7 @@ class FieldConvolution:
         x = _read(placement, source, _IMAGES_LAST)
         cells = _paired(placement, source, x, _IMAGES_LAST) if is_paired else x.address
         taps = self._taps(placement, weight, is_reversed=is_reversed, is_paired=is_paired)
-        result = _result(placement, node, _IMAGES_LAST, added_to)
+        result = placement.result(node, _IMAGES_LAST, added_to)
         name = "convolve_field_bf16" if is_paired else "convolve_field"
         addresses = [taps, cells, result.address]
         placement.program.emit(name, self._sizes(moved), addresses, float(added_to is not None))
@@ -145,17 +145,3 @@ def _read(placement: Placement, x: Node, order: Sequence[int]) -> Place:
     copied = placement.fresh(x, order)
     emit_move(placement.program, place, copied)
     return copied
-
-
-def _result(placement: Placement, node: Node, order: Sequence[int], added_to: Place | None) -> Place:
-    """Returns the place for a result, which may be one that it is added to.
-
-    Raises:
-        UnsuitedResultError: it lies in another order there.
-    """
-    if added_to is None:
-        return placement.new(node, order)
-    if not added_to.permuted(order).is_contiguous:
-        raise UnsuitedResultError
-    placement.put(node, added_to)
-    return added_to

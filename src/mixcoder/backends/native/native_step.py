@@ -18,14 +18,14 @@ from torch import Tensor
 from mixcoder.backends.native.build import load_kernels
 from mixcoder.backends.native.codes import ABANDONED, LOSSES, OPERATIONS
 from mixcoder.backends.native.network_graph import network_graph
-from mixcoder.backends.native.network_program import check_no_hooks, emit_conversion, emit_network
+from mixcoder.backends.native.network_program import emit_conversion, emit_network
 from mixcoder.backends.native.placement import Leaves
 from mixcoder.backends.native.program import Program
 from mixcoder.backends.native.reduction import emit_reduction
 from mixcoder.backends.native.shards import Shard, Vectors
 from mixcoder.backends.native.step_memory import StepMemory
 from mixcoder.backends.native.updates import CopyGradients, create_update
-from mixcoder.backends.self_check import as_unsupported, check_pure
+from mixcoder.backends.self_check import as_unsupported, check_no_hooks, check_pure
 from mixcoder.backends.step import StepSpec, UnsupportedError
 from mixcoder.backends.threads import run_in_parallel
 from mixcoder.device import factory_defaults

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
-
-from mixcoder.backends.fingerprint import has_hooks
 from mixcoder.backends.native.graph import Node
 from mixcoder.backends.native.lowering import Lowering
 from mixcoder.backends.native.movement import emit_move
@@ -23,18 +20,6 @@ from mixcoder.backends.native.program import FLOAT_BYTES, Program
 from mixcoder.backends.native.shards import Shard, WeightGemm
 from mixcoder.backends.native.slices import blocks, intersection
 from mixcoder.backends.native.step_memory import StepMemory
-from mixcoder.backends.step import UnsupportedError
-
-
-def check_no_hooks(model: nn.Module) -> None:
-    """Checks that a model has no hooks, which a program would not call.
-
-    Raises:
-        UnsupportedError: it has.
-    """
-    parts: list[nn.Module | nn.Parameter] = [*model.modules(), *model.parameters()]
-    if any(map(has_hooks, parts)):
-        raise UnsupportedError("a layer has a hook")
 
 
 def emit_conversion(

@@ -13,7 +13,7 @@ import torch
 from mixcoder.backends.native.graph import LEAVES, MOVEMENTS, Node, steps_of
 from mixcoder.backends.native.image_loading import ImageLoader
 from mixcoder.backends.native.movement import emit_move
-from mixcoder.backends.native.placing import Place, dense_place, order_for_reshape, view
+from mixcoder.backends.native.placing import Place, UnsuitedResultError, dense_place, order_for_reshape, view
 from mixcoder.backends.native.program import FLOAT_BYTES, Program
 from mixcoder.backends.native.shards import Shard, Vectors
 
@@ -102,6 +102,19 @@ class Placement:
             wanted = self.fresh(node, order)
         self.put(node, wanted)
         return wanted
+
+    def result(self, node: Node, order: Sequence[int], added_to: Place | None) -> Place:
+        """Returns the place for a result in an order of its axes, which may be one that it is added to.
+
+        Raises:
+            UnsuitedResultError: it lies in another order there.
+        """
+        if added_to is None:
+            return self.new(node, order)
+        if not added_to.permuted(order).is_contiguous:
+            raise UnsuitedResultError
+        self.put(node, added_to)
+        return added_to
 
     def fresh(self, node: Node, order: Sequence[int]) -> Place:
         """Returns new memory for a node's elements, in an order of its axes."""
