@@ -125,6 +125,16 @@ class CropSplit:
             batches.append(self._crops(indices, (rows - height) // 2, (columns - width) // 2))
         return ImageSplit(torch.cat(batches))
 
+    def hold_out(self, indices: Tensor) -> tuple[CropSplit, ImageSplit]:
+        """Returns the crops of all images but those at `indices` (N,), and the middle of those."""
+        is_kept = torch.ones(len(self), dtype=torch.bool, device=self.device)
+        is_kept[indices.to(self.device)] = False
+        kept, held_out = (
+            replace(self, offsets=self.offsets[chosen], sizes=self.sizes[chosen])
+            for chosen in (is_kept, ~is_kept)
+        )
+        return kept, held_out.centre_crops()
+
     def identity(self) -> bytes:
         """Returns checksums of the pixels and of the crops' bounds."""
         chosen = hashlib.sha256(self.offsets.cpu().numpy().tobytes()).hexdigest()

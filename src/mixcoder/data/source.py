@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mixcoder.data.fetch_progress import StartTask, no_progress
+from mixcoder.data.holdout import HOLDOUT, SourceKeys, check_count, hold_out
 from mixcoder.data.split import ImageData
 from mixcoder.errors import ArgumentError
 from mixcoder.images.shape import ImageShape
@@ -91,26 +93,104 @@ class DataSource(ABC):
         return "ready"
 
 
+class HeldOutSource(DataSource):
+    """A data source that is validated on images of its training set, and trained on the others.
+
+    Args:
+        source: whose images they are.
+        count: how many validate.
+
+    Raises:
+        ArgumentError: the source is known to have no more training images than that.
+    """
+
+    def __init__(self, source: DataSource, count: int) -> None:
+        known = inspect.getattr_static(source, "training_images", None)
+        if isinstance(known, int):  # else they are counted by loading them
+            check_count(count, known)
+        self.source = source
+        self.count = count
+        self.image_shape = source.image_shape
+        self.is_known_by_name = source.is_known_by_name
+
+    @property
+    def training_images(self) -> int:  # type: ignore[override]
+        """As many as are left to train on."""
+        return self.source.training_images - self.count
+
+    def load(self) -> ImageData:
+        return hold_out(self.source.load(), self.count)
+
+    def is_fetched(self) -> bool:
+        return self.source.is_fetched()
+
+    def prepare(self, progress: StartTask = no_progress) -> str:
+        note = self.source.prepare(progress)
+        check_count(self.count, self.source.training_images)
+        return note
+
+    def fetch(
+        self, origin: str | None = None, sha256: str | None = None, progress: StartTask = no_progress
+    ) -> None:
+        """Brings what is missing to this machine, as the source does."""
+        self.source.fetch(origin, sha256, progress)
+
+    def verify(self) -> list[dict[str, str]]:
+        """Reads every file of the source whole."""
+        return self.source.verify()
+
+    def status(self) -> str:
+        return self.source.status()
+
+
 SOURCES: Registry[type[DataSource]] = Registry("data source", "source")
 
 
 def register_source(name: str) -> Callable[[type[DataSource]], type[DataSource]]:
-    """Returns a decorator that makes a `DataSource` class known to `load_data` and to experiment files."""
-    return SOURCES.register(name)
+    """Returns a decorator that makes a `DataSource` class known to `load_data` and to experiment files.
+
+    The decorator raises an ArgumentError for a taken name, and for an argument that is a key of all sources.
+    """
+    enter = SOURCES.register(name)
+
+    def register(source: type[DataSource]) -> type[DataSource]:
+        for taken in inspect.signature(source).parameters.keys() & SourceKeys.model_fields.keys():
+            raise ArgumentError(taken, "is a key of every data source; give the argument another name")
+        return enter(source)
+
+    return register
 
 
 def create_source(name: str, /, **arguments: Any) -> DataSource:
     """Returns the data source called `name`, not loaded yet.
 
+    Args:
+        name: of the source.
+        arguments: its own, and the keys that every source takes, such as `search_holdout`.
+
     Raises:
         ArgumentError: an unknown name, or arguments that it does not take.
     """
-    source = SOURCES[name]
-    return source(**check_arguments(source, arguments, f"data source '{name}'"))
+    return build_source(name, check_arguments(SOURCES[name], arguments, f"data source '{name}'", SourceKeys))
+
+
+def build_source(name: str, arguments: Mapping[str, Any]) -> DataSource:
+    """Returns the data source called `name`, of arguments that are known to fit.
+
+    Raises:
+        ArgumentError: a value is out of bounds.
+    """
+    source = SOURCES[name](**{key: value for key, value in arguments.items() if key != HOLDOUT})
+    count = arguments.get(HOLDOUT)
+    return source if count is None else HeldOutSource(source, count)
 
 
 def load_data(name: str, /, **arguments: Any) -> ImageData:
     """Returns the images of the data source called `name`.
+
+    Args:
+        name: of the source.
+        arguments: its own, and the keys that every source takes, such as `search_holdout`.
 
     Raises:
         ArgumentError: an unknown name, or arguments that it does not take.

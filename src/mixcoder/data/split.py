@@ -97,10 +97,20 @@ class ImageSplit:
         """Returns the images (B, C, H, W) at `indices` (B,)."""
         return self.images.index_select(0, indices)
 
+    def hold_out(self, indices: Tensor) -> tuple[ImageSplit, ImageSplit]:
+        """Returns the images but those at `indices` (N,), and those; labels go along."""
+        is_kept = torch.ones(len(self), dtype=torch.bool, device=self.device)
+        is_kept[indices.to(self.device)] = False
+        return self._chosen(is_kept), self._chosen(~is_kept)
+
     def identity(self) -> bytes:
         """Returns the shape and the pixels."""
         shape = str(tuple(self.images.shape)).encode()
         return shape + self.images.cpu().contiguous().numpy().tobytes()
+
+    def _chosen(self, is_chosen: Tensor) -> ImageSplit:
+        labels = None if self.labels is None else self.labels[is_chosen]
+        return ImageSplit(self.images[is_chosen], labels)
 
 
 @dataclass(frozen=True)

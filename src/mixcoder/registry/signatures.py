@@ -21,14 +21,21 @@ from mixcoder.registry.problems import Problem, list_problems
 
 
 @cache
-def signature_schema(function: Callable[..., Any]) -> type[BaseModel]:
-    """Returns a strict pydantic model of the arguments of `function`, as its docstring describes them."""
+def signature_schema(function: Callable[..., Any], common: type[BaseModel] | None = None) -> type[BaseModel]:
+    """Returns a strict pydantic model of the arguments of `function`, as its docstring describes them.
+
+    Args:
+        function: whose arguments they are.
+        common: keys that go with the arguments of every such function.
+    """
     fields: dict[str, Any] = {}
     descriptions = argument_descriptions(function)
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         description = descriptions.get(parameter.name)
         fields[parameter.name] = (parameter.annotation, Field(default=default, description=description))
+    for key, field in common.model_fields.items() if common else ():
+        fields[key] = (field.annotation, field)
     return create_model(
         getattr(function, "__name__", "arguments"),
         __config__=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()),
@@ -36,9 +43,11 @@ def signature_schema(function: Callable[..., Any]) -> type[BaseModel]:
     )
 
 
-def argument_problems(function: Callable[..., Any], arguments: Mapping[str, Any]) -> list[Problem]:
-    """Returns what is wrong with `arguments` for `function`; nothing where they fit."""
-    schema = signature_schema(function)
+def argument_problems(
+    function: Callable[..., Any], arguments: Mapping[str, Any], common: type[BaseModel] | None = None
+) -> list[Problem]:
+    """Returns what is wrong with `arguments` for `function`, or the keys beside them; nothing if they fit."""
+    schema = signature_schema(function, common)
     try:
         schema.model_validate(dict(arguments))
     except ValidationError as error:
@@ -46,13 +55,18 @@ def argument_problems(function: Callable[..., Any], arguments: Mapping[str, Any]
     return []
 
 
-def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], taker: str) -> dict[str, Any]:
-    """Returns `arguments` as they are, once they fit the signature of `function`.
+def check_arguments(
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    taker: str,
+    common: type[BaseModel] | None = None,
+) -> dict[str, Any]:
+    """Returns `arguments` as they are, once they fit the signature of `function` and the keys beside it.
 
     Raises:
         ArgumentError: an unknown, missing or wrongly typed argument of `taker` ("model 'mixer'").
     """
-    for path, message in argument_problems(function, arguments):
+    for path, message in argument_problems(function, arguments, common):
         raise ArgumentError(".".join(map(str, path)), f"{message} (in {taker})")
     return dict(arguments)
 

@@ -8,7 +8,7 @@ Document of one combination ─┬─ TopLevel ───────────
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from mixcoder.data import SOURCES
+from mixcoder.data.holdout import SourceKeys
+from mixcoder.data.source import build_source
 from mixcoder.errors import ArgumentError, is_out_of_memory
 from mixcoder.experiments.file.data_paths import Choice, with_root
 from mixcoder.experiments.file.yaml_file import Document
@@ -64,15 +66,21 @@ class ChoiceSection:
         selector: the key in it that holds the name.
         registry: what there is to choose from.
         given: arguments that come from elsewhere.
+        common: keys that go with every choice.
     """
 
     key: str
     selector: str
     registry: Registry[Any]
     given: tuple[str, ...] = ()
+    common: type[BaseModel] | None = None
+
+    def arguments(self, name: str) -> type[BaseModel]:
+        """Returns the arguments of the choice called `name`, and the keys that go with every choice."""
+        return signature_schema(self.registry[name], self.common)
 
 
-DATA = ChoiceSection("data", "source", SOURCES)
+DATA = ChoiceSection("data", "source", SOURCES, common=SourceKeys)
 MODEL = ChoiceSection("model", "type", MODELS, given=("image_shape",))
 CHOICES = (DATA, MODEL)
 
@@ -159,7 +167,7 @@ class RunCheck:
     def _image_shape(self, data: Choice) -> ImageShape | None:
         name, arguments = data
         try:
-            return SOURCES[name](**arguments).image_shape
+            return build_source(name, arguments).image_shape
         except ArgumentError as error:
             self._note(("data", error.argument) if error.argument else ("data",), error.message)
             return None
@@ -186,7 +194,7 @@ class RunCheck:
 
 def _problems_of_arguments(section: ChoiceSection, name: str, arguments: dict[str, Any]) -> Iterator[Problem]:
     """Yields what is wrong with the arguments, among them those that come from elsewhere."""
-    for path, message in argument_problems(section.registry[name], arguments):
+    for path, message in argument_problems(section.registry[name], arguments, section.common):
         if not path or path[0] not in section.given:
             yield path, message
     for argument in section.given:
@@ -195,10 +203,9 @@ def _problems_of_arguments(section: ChoiceSection, name: str, arguments: dict[st
 
 
 def _with_defaults(section: ChoiceSection, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    function: Callable[..., Any] = section.registry[name]
     defaults = {
         key: field.default
-        for key, field in signature_schema(function).model_fields.items()
+        for key, field in section.arguments(name).model_fields.items()
         if not field.is_required() and key not in section.given
     }
     return {key: _plain(value) for key, value in {**defaults, **arguments}.items()}

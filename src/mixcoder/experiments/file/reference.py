@@ -49,10 +49,14 @@ def _parts(schema: Schema) -> Iterator[str]:
 def _choice(section: ChoiceSection, schema: Schema, definitions: dict[str, Schema]) -> Iterator[str]:
     """Yields the tables of a section that chooses by name: its own key, then those of each name."""
     yield f"### `{section.key}`"
-    yield _table({section.selector: schema["properties"][section.selector]}, [section.selector])
+    common = list(section.common.model_fields) if section.common else []
+    of_first = definitions[f"{section.key}.{next(iter(section.registry))}"]["properties"]
+    of_all = {key: of_first[key] for key in common}
+    yield _table({section.selector: schema["properties"][section.selector], **of_all}, [section.selector])
     for name in section.registry:
         named = definitions[f"{section.key}.{name}"]
-        keys = {key: schema for key, schema in named["properties"].items() if key != section.selector}
+        own = named["properties"].items()
+        keys = {key: schema for key, schema in own if key not in (section.selector, *common)}
         yield f"#### `{section.selector}: {name}`"
         yield named["description"]
         if keys:

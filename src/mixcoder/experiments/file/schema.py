@@ -28,7 +28,6 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from mixcoder.experiments.file.checks import CHOICES, ChoiceSection, TopLevel
 from mixcoder.experiments.file.matrix import AXIS, REFERENCE, RESERVED_AXES
 from mixcoder.registry.docstrings import summary
-from mixcoder.registry.signatures import signature_schema
 from mixcoder.training.recipe import Recipe
 
 Schema = dict[str, Any]
@@ -187,7 +186,7 @@ def _defined(section: ChoiceSection) -> Iterator[tuple[str, Schema]]:
 
 def _arguments(section: ChoiceSection, name: str) -> Schema:
     """Returns the arguments of a name, as pydantic states them, without those that are given."""
-    model = signature_schema(section.registry[name])
+    model = section.arguments(name)
     template = _pointer(f"{section.key}.{name}") + ".{model}"
     schema = model.model_json_schema(ref_template=template, schema_generator=_OfAnything)
     properties = schema.get("properties", {})

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mixcoder.data import SOURCES, DataSource
+from mixcoder.data.source import build_source
 from mixcoder.errors import ExperimentError
 from mixcoder.experiments.file.checks import CheckedModels, RunCheck
 from mixcoder.experiments.file.data_paths import Choice
@@ -59,7 +60,7 @@ class Run:
     def create_source(self) -> DataSource:
         """Returns the data source, not loaded yet."""
         name, arguments = self.data
-        return SOURCES[name](**SOURCES[name].located(arguments, self.root))
+        return build_source(name, SOURCES[name].located(arguments, self.root))
 
     def create_model(self) -> Autoencoder:
         """Returns a new model for the images of the data source, initialised from torch's random state."""
@@ -108,9 +109,10 @@ class Run:
         tells two projects apart.
         """
         content = {key: value for key, value in self.resolved().items() if key not in ("name", "relative_to")}
-        content["model"] = {
-            key: value for key, value in content["model"].items() if _ADDED_LATER.get(key, ...) != value
-        }
+        for section, added in _ADDED_LATER.items():
+            content[section] = {
+                key: value for key, value in content[section].items() if added.get(key, ...) != value
+            }
         content["training"] = _relevant_settings(content["training"])
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -121,8 +123,11 @@ class Run:
         return f"{readable}-{self.digest}"
 
 
-_ADDED_LATER = {"output_activation": "none"}
-"""Arguments of models that older results were made without, and the values with which they change nothing."""
+_ADDED_LATER: dict[str, dict[str, Any]] = {
+    "data": {"search_holdout": None},
+    "model": {"output_activation": "none"},
+}
+"""Keys of sections that older results were made without, and the values with which they change nothing."""
 _SETTINGS_ADDED_LATER = {"vector_learning_rate", "clip_norm", "ema", "decay_share"}
 """Settings of training that older results were made without; null changes nothing."""
 

@@ -90,6 +90,7 @@ def _fits(run: Run, row: dict[str, Any]) -> bool:
     name, arguments = run.model
     return (
         run.data[0] == source
+        and run.data[1].get("search_holdout") is None  # such a loss is none on the article's images
         and theirs.pop("type") == name
         and all(arguments.get(key) == value for key, value in (_PLAIN[name] | theirs).items())
         and arguments.get("encoder_mixer_activation") in (None, "none", "gelu")
