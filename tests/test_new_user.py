@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mixcoder.models.named import TRAINED, trained_names
 from tests.conftest import slow
 from tests.new_user import ROOT, borrowed_environment, build_wheel, follow_readme, readme_commands, run_alone
 
@@ -39,7 +40,9 @@ def test_the_wheel_holds_what_it_should(wheel: Path) -> None:
     assert stated["License-Expression"] == "Apache-2.0 AND CC-BY-4.0"
     assert stated["Requires-Python"] == ">=3.11"
     assert {"onnx", "hub", "tensorboard"} <= set(stated.get_all("Provides-Extra") or [])
-    assert wheel.stat().st_size < 1_000_000
+    trained = {str(path.relative_to(ROOT / "src")) for path in TRAINED.rglob("*") if path.is_file()}
+    assert trained <= names
+    assert wheel.stat().st_size < 3_000_000
 
 
 @slow
@@ -50,6 +53,9 @@ def test_a_new_user_gets_from_the_wheel_to_onnx(wheel: Path, tmp_path: Path) -> 
     place = run_alone([programs / "python", "-c", "import mixcoder; print(mixcoder.__file__)"], tmp_path)
     assert str(tmp_path) in place
     assert str(ROOT / "src") not in place
+    for name in trained_names():
+        program = f"import mixcoder; print(mixcoder.load('{name}').latent_shape)"
+        assert run_alone([programs / "python", "-c", program], tmp_path / "empty") == "(16,)\n"
     follow_readme(
         programs,
         tmp_path / "empty",

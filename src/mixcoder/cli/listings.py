@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,15 @@ from mixcoder.io.atomic_file import write_atomically
 from mixcoder.models import MIXERS, MODELS, create_model
 from mixcoder.models.activations import ACTIVATIONS
 from mixcoder.models.dispatch import without_elements
+from mixcoder.models.named import (
+    CARD,
+    ModelCard,
+    is_trained_name,
+    read_card,
+    trained_description,
+    trained_folder,
+    trained_names,
+)
 from mixcoder.models.summary import count_parameters, layer_rows
 from mixcoder.registry.docstrings import summary
 from mixcoder.text.table import Column
@@ -54,8 +63,11 @@ def schema(
 
 
 def models_ls(format: FormatOption = Format.text) -> None:
-    """List the models, the mixing layers and the activations."""
-    rows = [{"kind": "model", "name": name, "summary": summary(MODELS[name])} for name in MODELS]
+    """List the trained models, the kinds of models, the mixing layers and the activations."""
+    cards = {name: read_card(trained_folder(name) / CARD) for name in trained_names()}
+    smallest_first = sorted((card.params, name) for name, card in cards.items())
+    rows = [{"kind": "trained", "name": name, "summary": cards[name].line()} for _, name in smallest_first]
+    rows += [{"kind": "model", "name": name, "summary": summary(MODELS[name])} for name in MODELS]
     rows += [{"kind": "mixer", "name": name, "summary": summary(MIXERS[name])} for name in MIXERS]
     rows += [
         {"kind": "activation", "name": name, "summary": ACTIVATIONS[name].__name__} for name in ACTIVATIONS
@@ -64,15 +76,16 @@ def models_ls(format: FormatOption = Format.text) -> None:
 
 
 def models_show(
-    name: Annotated[str, typer.Argument(help="model name")],
+    name: Annotated[str, typer.Argument(help="kind of models, or a trained model")],
     arguments: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="such as patch_size=4, in place of the example's"),
     ] = None,
     format: FormatOption = Format.text,
 ) -> None:
-    """Show a model layer by layer, with shapes and parameters."""
-    chosen = {**MODELS[name].example, **dict(map(parse_assignment, arguments or []))}
+    """Show a model layer by layer, with shapes and parameters; of a trained one its figures too."""
+    stated = trained_description(name)[1] if is_trained_name(name) else _example(name)
+    chosen = {**stated, **dict(map(parse_assignment, arguments or []))}
     with without_elements():
         model = create_model(name, **chosen)
     columns = [
@@ -88,6 +101,23 @@ def models_show(
             f"{format_count(count_parameters(model))} parameters, latent shape {model.latent_shape}, "
             f"compression ratio {model.compression_ratio:.4g}"
         )
+    if format is Format.text and is_trained_name(name) and not arguments:
+        _print_card(read_card(trained_folder(name) / CARD))
+
+
+def _example(name: str) -> Mapping[str, Any]:
+    """Returns the example's arguments of a kind of models."""
+    return MODELS.find(name, trained_names()).example
+
+
+def _print_card(card: ModelCard) -> None:
+    """Prints what the weights of a trained model are."""
+    print_text(f"{card.summary} {card.line()}.")
+    print_text(
+        f"Weights: seed {card.seed}, validation loss {card.own_validation_loss:.6f}, {card.weights}, "
+        f"SHA-256 {card.weights_sha256}."
+    )
+    print_text(f"Figures: {card.command}")
 
 
 def data_ls(format: FormatOption = Format.text) -> None:

@@ -26,7 +26,11 @@ WhereOption = Annotated[
 ]
 RunsOption = Annotated[Path, typer.Option("--runs", help="folder of all run directories")]
 RunArgument = Annotated[
-    Path, typer.Argument(help="directory of a finished run, or of several with --where", metavar="RUN")
+    Path,
+    typer.Argument(
+        help="directory of a finished run, or of several with --where; or a trained model of models ls",
+        metavar="RUN",
+    ),
 ]
 ImagesArgument = Annotated[
     list[str],

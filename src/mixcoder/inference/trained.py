@@ -16,7 +16,7 @@ from mixcoder.inference.image_stream import ImageStream, Place
 from mixcoder.models.autoencoder import Autoencoder, as_autoencoder, device_and_dtype
 from mixcoder.registry.signatures import check_path
 
-_RUN = "the folder of a finished run, or a model"
+_RUN = "the folder of a finished run, the name of a trained model, or a model"
 _PLACES = "files, folders or data sources such as 'digits'"
 
 

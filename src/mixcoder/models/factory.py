@@ -6,6 +6,7 @@ from typing import Any
 
 from mixcoder.errors import ArgumentError, MixcoderError, first_line, is_out_of_memory
 from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.models.named import is_trained_name, trained_description, trained_names
 from mixcoder.registry.registry import Registry
 from mixcoder.registry.signatures import check_arguments
 
@@ -18,13 +19,19 @@ MOST_LAYERS = 256
 def create_model(name: str, /, **arguments: Any) -> Autoencoder:
     """Builds the model called `name` from flat arguments; `image_shape` (C, H, W) is one of them.
 
+    The name of a trained model, such as one of `mixcoder models ls`, states all arguments: those given here
+    take the place of its own. Its trained weights come from `mixcoder.load(name)` alone.
+
     The weights are initialised as torch does, from torch's global random state: call
     `torch.manual_seed` before, for the same weights again.
 
     Raises:
         ArgumentError: an unknown name or argument, a wrong type, numbers that clash or are beyond reason.
     """
-    model = MODELS[name]
+    if is_trained_name(name) and name not in MODELS:
+        name, stated = trained_description(name)
+        arguments = {**stated, **arguments}
+    model = MODELS.find(name, trained_names())
     checked = check_arguments(model, arguments, f"model '{name}'")
     try:
         return model(**checked)

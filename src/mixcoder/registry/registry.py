@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mixcoder.errors import ArgumentError, describe_type, did_you_mean
@@ -53,11 +53,22 @@ class Registry(Generic[T]):
         Raises:
             ArgumentError: the name is unknown; the message suggests the nearest one.
         """
+        return self.find(name)
+
+    def find(self, name: str, others: Iterable[str] = ()) -> T:
+        """Returns the entry called `name`.
+
+        Args:
+            name: of the entry.
+            others: names of a kind that the caller knows beside the entries, for the suggestion.
+
+        Raises:
+            ArgumentError: the name is unknown; the message suggests the nearest one.
+        """
         self._check_name(name, f"such as '{next(iter(self._entries), '')}'")
         if name not in self._entries:
-            raise ArgumentError(
-                self._argument, f"unknown {self.noun} '{sanitize(name)}'{did_you_mean(name, self._entries)}"
-            )
+            known = did_you_mean(name, [*self._entries, *others])
+            raise ArgumentError(self._argument, f"unknown {self.noun} '{sanitize(name)}'{known}")
         return self._entries[name]
 
     def _check_name(self, name: object, right: str) -> None:

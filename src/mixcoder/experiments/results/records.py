@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mixcoder.errors import ExperimentError, MixcoderError, RunDirectoryError, first_line
+from mixcoder.errors import ArgumentError, ExperimentError, MixcoderError, RunDirectoryError, first_line
 from mixcoder.experiments.file.matrix import RESERVED_AXES, Values, label
 from mixcoder.experiments.file.spec import Experiment, Run, read_experiment
 from mixcoder.experiments.file.yaml_file import read_document
@@ -24,6 +24,7 @@ from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.run_folders import find_run_folders
 from mixcoder.experiments.runs.unknown_names import unknown_name
 from mixcoder.measures import COMPARISONS, MEASURES
+from mixcoder.models.named import is_trained_name
 from mixcoder.text.sanitize import sanitize
 from mixcoder.text.values import format_value
 
@@ -71,6 +72,9 @@ def read_records(source: Path, overrides: Sequence[str], runs: Path) -> list[Rec
     Raises:
         MixcoderError: the file is wrong, or the folder holds no run.
     """
+    if is_trained_name(str(source)) and not source.exists():
+        right = f"mixcoder models show {source} shows its figures"
+        raise ArgumentError("source", f"'{source}' is a trained model, not runs of yours; {right}")
     if not source.is_dir():
         return records_of(read_experiment(source, overrides), runs)
     if overrides:

@@ -19,6 +19,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -36,7 +37,7 @@ from mixcoder.errors import (
     system_reason,
 )
 from mixcoder.experiments.file.spec import Run, read_experiment
-from mixcoder.experiments.runs.model_files import DESCRIPTION, load_model, save_model
+from mixcoder.experiments.runs.model_files import load_model, save_model
 from mixcoder.io.appended_file import check_no_links, open_to_append
 from mixcoder.io.atomic_file import remove_parts, write_atomically
 from mixcoder.io.file_lock import acquire_lock, file_lock
@@ -44,6 +45,8 @@ from mixcoder.io.json_file import check_plain_file, read_json_object
 from mixcoder.io.safetensors_file import write_tensors
 from mixcoder.measures import MEASURES
 from mixcoder.models import Autoencoder
+from mixcoder.models.description import DESCRIPTION
+from mixcoder.models.named import is_trained_folder, is_trained_name, trained_folder, trained_names
 from mixcoder.registry.problems import first_problem
 from mixcoder.registry.signatures import check_path
 from mixcoder.text.sanitize import sanitize
@@ -240,12 +243,16 @@ def _names_by_digest(folder: Path) -> dict[str, str]:
 
 
 def find_run(path: Path) -> RunDirectory:
-    """Returns the finished run at `path`, or the only one below it, as in `runs/my-experiment`.
+    """Returns the finished run at `path`, the only one below it, as in `runs/my-experiment`, or by its name.
+
+    A trained model that comes with the package has a name. A file or folder of that name comes first.
 
     Raises:
         RunDirectoryError: there is no finished run, or more than one.
     """
     try:
+        if is_trained_name(str(path)) and not os.path.lexists(path):
+            return RunDirectory(trained_folder(str(path)))
         if (path / DESCRIPTION).is_file():
             return RunDirectory(path)
         below = sorted(found.parent for found in path.glob(f"*/{DESCRIPTION}"))
@@ -255,14 +262,25 @@ def find_run(path: Path) -> RunDirectory:
         return RunDirectory(below[0])
     if below:
         raise RunDirectoryError(f"{path}: holds {len(below)} runs; name one, such as {below[0]}")
-    raise RunDirectoryError(f"{path}: holds no trained model; name the folder of a finished run")
+    raise RunDirectoryError(f"{path}: holds no trained model; {_right_name(path)}")
+
+
+def _right_name(path: Path) -> str:
+    """Returns what to name in place of a path that holds no trained model."""
+    if is_trained_name(str(path)):
+        return "it hides the trained model of this name: rename it, or go to another folder"
+    near = get_close_matches(str(path), trained_names(), n=1, cutoff=0.8)
+    if near and not os.path.lexists(path):
+        return f"did you mean '{near[0]}'?"
+    return "name the folder of a finished run, or a trained model of mixcoder models ls"
 
 
 def load(run: str | Path, weights: Literal["final", "best"] = "final") -> Autoencoder:
-    """Returns the trained model of a run directory in float32, on the CPU and in evaluation mode.
+    """Returns the trained model of a run directory, or of a name, in float32, on the CPU, to evaluate.
 
     Args:
-        run: the folder of a finished run, or one with a single run below it.
+        run: the folder of a finished run, or one with a single run below it; or the name of a trained model
+            that comes with the package. A folder of that name comes first.
         weights: "final", those at the end of the run, or "best", those of the smallest validation loss.
 
     Raises:
@@ -272,7 +290,10 @@ def load(run: str | Path, weights: Literal["final", "best"] = "final") -> Autoen
     """
     if not isinstance(weights, str) or weights not in ("final", "best"):
         raise ArgumentError("weights", "must be 'final' or 'best'")
-    directory = find_run(check_path("run", run, "the folder of a finished run"))
+    directory = find_run(check_path("run", run, "the folder of a finished run, or a trained model's name"))
+    if weights == "best" and is_trained_folder(directory.path):
+        name = directory.path.name
+        raise ArgumentError("weights", f"'{name}' has the weights of its end alone; leave out weights='best'")
     return load_model(directory.path, directory.best if weights == "best" else None)
 
 
