@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mixcoder.models import MIXERS, MixingLayer
-from mixcoder.models.mixing import create_mixing_layer
+from mixcoder.models.mixing import Residual, create_mixing_layer
 
 LAYERS = tuple(MIXERS)
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -45,7 +45,7 @@ _POSITIVE, _NEGATIVE = "#e8590c", "#1c7ed6"
 
 def create_layer(mixer: str) -> MixingLayer:
     """A layer whose weights are whole numbers from -4 to 4, but not 0, as no training leaves them."""
-    layer = create_mixing_layer(mixer, GRID, SIDE**2, KERNEL, "gelu", "none")
+    layer = create_mixing_layer(mixer, GRID, SIDE**2, KERNEL, Residual("gelu"))
     random = Random(mixer)
     values = [value for value in range(-_LARGEST, _LARGEST + 1) if value]
     with torch.no_grad():

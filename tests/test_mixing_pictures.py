@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mixcoder.models import MIXERS
-from mixcoder.models.mixing import create_mixing_layer
+from mixcoder.models.mixing import Residual, create_mixing_layer
 from tests.documents import read_document
 from tests.mixing_pictures import (
     FIRST,
@@ -29,7 +29,7 @@ PAGE = read_document("docs/mixing-layers.md")
 
 
 def count(mixer: str, grid: tuple[int, int], channels: int, kernel_size: int) -> int:
-    layer = create_mixing_layer(mixer, grid, channels, kernel_size, "gelu", "none")
+    layer = create_mixing_layer(mixer, grid, channels, kernel_size, Residual("gelu"))
     return sum(parameter.numel() for parameter in layer.parameters())
 
 

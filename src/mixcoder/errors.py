@@ -30,6 +30,10 @@ class ArgumentError(MixcoderError, ValueError):
         self.argument = argument
         self.message = message
 
+    def below(self, key: str) -> ArgumentError:
+        """Returns the error of the same argument, seen from where it is a key below `key`."""
+        return ArgumentError(f"{key}.{self.argument}" if self.argument else key, self.message)
+
 
 _KNOWN_LETTERS = 500
 """The most letters that a message spends on known words."""

@@ -1,6 +1,8 @@
 """The contract of every model.
 
 images (B, C, H, W) in [0, 1] ──encode──▶ latents (B, *latent_shape) ──decode──▶ images (B, C, H, W)
+
+encode is `_encode`, then `refinement` where there is one.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from torch.nn.parameter import is_lazy
 
 from mixcoder.errors import ArgumentError, describe_type
 from mixcoder.images.shape import ImageShape
+from mixcoder.models.code_refinement import CodeRefinement, check_steps
 from mixcoder.text.sanitize import sanitize
 
 LARGEST_SIDE = 65_536
@@ -25,11 +28,14 @@ LARGEST_SIDE = 65_536
 class Autoencoder(nn.Module, ABC):
     """A model that maps images to latents and back, and raises a clear error for what it cannot take.
 
-    A subclass sets `image_shape` and `latent_shape` and implements `_encode` and `_decode`.
+    A subclass sets `image_shape` and `latent_shape` and implements `_encode` and `_decode`. One that ends in
+    an activation of the pixels implements `_decode_before_output` and `_output` too, so that a refinement of
+    its codes leaves that activation out of its gradients.
 
     Attributes:
         image_shape: (C, H, W) of the images it is made for.
         latent_shape: shape of one image's latent.
+        refinement: of the latents by the decoder, which `encode` does; None for none.
         example: arguments that build a typical one, for `mixcoder models show`.
         sized_by: the arguments to make smaller where there is not the memory for it.
     """
@@ -39,6 +45,10 @@ class Autoencoder(nn.Module, ABC):
     example: ClassVar[Mapping[str, Any]] = {}
     sized_by: ClassVar[Sequence[str]] = ()
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.refinement: CodeRefinement | None = None
+
     @abstractmethod
     def _encode(self, images: Tensor) -> Tensor:
         """Returns latents (B, *latent_shape) of images whose shape was checked."""
@@ -47,16 +57,30 @@ class Autoencoder(nn.Module, ABC):
     def _decode(self, latents: Tensor) -> Tensor:
         """Returns images (B, C, H, W) of latents whose shape was checked."""
 
+    def _decode_before_output(self, latents: Tensor) -> Tensor:
+        """Returns what the output activation takes, (B, C, H, W); without one, the images."""
+        return self._decode(latents)
+
+    def _output(self, values: Tensor) -> Tensor:
+        """Returns images (B, C, H, W) of what `_decode_before_output` returns."""
+        return values
+
     @property
     def compression_ratio(self) -> float:
         """Elements of an image for each element of its latent."""
         return math.prod(self.image_shape) / math.prod(self.latent_shape)
 
-    def encode(self, images: Tensor) -> Tensor:
+    def encode(self, images: Tensor, steps: int | None = None) -> Tensor:
         """Returns latents (B, *latent_shape) of images (B, C, H, W), floating point in [0, 1].
 
+        Args:
+            images: to encode.
+            steps: of refinement; None for those that the model was trained with, 0 for the encoder alone.
+                Further steps than these repeat the last one.
+
         Raises:
-            ArgumentError: the images are no tensor, integers, or of a type or shape this model does not take.
+            ArgumentError: the images are no tensor, integers, or of a type or shape this model does not take;
+                or there are steps for a model without `refine`.
         """
         _check_tensor("images", images, self)
         if not images.is_floating_point():
@@ -66,7 +90,14 @@ class Autoencoder(nn.Module, ABC):
                 "convert them, for uint8 with images.float() / 255",
             )
         self._check_images(images)
-        return self._encode(images)
+        check_steps(steps)
+        if steps and self.refinement is None:
+            raise ArgumentError("steps", f"must be 0 for a model without `refine`, got {steps}")
+        latents = self._encode(images)
+        if self.refinement is None:
+            return latents
+        refined: Tensor = self.refinement(images, latents, self._decode_before_output, self._output, steps)
+        return refined
 
     def decode(self, latents: Tensor) -> Tensor:
         """Returns images (B, C, H, W) of latents (B, *latent_shape); not clipped to [0, 1].

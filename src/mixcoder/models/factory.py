@@ -6,6 +6,7 @@ from typing import Any
 
 from mixcoder.errors import ArgumentError, MixcoderError, first_line, is_out_of_memory
 from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.models.code_refinement import CodeRefinement, ModelKeys
 from mixcoder.models.named import is_trained_name, trained_description, trained_names
 from mixcoder.registry.registry import Registry
 from mixcoder.registry.signatures import check_arguments
@@ -17,7 +18,9 @@ MOST_LAYERS = 256
 
 
 def create_model(name: str, /, **arguments: Any) -> Autoencoder:
-    """Builds the model called `name` from flat arguments; `image_shape` (C, H, W) is one of them.
+    """Builds the model called `name` from its arguments; `image_shape` (C, H, W) is one of them.
+
+    Every model takes `refine`, the settings of a `CodeRefinement`.
 
     The name of a trained model, such as one of `mixcoder models ls`, states all arguments: those given here
     take the place of its own. Its trained weights come from `mixcoder.load(name)` alone.
@@ -32,9 +35,13 @@ def create_model(name: str, /, **arguments: Any) -> Autoencoder:
         name, stated = trained_description(name)
         arguments = {**stated, **arguments}
     model = MODELS.find(name, trained_names())
-    checked = check_arguments(model, arguments, f"model '{name}'")
+    checked = check_arguments(model, arguments, f"model '{name}'", ModelKeys)
+    refine = checked.pop("refine", None)
     try:
-        return model(**checked)
+        built = model(**checked)
+        if refine is not None:
+            built.refinement = _refinement(built, refine)
+        return built
     except MixcoderError:
         raise
     except Exception as error:  # torch's own words for numbers beyond it, or a plugin's mistake
@@ -42,6 +49,13 @@ def create_model(name: str, /, **arguments: Any) -> Autoencoder:
             raise
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise ArgumentError("", f"model '{name}' cannot be built with these numbers ({reason})") from error
+
+
+def _refinement(model: Autoencoder, settings: dict[str, Any]) -> CodeRefinement:
+    try:
+        return CodeRefinement(model.latent_shape, **settings)
+    except ArgumentError as error:
+        raise error.below("refine") from None
 
 
 def check_positive(argument: str, *numbers: int) -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -30,17 +30,26 @@ from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError
 from mixcoder.models.activations import (
-    OUTPUT_ACTIVATIONS,
     ActivationName,
-    OutputActivationName,
+    OutputActivation,
     create_activation,
+    create_output_activation,
 )
 from mixcoder.models.autoencoder import Autoencoder, check_image_shape
 from mixcoder.models.factory import check_positive, register_model
-from mixcoder.models.mixing import MIXERS, MixerName, MixingLayer, create_mixing_layer
+from mixcoder.models.mixing import (
+    MIXER,
+    MixerPart,
+    MixingLayer,
+    Residual,
+    add_scaled,
+    create_mixing_layer,
+    create_scale,
+)
 from mixcoder.models.norms import NormName, create_norm
 from mixcoder.models.patch_convolutions import linear_in_patches
 from mixcoder.models.patches import Grid, Patchify, Unpatchify, patch_grid, patch_major
+from mixcoder.registry.parts import Part
 
 
 class PatchLinear(nn.Linear):
@@ -51,21 +60,28 @@ class PatchLinear(nn.Linear):
 
 
 class PatchLayer(nn.Module):
-    """A small layer, the same for every patch: (B, P, in_channels) → (B, P, out_channels).
+    """A small layer, the same for every patch: (B, P, in) → (B, P, out).
 
-    Computes act(Linear(norm(x))) + x where the channels stay, and act(Linear(x)) where they change.
+    Computes scale · act(module(norm(x))) + x where the channels stay, and act(module(x)) where they change.
+
+    Args:
+        module: a Linear on every patch, with `in_features` and `out_features`.
+        residual: what stands around it.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, activation: str, norm: str) -> None:
+    def __init__(self, module: nn.Module, residual: Residual) -> None:
         super().__init__()
-        self.residual = in_channels == out_channels
-        self.norm = create_norm(norm if self.residual else "none", in_channels)
-        self.module = PatchLinear(in_channels, out_channels)
-        self.act = create_activation(activation)
+        channels = module.in_features
+        assert isinstance(channels, int)
+        self.residual = channels == module.out_features
+        self.norm = create_norm(residual.norm if self.residual else "none", channels)
+        self.module = module
+        self.act = create_activation(residual.activation)
+        self.residual_scale = create_scale(residual.scale if self.residual else None, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.act(self.module(self.norm(x)))
-        return x + y if self.residual else y
+        return add_scaled(x, y, self.residual_scale) if self.residual else y
 
     def extra_repr(self) -> str:
         return f"residual={self.residual}"
@@ -107,15 +123,18 @@ class MixerMLP(Autoencoder):
         hidden_channels: channels after each per-patch layer, in the encoder's order.
         latent_dim: size of the code.
         mixer_at: 1-based positions in `hidden_channels` after which a mixing layer stands.
-        mixer: the mixing layer by name, also one of your own.
+        mixer: the mixing layer by name, also one of your own; or a map of the `name` and its arguments.
         kernel_size: of the mixing convolutions, odd.
         activation: of the per-patch and the mixing layers.
         encoder_mixer_activation: of the encoder's mixing layers alone; `none` gives the form of the
             article's listing. By default it is `activation`.
         norm: the normalisation before every residual layer.
+        residual_scale: with which a trained factor for each channel of what a residual layer adds begins;
+            `null` for no factor.
         output_activation: behind the decoder's last layer, on the pixels: an activation, or `clamp`, which
-            clips to [0, 1] and in training lets a tenth through of what lies outside. The article's networks
-            with a mixing layer at position 1 have `gelu`.
+            clips to [0, 1] and in training lets a tenth through of what lies outside; or a map, such as
+            `{name: sigmoid, scale: 8, offset: -2}`. The article's networks with a mixing layer at position 1
+            have `gelu`.
 
     Raises:
         ArgumentError: numbers that clash; the message says which, and which would fit.
@@ -137,12 +156,13 @@ class MixerMLP(Autoencoder):
         hidden_channels: Sequence[int],
         latent_dim: int,
         mixer_at: Sequence[int] = (),
-        mixer: MixerName = "cnn",
+        mixer: MixerPart = "cnn",
         kernel_size: int = 1,
         activation: ActivationName = "gelu",
         encoder_mixer_activation: ActivationName | None = None,
         norm: NormName = "none",
-        output_activation: OutputActivationName = "none",
+        output_activation: OutputActivation = "none",
+        residual_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.image_shape = check_image_shape(image_shape)
@@ -156,25 +176,31 @@ class MixerMLP(Autoencoder):
             mixer_at=tuple(mixer_at),
             mixer=mixer,
             kernel_size=kernel_size,
-            activation=activation,
+            residual=Residual(activation, norm, residual_scale),
             encoder_mixer_activation=(
                 activation if encoder_mixer_activation is None else encoder_mixer_activation
             ),
-            norm=norm,
-            output_activation=output_activation,
         )
         layers.check_names()
         self.patchify = Patchify(patch_size)
         self.encoder = layers.encoder(latent_dim)
         self.decoder = layers.decoder(latent_dim)
         self.unpatchify = Unpatchify(self.image_shape, patch_size)
+        self.output = create_output_activation(output_activation)
 
     def _encode(self, images: Tensor) -> Tensor:
         latents: Tensor = self.encoder(self.patchify(images))  # (B, latent_dim)
         return latents
 
     def _decode(self, latents: Tensor) -> Tensor:
-        images: Tensor = self.unpatchify(self.decoder(latents))  # (B, C, H, W)
+        return self._output(self._decode_before_output(latents))
+
+    def _decode_before_output(self, latents: Tensor) -> Tensor:
+        values: Tensor = self.unpatchify(self.decoder(latents))  # (B, C, H, W)
+        return values
+
+    def _output(self, values: Tensor) -> Tensor:
+        images: Tensor = self.output(values)
         return images
 
 
@@ -189,12 +215,10 @@ class _Layers:
     grid: Grid
     channels: tuple[int, ...]
     mixer_at: tuple[int, ...]
-    mixer: str
+    mixer: Part
     kernel_size: int
-    activation: str
+    residual: Residual
     encoder_mixer_activation: str
-    norm: str
-    output_activation: str
 
     def check_names(self) -> None:
         """Looks up every name: without a mixing layer nothing else would.
@@ -202,15 +226,16 @@ class _Layers:
         Raises:
             ArgumentError: one is unknown.
         """
-        for name in (self.activation, self.encoder_mixer_activation):
+        for name in (self.residual.activation, self.encoder_mixer_activation):
             create_activation(name)
-        _ = MIXERS[self.mixer], create_norm(self.norm, 1), OUTPUT_ACTIVATIONS[self.output_activation]
+        create_norm(self.residual.norm, 1)
+        MIXER.check(self.mixer)
 
     def encoder(self, latent_dim: int) -> nn.Sequential:
         """Returns the layers from patches (B, P, C·p·p) to latents (B, latent_dim)."""
         layers = nn.Sequential()
         for position, (before, after) in enumerate(pairwise(self.channels), start=1):
-            layers.append(PatchLayer(before, after, self.activation, self.norm))
+            layers.append(PatchLayer(PatchLinear(before, after), self.residual))
             if position in self.mixer_at:
                 layers.append(self._mixing_layer(after, self.encoder_mixer_activation))
         layers.append(ToLatent(math.prod(self.grid), self.channels[-1], latent_dim))
@@ -222,15 +247,14 @@ class _Layers:
         for position in range(len(self.channels) - 1, 0, -1):
             before, after = self.channels[position], self.channels[position - 1]
             if position in self.mixer_at:
-                layers.append(self._mixing_layer(before, self.activation))
-            is_last = position == 1
-            layers.append(PatchLayer(before, after, "none" if is_last else self.activation, self.norm))
-        if self.output_activation != "none":
-            layers.append(OUTPUT_ACTIVATIONS[self.output_activation]())
+                layers.append(self._mixing_layer(before, self.residual.activation))
+            last = replace(self.residual, activation="none") if position == 1 else self.residual
+            layers.append(PatchLayer(PatchLinear(before, after), last))
         return layers
 
     def _mixing_layer(self, channels: int, activation: str) -> MixingLayer:
-        return create_mixing_layer(self.mixer, self.grid, channels, self.kernel_size, activation, self.norm)
+        residual = replace(self.residual, activation=activation)
+        return create_mixing_layer(self.mixer, self.grid, channels, self.kernel_size, residual)
 
 
 def _check_mixer_at(mixer_at: Sequence[int], layers: int) -> None:

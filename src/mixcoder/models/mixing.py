@@ -2,7 +2,7 @@
 
 Every layer is residual and keeps the shape:
 
-    x (B, P, C) ──norm──▶ mix ──▶ activation ──▶ + x ──▶ (B, P, C)
+    x (B, P, C) ──norm──▶ mix ──▶ activation ──▶ · scale ──▶ + x ──▶ (B, P, C)
 
 P is the number of patches, C the channels of a patch's vector. What `mix` does, by name:
 
@@ -12,14 +12,23 @@ P is the number of patches, C the channels of a patch's vector. What `mix` does,
     cnn2df  that, then flipped: Conv2d over the grid of patches, the C channels as channels
     mlp     one Linear over all P·C numbers
 
+and of token_mixing.py and grid_mixing.py:
+
+    token_mlp   two Linear over the P axis, with an activation between them
+    grouped     a Linear over the P axis for each group of channels
+    kronecker   a Linear along the columns of the grid and one along its rows, for each channel
+    depthwise   a convolution over the grid, for each channel
+
 Source: "MLP-Mixer re-invented for auto-encoding", after arXiv 2105.01601.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
+import torch
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError
@@ -32,20 +41,41 @@ from mixcoder.models.patch_convolutions import (
     TokenMixingConv2d,
 )
 from mixcoder.models.patches import Grid, patch_major
+from mixcoder.registry.parts import Part, PartOf
 from mixcoder.registry.registry import Registry
+
+Bias = Literal["position", "channel", "none"]
+"""What a bias belongs to: each position of each channel (P·C numbers), each channel (C), or nothing."""
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What stands around the heart of a residual layer, x + scale · activation(layer(norm(x))).
+
+    Attributes:
+        activation: by name.
+        norm: by name.
+        scale: with which a trained factor for each channel begins; None for no factor.
+    """
+
+    activation: str
+    norm: str = "none"
+    scale: float | None = None
 
 
 class MixingLayer(nn.Module):
     """A base of the mixing layers. A subclass makes its parameters and implements `mix`.
 
     It is built as `Layer(grid, channels, kernel_size)`: `grid` is the (rows, columns) of patches with
-    P = rows·columns, `channels` is C, `kernel_size` the experiment's, to use or to ignore.
+    P = rows·columns, `channels` is C, `kernel_size` the experiment's, to use or to ignore. Further arguments
+    are keys of the experiment file: `mixer: {name: grouped, groups: 4}`.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.norm: nn.Module = nn.Identity()
         self.act: nn.Module = nn.Identity()
+        self.residual_scale: nn.Parameter | None = None
 
     def mix(self, x: Tensor) -> Tensor:
         """Returns x (B, P, C) after its patches exchanged information, in the same shape.
@@ -55,27 +85,47 @@ class MixingLayer(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must implement mix(x)")
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed: Tensor = self.act(self.mix(self.norm(x)))
-        return x + mixed
+        return add_scaled(x, self.act(self.mix(self.norm(x))), self.residual_scale)
 
 
 MIXERS: Registry[type[MixingLayer]] = Registry("mixing layer", "mixer")
-MixerName = Annotated[str, MIXERS]
+MIXER = PartOf(MIXERS, "grid", "channels", "kernel_size")
+MixerPart = Annotated[Part, MIXER]
 register_mixer = MIXERS.register
 
 
 def create_mixing_layer(
-    mixer: str, grid: Grid, channels: int, kernel_size: int, activation: str, norm: str
+    mixer: Part, grid: Grid, channels: int, kernel_size: int, residual: Residual
 ) -> MixingLayer:
-    """Returns the mixing layer called `mixer` for patches (B, rows·columns, channels).
+    """Returns a mixing layer for patches (B, rows·columns, channels).
 
     Raises:
         ArgumentError: an unknown name, or numbers that the layer cannot work with.
     """
-    layer = MIXERS[mixer](grid, channels, kernel_size)  # type: ignore[call-arg]
-    layer.norm = create_norm(norm, channels)
-    layer.act = create_activation(activation)
+    layer: MixingLayer = MIXER.create(mixer, grid, channels, kernel_size)
+    layer.norm = create_norm(residual.norm, channels)
+    layer.act = create_activation(residual.activation)
+    layer.residual_scale = create_scale(residual.scale, channels)
     return layer
+
+
+def create_scale(start: float | None, channels: int) -> nn.Parameter | None:
+    """Returns a factor (channels,) that training changes; None for no factor.
+
+    Source: LayerScale, in "Going deeper with Image Transformers", arXiv 2103.17239.
+    """
+    return None if start is None else nn.Parameter(torch.full((channels,), float(start)))
+
+
+def add_scaled(x: Tensor, y: Tensor, scale: Tensor | None) -> Tensor:
+    """Returns x + scale · y, both (B, P, C), `scale` (C,)."""
+    return x + y if scale is None else x + scale * y
+
+
+def create_bias(kind: Bias, patches: int, channels: int) -> nn.Parameter | None:
+    """Returns a bias that begins with zeros, to be added to (B, P, C); None for no bias."""
+    shapes = {"position": (patches, channels), "channel": (channels,)}
+    return nn.Parameter(torch.zeros(shapes[kind])) if kind in shapes else None
 
 
 def square_side(channels: int, mixer: str) -> int:
@@ -169,4 +219,6 @@ class LinearMixing(MixingLayer):
     def forward(self, x: Tensor) -> Tensor:
         """Returns x + act(mix(norm(x))), moved only once all is computed."""
         mixed = self.act(self.module(self.norm(x).flatten(1)))  # (B, P·C)
+        if self.residual_scale is not None:
+            return patch_major(add_scaled(x, mixed.view(x.shape), self.residual_scale))  # (B, P, C)
         return patch_major((x.flatten(1) + mixed).view(x.shape))  # (B, P, C)

@@ -108,6 +108,8 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
         return f"unknown name '{sanitize(value)}'{did_you_mean(value, names)}"
     if kind == "string_pattern_mismatch":
         return f"must be made of letters, digits, '.', '_' and '-', not {describe_value(value)}"
+    if kind == "layer_kind":
+        return str(finding["msg"])
     if kind == "json_invalid":
         return f"is not JSON ({context['error']})"
     if kind == "value_error":

@@ -22,11 +22,15 @@ class Registry(Generic[T]):
     Args:
         noun: what the entries are, for messages ("mixing layer").
         argument: the argument that names an entry, for errors that point at a key ("mixer").
+
+    Attributes:
+        noun: as stated.
+        argument: as stated.
     """
 
     def __init__(self, noun: str, argument: str) -> None:
         self.noun = noun
-        self._argument = argument
+        self.argument = argument
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -35,12 +39,12 @@ class Registry(Generic[T]):
         The decorator raises an ArgumentError for a taken name, unless the entry is the same definition made
         again, as in a notebook.
         """
-        self._check_name(name, f'write @register_{self._argument}("my-own") above it')
+        self._check_name(name, f'write @register_{self.argument}("my-own") above it')
 
         def enter(entry: T) -> T:
             if name in self._entries and _origin(entry) != _origin(self._entries[name]):
                 raise ArgumentError(
-                    self._argument, f"a {self.noun} named '{name}' exists already; take another name"
+                    self.argument, f"a {self.noun} named '{name}' exists already; take another name"
                 )
             self._entries[name] = entry
             return entry
@@ -68,13 +72,13 @@ class Registry(Generic[T]):
         self._check_name(name, f"such as '{next(iter(self._entries), '')}'")
         if name not in self._entries:
             known = did_you_mean(name, [*self._entries, *others])
-            raise ArgumentError(self._argument, f"unknown {self.noun} '{sanitize(name)}'{known}")
+            raise ArgumentError(self.argument, f"unknown {self.noun} '{sanitize(name)}'{known}")
         return self._entries[name]
 
     def _check_name(self, name: object, right: str) -> None:
         if not isinstance(name, str):
             raise ArgumentError(
-                self._argument, f"a {self.noun} has a name, got {describe_type(name)}; {right}"
+                self.argument, f"a {self.noun} has a name, got {describe_type(name)}; {right}"
             )
 
     def __iter__(self) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mixcoder.backends.losses import LOSSES as TRAINING_LOSSES
 from mixcoder.backends.native import build, codes
-from mixcoder.models.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
+from mixcoder.models.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS, Sigmoid, TanhGelu
 
 FOLDER = Path(build.__file__).with_name("kernels")
 KERNELS = "".join(path.read_text(encoding="utf-8") for path in sorted(FOLDER.iterdir(), reverse=True))
@@ -23,7 +23,7 @@ def test_every_activation_is_a_struct_and_known_to_models() -> None:
     structs = set(re.findall(r"struct (\w+) \{\n    static constexpr bool HAS_DERIVATIVE", KERNELS))
     assert structs == {activation.__name__ for activation in codes.ACTIVATIONS}
     registered = {registry[name] for registry in (ACTIVATIONS, OUTPUT_ACTIVATIONS) for name in registry}
-    assert registered == set(codes.ACTIVATIONS)
+    assert registered - {TanhGelu, Sigmoid} == set(codes.ACTIVATIONS)  # these two are made of arithmetic
 
 
 def test_every_loss_is_there() -> None:

@@ -20,9 +20,11 @@ from mixcoder.models.activations import ACTIVATIONS as ACTIVATION_NAMES
 
 _ARGUMENTS = {"leaky_relu": (0.01,), "elu": (1.0,)}
 _CODES = {
-    (name, *_ARGUMENTS.get(name, ())): ACTIVATIONS.index(ACTIVATION_NAMES[name]) for name in ACTIVATION_NAMES
+    (name, *_ARGUMENTS.get(name, ())): ACTIVATIONS.index(ACTIVATION_NAMES[name])
+    for name in ACTIVATION_NAMES
+    if ACTIVATION_NAMES[name] in ACTIVATIONS
 }
-"""The kernel's number of each activation, by the attributes of its node."""
+"""The kernel's number of each activation that has one, by the attributes of its node."""
 
 
 class _Rows(NamedTuple):

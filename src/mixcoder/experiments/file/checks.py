@@ -25,6 +25,7 @@ from mixcoder.experiments.file.data_paths import Choice, with_root
 from mixcoder.experiments.file.yaml_file import Document
 from mixcoder.images.shape import ImageShape
 from mixcoder.models import MODELS, create_model
+from mixcoder.models.code_refinement import ModelKeys
 from mixcoder.models.dispatch import CheapShapes, without_elements
 from mixcoder.registry.problems import Path as KeyPath
 from mixcoder.registry.problems import Problem, describe_value, list_problems
@@ -81,7 +82,7 @@ class ChoiceSection:
 
 
 DATA = ChoiceSection("data", "source", SOURCES, common=SourceKeys)
-MODEL = ChoiceSection("model", "type", MODELS, given=("image_shape",))
+MODEL = ChoiceSection("model", "type", MODELS, given=("image_shape",), common=ModelKeys)
 CHOICES = (DATA, MODEL)
 
 
@@ -180,7 +181,7 @@ class RunCheck:
         problem = self.checked[key]
         if problem:
             argument, message = problem
-            self._note(("model", argument) if argument else ("model",), message)
+            self._note(("model", *_key_path(argument)), message)
 
     def _note_all(self, path: KeyPath, problems: list[Problem]) -> None:
         for below, message in problems:
@@ -240,6 +241,12 @@ def _model_problem(model: Choice, image_shape: ImageShape) -> tuple[str, str] | 
 
 def _is_ours(module: nn.Module) -> bool:
     return type(module).__module__.partition(".")[0] in ("mixcoder", "torch")
+
+
+def _key_path(argument: str) -> KeyPath:
+    """Returns `encoder.2.mixer` as the path to a key, an empty one for no argument."""
+    parts = argument.split(".") if argument else []
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
 
 
 def _plain(value: Any) -> Any:

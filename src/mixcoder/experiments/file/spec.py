@@ -125,7 +125,7 @@ class Run:
 
 _ADDED_LATER: dict[str, dict[str, Any]] = {
     "data": {"search_holdout": None},
-    "model": {"output_activation": "none"},
+    "model": {"output_activation": "none", "residual_scale": None, "refine": None},
 }
 """Keys of sections that older results were made without, and the values with which they change nothing."""
 _SETTINGS_ADDED_LATER = {"vector_learning_rate", "clip_norm", "ema", "decay_share"}
