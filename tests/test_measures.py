@@ -90,7 +90,7 @@ def test_every_measure_has_a_column_and_stands_in_the_table_once() -> None:
     assert set(MEASURE_COLUMNS) < set(keys)
     assert MEASURE_COLUMNS["psnr"].heading == "PSNR (dB)"
     assert measure("psnr").better == "higher"
-    assert list(COSTS) == ["params", "madds", "time"]
+    assert list(COSTS) == [*("params", "madds", "encode_madds", "decode_madds", "train_madds", "time")]
 
 
 def test_a_finished_run_states_every_measure(tmp_path: Path) -> None:

@@ -12,18 +12,34 @@ from mixcoder.backends.backend import Backend, BackendChoice
 from mixcoder.backends.eager import EAGER
 from mixcoder.backends.inductor.inductor_backend import INDUCTOR
 from mixcoder.backends.native.native_backend import NATIVE
-from mixcoder.backends.speed import Speed, Work, measured_speed, step_seconds
+from mixcoder.backends.speed import Speed, Timed, Work, fit_costs, measured_speed, step_seconds
 from mixcoder.models import create_model
+from mixcoder.models.cost import Costs
 from mixcoder.models.summary import count_parameters
 
 STEPS = BackendChoice(EAGER, torch.float32)
 
 
 def test_a_step_takes_what_its_images_and_parameters_take() -> None:
-    one = Speed(step_seconds=1.0, madd_seconds=0.5, parameter_seconds=0.25)
-    work = Work(madds=4, parameters=8, batch_size=3)
-    assert one.seconds(work, threads=1) == 1 + 4 * 3 * 0.5 + 8 * 0.25
-    assert one.seconds(work, threads=2) == 1 + (4 * 3 * 0.5 + 8 * 0.25) / 2
+    one = Speed(step_seconds=1.0, madd_seconds=0.5, element_seconds=2.0, parameter_seconds=0.25)
+    work = Work(Costs(0, 0, 4, 5), parameters=8, batch_size=3, update_madds=7)
+    assert one.seconds(work, threads=1) == 1 + 4 * 3 * 0.5 + 5 * 3 * 2 + 7 * 0.5 + 8 * 0.25
+    assert one.seconds(work, threads=2) == 1 + (4 * 3 * 0.5 + 5 * 3 * 2 + 7 * 0.5 + 8 * 0.25) / 2
+
+
+def _timed(madds: int, elements: int, image_seconds: float) -> Timed:
+    return Timed(Costs(0, 0, madds, elements), few=1.0, image_seconds=image_seconds)
+
+
+def test_the_seconds_of_models_are_shared_among_multiply_adds_and_elements() -> None:
+    exact = [_timed(10, 2, 10 * 0.5 + 2 * 3), _timed(1, 4, 1 * 0.5 + 4 * 3), _timed(9, 1, 9 * 0.5 + 1 * 3)]
+    assert fit_costs(exact) == pytest.approx((0.5, 3.0))
+
+
+def test_neither_of_both_takes_less_than_no_time() -> None:
+    madd, element = fit_costs([_timed(10, 2, 1.0), _timed(10, 4, 0.5), _timed(20, 1, 2.0)])
+    assert madd == pytest.approx(40 / 600)  # 10, 20 and 10 multiply-adds a second
+    assert element == 0
 
 
 @pytest.mark.usefixtures("empty_cache")
@@ -44,7 +60,7 @@ def test_measuring_changes_nothing_around_it() -> None:
     expected = torch.rand(2)
     torch.manual_seed(3)
     threads = torch.get_num_threads()
-    assert step_seconds(STEPS, Work(madds=1, parameters=1, batch_size=1)) > 0
+    assert step_seconds(STEPS, Work(Costs(1, 1, 1, 1), parameters=1, batch_size=1)) > 0
     assert torch.equal(torch.rand(2), expected)
     assert torch.get_num_threads() == threads
 

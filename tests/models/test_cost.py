@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch import Tensor, nn
 
+import mixcoder
 from mixcoder.models import Autoencoder, create_model
-from mixcoder.models.cost import count_madds
+from mixcoder.models.cost import count_costs, count_madds
+from mixcoder.models.dispatch import without_elements
 
 
 def on_meta(name: str, **arguments: object) -> Autoencoder:
-    with torch.device("meta"):
+    with without_elements():
         return create_model(name, **arguments)
 
 
@@ -24,12 +28,99 @@ def test_mixer_madds() -> None:
         mixer_at=[1],
         kernel_size=3,
     )
-    one_way = 16 * 49 * 64 + 16 * 16 * 3 * 64 + 16 * 64 * 16 + 16 * 16 * 8
-    assert count_madds(model) == 2 * one_way
+    first = 16 * 49 * 64
+    one_way = first + 16 * 16 * 3 * 64 + 16 * 64 * 16 + 16 * 16 * 8
+    costs = count_costs(model)
+    assert costs[:2] == (one_way, one_way)
+    assert costs.madds == count_madds(model) == 2 * one_way
+    assert costs.train_madds == 3 * costs.madds - first  # images have no gradient
 
 
 def test_cnn_madds() -> None:
     model = on_meta("cnn", image_shape=(1, 8, 8), channels=[4, 6], kernel_size=3, latent_dim=5)
     encoder = 36 * 9 * 1 * 4 + 16 * 9 * 4 * 6 + 96 * 5
     decoder = 96 * 5 + 16 * 9 * 6 * 4 + 36 * 9 * 4 * 1  # a transposed convolution spreads each of its inputs
-    assert count_madds(model) == encoder + decoder
+    costs = count_costs(model)
+    assert costs[:2] == (encoder, decoder)
+    assert costs.train_madds == 3 * costs.madds - 36 * 9 * 1 * 4
+
+
+class Kronecker(Autoencoder):
+    """Encodes four pixels by the Kronecker product of two matrices, refines the code, and decodes it."""
+
+    def __init__(self, refinements: int, has_norm: bool = False) -> None:
+        super().__init__()
+        self.image_shape = (1, 2, 2)
+        self.latent_shape = (4,)
+        self.rows, self.columns = (nn.Parameter(torch.randn(2, 2)) for _ in range(2))
+        self.norm = nn.BatchNorm1d(4) if has_norm else nn.Identity()
+        self.decoder = nn.Linear(4, 4, bias=False)
+        self.refinements = refinements
+
+    def _encode(self, images: Tensor) -> Tensor:
+        left, right = self.rows.reshape(4, 1), self.columns.reshape(1, 4)
+        product = (left @ right).reshape(2, 2, 2, 2).transpose(1, 2).reshape(4, 4)  # 16 multiply-adds a batch
+        pixels = images.flatten(1)
+        latents: Tensor = self.norm(pixels @ product)
+
+        def error_of(decoded: Tensor) -> Tensor:
+            return decoded - pixels
+
+        for _ in range(self.refinements):
+            latents = latents - mixcoder.pull_back(self.decoder, latents, error_of)
+        return latents
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        images: Tensor = self.decoder(latents).reshape(-1, 1, 2, 2)
+        return images
+
+
+@pytest.mark.parametrize("has_norm", [False, True])
+@pytest.mark.parametrize("refinements", [0, 1, 2])
+def test_what_weights_alone_make_is_no_images_cost(refinements: int, has_norm: bool) -> None:
+    """A refinement decodes and goes back to the code: two products of 16, each with two derivatives."""
+    with without_elements():
+        model = Kronecker(refinements, has_norm)
+    costs = count_costs(model)
+    assert costs.encode_madds == 16 + refinements * 2 * 16
+    assert costs.decode_madds == 16
+    assert costs.train_madds == 3 * costs.madds - 16  # images have no gradient
+
+
+def test_a_step_writes_elements_beside_its_products() -> None:
+    with without_elements():
+        elements = [count_costs(Kronecker(refinements)).train_elements for refinements in range(3)]
+    assert 0 < elements[0] < elements[1] < elements[2]
+    assert elements[2] - elements[1] == elements[1] - elements[0]
+
+
+def test_frozen_weights_have_no_gradient() -> None:
+    with without_elements():
+        model = Kronecker(0)
+    model.rows.requires_grad_(False)
+    model.columns.requires_grad_(False)
+    assert count_costs(model).train_madds == 32 + 16
+    model.requires_grad_(False)
+    assert count_costs(model).train_madds == 32
+
+
+def test_the_prototype_of_a_refined_network() -> None:
+    """58,880 to encode without any refinement, 1.67 million with two, 403,040 to decode."""
+    from benchmarks.invented import RefinedMixer
+
+    with without_elements():
+        plain, refined = (count_costs(RefinedMixer((1, 28, 28), 7, refinements=count)) for count in (0, 2))
+    assert (plain.encode_madds, plain.decode_madds) == (58_880, 403_040)
+    assert (refined.encode_madds, refined.decode_madds) == (1_671_552, 403_040)
+    assert refined.madds == 2_074_592
+
+
+def test_the_model_is_as_before() -> None:
+    with without_elements():
+        model = Kronecker(1, has_norm=True)
+    model.eval()
+    model.decoder.train()
+    count_costs(model)
+    assert not model.training
+    assert model.decoder.training
+    assert all(parameter.grad is None for parameter in model.parameters())

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixcoder.measures import COSTS
 from mixcoder.report.chart_data import (
     Curves,
     chart_runs,
@@ -119,4 +120,4 @@ def test_limits_leave_out_the_steep_part_and_join() -> None:
 def test_a_run_that_is_not_done_has_no_costs(tmp_path: Path) -> None:
     record = replace(records(tmp_path)[0], result={})
     [run] = chart_runs([record])
-    assert (run.loss, run.costs) == (None, {"params": None, "madds": None, "time": None})
+    assert (run.loss, run.costs) == (None, dict.fromkeys(COSTS))

@@ -361,7 +361,7 @@ def test_in_a_browser(tmp_path: Path, browser: object, kind: str) -> None:
     page.on("console", lambda message: heard.append(message.text))
     page.on("pageerror", lambda error: heard.append(str(error)))
     page.goto((tmp_path / "x.html").as_uri())
-    page.get_by_role("button", name="multiply-adds").click()
+    page.get_by_role("button", name="multiply-adds", exact=True).click()
     assert page.evaluate(MISPLACED) == []
     page.locator("tbody tr").first.click()
     page.locator("#filter").fill("no such run")

@@ -144,7 +144,7 @@ def test_in_a_browser(report: Path, browser: object, width: int, scheme: str) ->
     assert page.locator("#validation path.curve").count() == 2
     page.locator("#filter").fill("")
 
-    page.get_by_role("button", name="multiply-adds").click()
+    page.get_by_role("button", name="multiply-adds", exact=True).click()
     assert page.locator("#pareto circle").count() == 3
 
     before = page.locator("#samples").get_attribute("src")

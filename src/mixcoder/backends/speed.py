@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,8 @@ from mixcoder.backends.threads import one_thread
 from mixcoder.backends.vector_adamw import VectorAdamW
 from mixcoder.models import create_model
 from mixcoder.models.autoencoder import Autoencoder
-from mixcoder.models.cost import count_madds
+from mixcoder.models.cost import Costs, count_costs
+from mixcoder.models.dispatch import without_elements
 
 _MIXER: dict[str, Any] = {
     "type": "mixer",
@@ -41,14 +43,15 @@ _MIXER: dict[str, Any] = {
 _LARGE: dict[str, Any] = {**_MIXER, "mixer": "mlp"}
 _LARGE_PARAMETERS = 4_363_601
 _CNN: dict[str, Any] = {"type": "cnn", "channels": [24, 32, 48], "kernel_size": 5, "latent_dim": 16}
-"""The article's: a Mixer for native steps, convolutions for eager ones, and a Mixer of many parameters for
-the time that each parameter adds to a step."""
+_FINE: dict[str, Any] = {"type": "mixer", "patch_size": 2, "hidden_channels": [16, 16, 16], "latent_dim": 16}
+"""The article's Mixer for native steps, convolutions for eager ones, a Mixer of many parameters for the time
+that each parameter adds to a step, and one of many small patches: it computes little for each element."""
 _IMAGE_SHAPE = (1, 28, 28)
-_PASSES = 3
-"""Multiply-adds that one of a forward pass makes in a step: forward, and two of the backward pass."""
 _FEW, _MANY = 1, 16
 """Images of the two batches: one shows what a step takes at least, the other what an image adds."""
 _REPETITIONS = 3
+_LEAST_SECONDS = 1e-9
+"""Of an image, also where a clock of few ticks or another program hides them."""
 _COMPILED_GAIN = 1.5
 """How many times as fast a compiled step is as an eager one, which is measured in its place: compiling takes
 longer than `mixcoder plan` may."""
@@ -60,18 +63,21 @@ class Speed:
 
     Attributes:
         step_seconds: for a step, whatever its batch.
-        madd_seconds: for a multiply-add of an image, forward and backward.
+        madd_seconds: for a multiply-add.
+        element_seconds: for an element that an activation or the like writes.
         parameter_seconds: for the gradient of a parameter and its update, in a step.
     """
 
     step_seconds: float
     madd_seconds: float
+    element_seconds: float
     parameter_seconds: float
 
     def seconds(self, work: Work, threads: int) -> float:
         """Returns the seconds of one step that so many threads share."""
-        madds = work.madds * work.batch_size + work.update_madds / _PASSES
-        shared = self.madd_seconds * madds + self.parameter_seconds * work.parameters
+        madds = work.costs.train_madds * work.batch_size + work.update_madds
+        elements = self.element_seconds * work.costs.train_elements * work.batch_size
+        shared = self.madd_seconds * madds + elements + self.parameter_seconds * work.parameters
         return self.step_seconds + shared / threads
 
 
@@ -80,13 +86,13 @@ class Work:
     """What a training step has to do.
 
     Attributes:
-        madds: multiply-adds of one image, forward.
+        costs: of one image.
         parameters: of the model.
         batch_size: images.
         update_madds: multiply-adds of the optimizer, beside some for each parameter.
     """
 
-    madds: int
+    costs: Costs
     parameters: int
     batch_size: int
     update_madds: int = 0
@@ -111,34 +117,61 @@ def measured_speed(choice: BackendChoice) -> Speed:
 
 def _write(choice: BackendChoice, path: Path) -> None:
     with torch.random.fork_rng([]), one_thread():
-        speed = _measure_native(choice) if choice.backend is NATIVE else _measure_eager(choice)
+        speed = _measure_speed(choice)
     path.write_text(json.dumps(asdict(speed)), encoding="utf-8")
 
 
-def _measure_native(choice: BackendChoice) -> Speed:
-    """Measures native steps, which update parameters while their gradients are still in the cache."""
-    few, many, madds = _measure(_MIXER, BackendChoice(NATIVE, choice.precision, fallbacks=()))
-    per_image = (many - few) / (_MANY - _FEW)
-    return Speed(max(0.0, few - per_image), per_image / madds, 0.0)
+def _measure_speed(choice: BackendChoice) -> Speed:
+    backend, model = (NATIVE, _MIXER) if choice.backend is NATIVE else (EAGER, _CNN)
+    timed = BackendChoice(backend, choice.precision, fallbacks=())
+    first, large, fine = (_measure(arguments, timed) for arguments in (model, _LARGE, _FINE))
+    gain = _COMPILED_GAIN if choice.backend is not backend else 1.0
+    madd_seconds, element_seconds = fit_costs([first, large, fine])
+    step_seconds = max(0.0, first.few - first.image_seconds)
+    parameter_seconds = max(0.0, large.few - first.few) / _LARGE_PARAMETERS
+    return Speed(step_seconds / gain, madd_seconds / gain, element_seconds / gain, parameter_seconds)
 
 
-def _measure_eager(choice: BackendChoice) -> Speed:
-    eager = BackendChoice(EAGER, choice.precision)
-    few, many, madds = _measure(_CNN, eager)
-    large, _, _ = _measure(_LARGE, eager)
-    gain = 1.0 if choice.backend is EAGER else _COMPILED_GAIN
-    per_image = (many - few) / (_MANY - _FEW) / gain
-    per_parameter = max(0.0, large - few) / _LARGE_PARAMETERS
-    return Speed(max(0.0, few / gain - per_image), per_image / madds, per_parameter)
+@dataclass(frozen=True)
+class Timed:
+    """A model whose steps were timed.
+
+    Attributes:
+        costs: of one image.
+        few: seconds of a step with a single image.
+        image_seconds: that each further image takes.
+    """
+
+    costs: Costs
+    few: float
+    image_seconds: float
 
 
-def _measure(arguments: dict[str, Any], choice: BackendChoice) -> tuple[float, float, int]:
-    """Returns the seconds of a step with few and with many images, and the multiply-adds of one."""
-    arguments = dict(arguments)
-    model = create_model(arguments.pop("type"), image_shape=_IMAGE_SHAPE, **arguments).train()
+def fit_costs(models: Sequence[Timed]) -> tuple[float, float]:
+    """Returns the seconds of a multiply-add and of an element that explain the models' images best.
+
+    Errors count by the seconds that the models take. Neither of the two is below zero.
+    """
+    counts = [[model.costs.train_madds, model.costs.train_elements] for model in models]
+    seconds = [[model.image_seconds] for model in models]
+    shares = torch.tensor(counts, dtype=torch.float64) / torch.tensor(seconds, dtype=torch.float64)
+    ones = torch.ones(len(models), 1, dtype=torch.float64)
+    madd, element = torch.linalg.lstsq(shares, ones).solution.flatten().tolist()
+    if madd < 0 or element < 0:  # as chance may have it: all that a model takes is in proportion to one
+        madd, element = float(shares[:, 0].sum() / shares[:, 0].square().sum()), 0.0
+    return madd, element
+
+
+def _measure(arguments: dict[str, Any], choice: BackendChoice) -> Timed:
+    """Returns what the steps of a model take."""
+    arguments = {"image_shape": _IMAGE_SHAPE, **arguments}
+    name = arguments.pop("type")
+    model = create_model(name, **arguments).train()
     parameters = FlatParameters(model)
     few, many = (_step_seconds(model, parameters, choice, count) for count in (_FEW, _MANY))
-    return few, many, count_madds(model)
+    with without_elements():
+        costs = count_costs(create_model(name, **arguments))
+    return Timed(costs, few, max(_LEAST_SECONDS, (many - few) / (_MANY - _FEW)))
 
 
 def _step_seconds(

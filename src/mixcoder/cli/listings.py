@@ -22,6 +22,7 @@ from mixcoder.experiments.file.yaml_file import parse_assignment
 from mixcoder.io.atomic_file import write_atomically
 from mixcoder.models import MIXERS, MODELS, create_model
 from mixcoder.models.activations import ACTIVATIONS
+from mixcoder.models.cost import count_costs
 from mixcoder.models.dispatch import without_elements
 from mixcoder.models.named import (
     CARD,
@@ -100,6 +101,11 @@ def models_show(
         print_text(
             f"{format_count(count_parameters(model))} parameters, latent shape {model.latent_shape}, "
             f"compression ratio {model.compression_ratio:.4g}"
+        )
+        costs = count_costs(model)
+        print_text(
+            f"multiply-adds of an image: {format_count(costs.encode_madds)} to encode, "
+            f"{format_count(costs.decode_madds)} to decode, {format_count(costs.train_madds)} to train"
         )
     if format is Format.text and is_trained_name(name) and not arguments:
         _print_card(read_card(trained_folder(name) / CARD))

@@ -22,6 +22,9 @@ class CostName(StrEnum):
     params = "params"
     time = "time"
     madds = "madds"
+    encode_madds = "encode_madds"
+    decode_madds = "decode_madds"
+    train_madds = "train_madds"
 
 
 def plot(

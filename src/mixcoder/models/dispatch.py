@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -102,9 +103,20 @@ def _from_stand_ins(operation: OpOverload, args: tuple[Any, ...], kwargs: dict[s
 def _stand_in(value: Any) -> Any:
     """Returns zeros on the CPU in the place of a meta tensor, and the CPU in the place of that device."""
     if isinstance(value, Tensor):
-        zeros = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cpu")
-        return zeros.zero_() if value.is_meta else value
+        if not value.is_meta:
+            return value
+        extent = sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
+        return _zeros(max(_MOST_ELEMENTS, extent + 1), value.dtype).as_strided(value.shape, value.stride())
     return torch.device("cpu") if value == _META else value
+
+
+@lru_cache(maxsize=8)
+def _zeros(count: int, dtype: torch.dtype) -> Tensor:
+    """Returns zeros on the CPU that all stand-ins share, as nothing changes them: new ones would take longer
+    than most operations.
+    """
+    with torch.inference_mode(False):
+        return torch.zeros(count, dtype=dtype, device="cpu")
 
 
 def _emptied(value: Any) -> Any:

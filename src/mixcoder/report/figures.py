@@ -139,7 +139,7 @@ def pareto_plot(records: Sequence[Record], cost: str) -> Figure:
 
     Args:
         records: those that are done are shown.
-        cost: the name of a cost: "params", "madds" (multiply-adds of one image) or "time" (of training).
+        cost: the name of a cost: one of `mixcoder.measures.COSTS`, such as "params" or "time" (of training).
 
     Raises:
         ArgumentError: no run is done.

@@ -64,9 +64,11 @@ def test_command(cli: Cli) -> None:
     assert status == 0
     assert "16 runs, 0 done, about" in out
     assert "35,793" in out
+    assert "encode" in out
     status, out, _ = cli("plan", file, "--format", "json")
     row = json.loads(out)[4]
     assert (row["at"]["mixer_at"], row["seed"], row["latent_shape"], row["params"]) == ([1], 0, [16], 34_161)
+    assert row["madds"] == row["encode_madds"] + row["decode_madds"] < row["train_madds"] / 2
     assert not list(Path().iterdir())
 
 
@@ -154,6 +156,8 @@ def test_an_estimate_says_from_what_it_is(cli: Cli) -> None:
         {"model": "cnn"},
         {"optimizer": "muon"},
         {"madds": 0},
+        {"train_madds": 0},
+        {"train_madds": "many"},
         {"throughput": 0.0},
         {"train_minutes": 0.02, "warmup_seconds": 1.2},
         {"warmup_seconds": "long"},
@@ -178,6 +182,13 @@ def test_muon_takes_longer_where_matrices_are_large(cli: Cli) -> None:
 def test_a_run_of_half_the_size_takes_half_as_long(cli: Cli) -> None:
     Path("x.yml").write_text(MINE)
     _finish(0, madds=2 * _planned_madds(), throughput=32.0)
+    assert _planned(cli, "x.yml")[1]["minutes"] == pytest.approx(10 / 60)
+
+
+def test_a_run_that_states_its_training_is_compared_by_that(cli: Cli) -> None:
+    Path("x.yml").write_text(MINE)
+    planned = _planned(cli, "x.yml")[1]["train_madds"]
+    _finish(0, train_madds=4 * planned, throughput=16.0)
     assert _planned(cli, "x.yml")[1]["minutes"] == pytest.approx(10 / 60)
 
 

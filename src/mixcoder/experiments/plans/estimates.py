@@ -3,7 +3,7 @@
     finished runs of the same type of model, computed alike on such a machine ─▶ their rate ─┐
     no such run ─▶ how fast this machine takes training steps ───────────────────────────────┴▶ minutes
 
-Both grow with the multiply-adds of a model.
+Both grow with the multiply-adds of a training step.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from mixcoder.backends.step import UnsupportedError
 from mixcoder.errors import MixcoderError
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.run_folders import find_run_folders
+from mixcoder.models.cost import Costs
 
 FROM_RUNS = "estimate from finished runs"
 FROM_SPEED = "estimate from measured speed"
@@ -34,6 +35,8 @@ _USUAL_OPTIMIZER = "adamw"
 """Of results that do not state theirs, which older ones do not."""
 _SHORTEST_SECONDS = 0.5
 """Of training after the warm-up, below which a throughput says little."""
+_LEAST_RATIO = 1e-9
+"""Of costs, where a model has no multiply-adds at all."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,21 @@ class FinishedRun:
 
     Attributes:
         kind: type of the model, optimizer, and how steps were computed; runs compare within a kind.
-        madds: multiply-adds of one image.
-        madds_per_second: of training.
+        madds: multiply-adds of one image, without derivatives.
+        train_madds: of one image in a training step; None in results of earlier versions.
+        throughput: images a second.
     """
 
     kind: tuple[str, str, str]
     madds: int
-    madds_per_second: float
+    train_madds: int | None
+    throughput: float
+
+    def ratio(self, costs: Costs) -> float:
+        """Returns how many times as much an image costs as one of this run, by what this run states."""
+        if self.train_madds is None:
+            return costs.madds / self.madds
+        return costs.train_madds / self.train_madds
 
 
 def finished_runs(runs: Path) -> list[FinishedRun]:
@@ -70,9 +81,10 @@ def estimate_step_seconds(
     kind = *what, str(replace(backend, note="", precision_note=""))
     like = [run for run in finished if run.kind == kind]
     if like:
-        distances = [abs(math.log(run.madds / max(1, work.madds))) for run in like]
-        nearest = like[distances.index(min(distances))]
-        return work.madds * work.batch_size / nearest.madds_per_second, FROM_RUNS
+        ratios = [run.ratio(work.costs) for run in like]
+        distances = [abs(math.log(max(ratio, _LEAST_RATIO))) for ratio in ratios]
+        nearest = distances.index(min(distances))
+        return ratios[nearest] * work.batch_size / like[nearest].throughput, FROM_RUNS
     try:
         return step_seconds(backend, work), FROM_SPEED
     except (UnsupportedError, OSError):  # no compiler, or no library to call: such a run takes eager steps
@@ -87,9 +99,11 @@ def _finished_runs(runs: Path) -> Iterator[FinishedRun]:
             if _is_of_this_machine(result["hardware"]) and seconds >= _SHORTEST_SECONDS:
                 execution = result["execution"].partition(" (")[0]
                 kind = result["model"], result.get("optimizer", _USUAL_OPTIMIZER), execution
-                rate = result["throughput"] * result["madds"]
-                if rate > 0 and result["madds"] > 0:
-                    yield FinishedRun(kind, result["madds"], rate)
+                run = FinishedRun(
+                    kind, result["madds"], result.get("train_madds"), float(result["throughput"])
+                )
+                if run.throughput > 0 and run.madds > 0 and (run.train_madds is None or run.train_madds > 0):
+                    yield run
 
 
 def _is_of_this_machine(hardware: dict[str, Any]) -> bool:

@@ -22,7 +22,7 @@ from mixcoder.experiments.results.columns import MEASURE_COLUMNS
 from mixcoder.experiments.results.records import rename_measures
 from mixcoder.experiments.runs.memory_check import check_memory
 from mixcoder.experiments.runs.run_directory import RunDirectory
-from mixcoder.models.cost import count_madds
+from mixcoder.models.cost import cost_measures, count_costs
 from mixcoder.models.dispatch import without_elements
 from mixcoder.models.summary import count_parameters
 from mixcoder.text.durations import format_duration
@@ -36,6 +36,7 @@ PLAN_COLUMNS = (
     Column("minutes", "time", format_duration, is_number=True),
     Column("minutes_from", "time from"),
     Column("done", "done", lambda done: "yes" if done else ""),
+    *(MEASURE_COLUMNS[key] for key in ("encode_madds", "decode_madds", "train_madds")),
 )
 """What a plan says of a run beside its values."""
 PLAN_KEYS = tuple(column.key for column in PLAN_COLUMNS)
@@ -54,8 +55,8 @@ def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
         runs: the folder of all runs, for those that are done.
 
     Returns:
-        Rows with the values and `PLAN_KEYS`: `madds` are of one image, `minutes` those of the finished run
-        or an estimate, None where the number of images is unknown, and `minutes_from` says which.
+        Rows with the values and `PLAN_KEYS`: `minutes` are those of the finished run or an estimate, None
+        where the number of images is unknown, and `minutes_from` says which.
 
     Raises:
         ArgumentError: this machine has not the memory for one of them.
@@ -103,12 +104,13 @@ def _plan_row(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
     memory_bytes = training_bytes(run.create_model, run.recipe)
     check_memory(run, torch.device("cpu"), memory_bytes)
     update_madds = count_update_madds(run.recipe.optimizer, model)
-    work = Work(count_madds(model), count_parameters(model), run.recipe.batch_size, update_madds)
+    costs = count_costs(model)
+    work = Work(costs, count_parameters(model), run.recipe.batch_size, update_madds)
     row = {
         "latent_shape": list(model.latent_shape),
         "compression_ratio": model.compression_ratio,
         "params": work.parameters,
-        "madds": work.madds,
+        **cost_measures(costs),
         "memory_bytes": memory_bytes,
         "done": False,
     }
@@ -116,7 +118,7 @@ def _plan_row(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
         steps = run.total_steps
     except MixcoderError:  # without the images, their number in an epoch is unknown
         return {**row, "minutes": None, "minutes_from": UNKNOWN}
-    workload = run.recipe.workload(model, work.madds, steps * work.batch_size, torch.device("cpu"))
+    workload = run.recipe.workload(model, costs.madds, steps * work.batch_size, torch.device("cpu"))
     what = run.model[0], run.recipe.optimizer
     seconds, source = estimate_step_seconds(what, choose_backend(workload), work, finished)
     return {**row, "minutes": steps * seconds / 60, "minutes_from": source}

@@ -14,7 +14,7 @@ from mixcoder import __version__  # also of a source tree that is not installed
 from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.stop_requests import check_sweep
-from mixcoder.models.cost import count_madds
+from mixcoder.models.cost import Costs, cost_measures, count_costs
 from mixcoder.models.dispatch import without_elements
 from mixcoder.models.summary import count_parameters
 from mixcoder.training.evaluation import measure_reconstructions
@@ -42,7 +42,7 @@ def describe_result(
         "best_validation_loss": min([*validation_losses(directory), final_loss]),
         **measure_reconstructions(model, trainer.data.validation, check_sweep),
         "params": count_parameters(model),
-        "madds": _madds(run),
+        **cost_measures(_count_costs(run)),
         "latent_shape": list(model.latent_shape),
         "compression_ratio": model.compression_ratio,
         "inputs": trainer.inputs,
@@ -73,9 +73,9 @@ def _final_loss(trainer: Trainer, directory: RunDirectory) -> float:
     return float(last["validation_loss"]) if is_there else trainer.validate()
 
 
-def _madds(run: Run) -> int:
+def _count_costs(run: Run) -> Costs:
     with without_elements():
-        return count_madds(run.create_model())
+        return count_costs(run.create_model())
 
 
 def _hardware(trainer: Trainer) -> dict[str, Any]:

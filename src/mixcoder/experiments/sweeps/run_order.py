@@ -1,6 +1,6 @@
 """The order in which runs start on many machines: the longest first, so that none trains alone at the end.
 
-    multiply-adds of an image x inputs ─▶ runs, the most work first
+    multiply-adds of an image in training x inputs ─▶ runs, the most work first
 
 Scheduling theory calls this LPT. `python -m benchmarks.scale` shows what it brings.
 """
@@ -12,7 +12,7 @@ from operator import itemgetter
 
 from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.sweeps.run_state import RunState
-from mixcoder.models.cost import count_madds
+from mixcoder.models.cost import count_costs
 from mixcoder.models.dispatch import without_elements
 
 _EPOCH_IMAGES = 60_000
@@ -32,5 +32,5 @@ def _count_work(run: Run, madds: dict[str, int]) -> int:
     key = repr((run.data, run.model))
     if key not in madds:
         with without_elements():
-            madds[key] = count_madds(run.create_model())
+            madds[key] = count_costs(run.create_model()).train_madds
     return madds[key] * run.recipe.total_steps(_EPOCH_IMAGES) * run.recipe.batch_size
