@@ -1,6 +1,6 @@
 """Networks that a user might invent, as a plugin: layers and models that nobody wrote operations for.
 
-    python -m mixcoder --plugin benchmarks/invented.py run experiments/mnist/first.yml model.mixer=grouped
+    python -m mixcoder --plugin benchmarks/invented.py run experiments/mnist/first.yml model.mixer=attention
 
 benchmarks/plain_invented.py holds the same ones without Mixcoder, and the layers that both use: give the
 command in the folder of the repository.
@@ -38,25 +38,6 @@ class ShiftMixing(mixcoder.MixingLayer):
 
     def mix(self, x: Tensor) -> Tensor:  # (B, P, C) -> (B, P, C)
         return self.module(x.roll(1, dims=1))  # type: ignore[no-any-return]
-
-
-@mixcoder.register_mixer("grouped")
-class GroupedMixing(mixcoder.MixingLayer):
-    """A mixing layer with a matrix for each group of channels, and a bias for each position."""
-
-    optimized_as: ClassVar = {"weight": "matrices"}
-
-    def __init__(self, grid: tuple[int, int], channels: int, kernel_size: int) -> None:
-        super().__init__()
-        patches = math.prod(grid)
-        self.weight = nn.Parameter(torch.randn(GROUPS, patches, patches) / math.sqrt(patches))
-        self.bias = nn.Parameter(torch.zeros(patches, channels))
-
-    def mix(self, x: Tensor) -> Tensor:
-        batch, patches, channels = x.shape
-        groups = x.reshape(batch, patches, GROUPS, channels // GROUPS)
-        mixed = torch.einsum("gpq,bqgc->bpgc", self.weight, groups)
-        return mixed.reshape(batch, patches, channels) + self.bias
 
 
 @mixcoder.register_mixer("attention")

@@ -16,7 +16,7 @@ from random import Random
 import torch
 from torch import Tensor
 
-from mixcoder.models import MIXERS, MixingLayer
+from mixcoder.models import MIXERS, KroneckerMixing, MixingLayer, TokenMlpMixing
 from mixcoder.models.mixing import Residual, create_mixing_layer
 
 LAYERS = tuple(MIXERS)
@@ -32,7 +32,13 @@ Step = Callable[[Tensor], Tensor]
 """(B, P, C) → (B, P, C), linear."""
 
 FIRST: Place = (12, 5)
-SECONDS: dict[str, Place] = {"another element": (12, 10), "another patch": (18, 5)}
+SECONDS: dict[str, Place] = {
+    "another element": (12, 10),
+    "another patch": (18, 5),
+    "another channel of its group": (12, 6),
+    "another patch of its row": (13, 5),
+    "another patch of its column": (17, 5),
+}
 """All far enough from the edges that a kernel has its full size."""
 
 _LARGEST = 4
@@ -45,7 +51,7 @@ _POSITIVE, _NEGATIVE = "#e8590c", "#1c7ed6"
 
 def create_layer(mixer: str) -> MixingLayer:
     """A layer whose weights are whole numbers from -4 to 4, but not 0, as no training leaves them."""
-    layer = create_mixing_layer(mixer, GRID, SIDE**2, KERNEL, Residual("gelu"))
+    layer = create_mixing_layer(mixer, GRID, SIDE**2, KERNEL, Residual("none"))
     random = Random(mixer)
     values = [value for value in range(-_LARGEST, _LARGEST + 1) if value]
     with torch.no_grad():
@@ -57,8 +63,27 @@ def create_layer(mixer: str) -> MixingLayer:
 
 def steps_of(layer: MixingLayer) -> list[Step]:
     """What the layer does one after the other, where it does several things."""
+    if isinstance(layer, KroneckerMixing):
+        return _along_axes(layer)
+    if isinstance(layer, TokenMlpMixing):
+        return [layer.mix]
     modules = [module for module in layer.children() if any(True for _ in module.parameters())]
     return list(modules) if len(modules) > 1 else [layer.mix]
+
+
+def _along_axes(layer: KroneckerMixing) -> list[Step]:
+    """Returns the mixing along the columns of the grid, and that along its rows."""
+
+    def along_columns(x: Tensor) -> Tensor:
+        field = x.reshape(len(x), *GRID, SIDE**2)  # (B, rows, columns, C)
+        return torch.einsum("crs,bsjc->brjc", layer.rows, field).reshape(x.shape)
+
+    def along_rows(x: Tensor) -> Tensor:
+        field = x.reshape(len(x), *GRID, SIDE**2)
+        mixed = torch.einsum("cij,brjc->bric", layer.columns, field).reshape(x.shape)
+        return mixed if layer.bias is None else mixed + layer.bias
+
+    return [along_columns, along_rows]
 
 
 def derivative_of(step: Step, place: Place) -> Tensor:
@@ -118,7 +143,8 @@ def _panel(step: Step, place: Place, caption: str) -> str:
             x, y = _corner((patch, channel))
             path = f"M{x} {y}h{_CELL - 1}v{_CELL - 1}h-{_CELL - 1}z"
             squares.setdefault(int(derivative[patch, channel]), []).append(path)
-    paths = [f'<path {_look(weight)} d="{"".join(squares[weight])}"/>' for weight in sorted(squares)]
+    largest = max(_LARGEST, *map(abs, squares))
+    paths = [f'<path {_look(weight, largest)} d="{"".join(squares[weight])}"/>' for weight in sorted(squares)]
     x, y = _corner(place)
     frame = (
         f'<rect x="{x - 1}" y="{y - 1}" width="{_CELL + 1}" height="{_CELL + 1}" fill="none" '
@@ -133,11 +159,11 @@ def _corner(place: Place) -> tuple[int, int]:
     return patch_column * _PATCH + column * _CELL + 1, patch_row * _PATCH + row * _CELL + _HEAD - 4
 
 
-def _look(weight: int) -> str:
+def _look(weight: int, largest: int) -> str:
     if weight == 0:
         return f'fill="{_UNUSED}" fill-opacity=".16"'
     colour = _POSITIVE if weight > 0 else _NEGATIVE
-    return f'fill="{colour}" fill-opacity="{0.28 + 0.72 * (abs(weight) - 1) / (_LARGEST - 1):.2f}"'
+    return f'fill="{colour}" fill-opacity="{0.28 + 0.72 * (abs(weight) - 1) / (largest - 1):.2f}"'
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ def neighbourhood(mixer: str) -> list[Tensor]:
     """Returns (P, C) bool for each step: the inputs of the middle element, as the page describes them."""
     (m, n), (r, s) = divmod(FIRST[0], GRID[1]), divmod(FIRST[1], SIDE)
     patch, channel = torch.arange(math.prod(GRID))[:, None], torch.arange(SIDE**2)[None]
+    in_row, in_column = patch // GRID[1] == m, patch % GRID[1] == n
+    is_channel = channel == FIRST[1]
     near_channel = (channel - FIRST[1]).abs() <= 1
     near_patch = (patch - FIRST[0]).abs() <= 1
     near_in_picture = ((channel // SIDE - r).abs() <= 1) & ((channel % SIDE - s).abs() <= 1)
@@ -62,6 +64,10 @@ def neighbourhood(mixer: str) -> list[Tensor]:
         "cnn2d": [near_in_picture],
         "cnn2df": [near_in_picture, near_in_grid],
         "mlp": [torch.tensor(True)],
+        "kronecker": [in_column & is_channel, in_row & is_channel],
+        "depthwise": [near_in_grid & is_channel],
+        "token_mlp": [is_channel],
+        "grouped": [is_channel],
     }[mixer]
     return [step.expand(len(patch), channel.shape[1]) for step in expected]
 
@@ -87,8 +93,10 @@ def test_the_steps_are_the_whole_layer(mixer: str) -> None:
 def test_counts(mixer: str) -> None:
     """The formula in the table for some sizes, and the number for the stated one."""
     formula = cells_of(mixer, 0)[-1].replace("²", "**2").replace("·", "*")
-    for grid, channels, kernel_size in (((2, 3), 4, 1), ((4, 4), 16, 3), ((3, 3), 9, 5)):
-        sizes = {"P": math.prod(grid), "C": channels, "k": kernel_size}
+    for grid, channels, kernel_size in (((2, 3), 4, 1), ((4, 4), 16, 3), ((3, 3), 36, 5)):
+        (rows, columns), patches = grid, math.prod(grid)
+        sizes = {"P": patches, "M": rows, "N": columns, "C": channels, "k": kernel_size}
+        sizes |= {"G": 4, "H": 2 * patches}  # the defaults of `groups` and `hidden`
         assert eval(formula, {}, sizes) == count(mixer, grid, channels, kernel_size)
     assert cells_of(mixer, 1) == [f"{count(mixer, (4, 4), 64, 3):,}"]
 

@@ -26,7 +26,10 @@ from mixcoder.models.mixing import MixerPart
 _STRICT = ConfigDict(strict=True, extra="forbid")
 _Channels = Annotated[int, Field(ge=1, le=LARGEST_SIZE, description="of a patch's vector behind the layer")]
 _Activation = Annotated[ActivationName, Field(description="in place of the model's")]
-_Times = Annotated[int, Field(ge=1, le=MOST_LAYERS)]
+_Times = Annotated[int, Field(ge=1, le=MOST_LAYERS, description="how often the layers are applied")]
+_Layers = Annotated[
+    list["LayerEntry"], Field(min_length=1, description="those that are applied, one after the other")
+]
 
 
 @with_config(_STRICT)
@@ -61,7 +64,7 @@ class RepeatEntry(TypedDict):
     """Layers several times, each time with weights of their own."""
 
     repeat: _Times
-    layers: list[LayerEntry]
+    layers: _Layers
 
 
 @with_config(_STRICT)
@@ -69,7 +72,7 @@ class LoopEntry(TypedDict):
     """Layers several times with the same weights."""
 
     loop: _Times
-    layers: list[LayerEntry]
+    layers: _Layers
 
 
 KINDS = ("channels", "mixer", "repeat", "loop")
@@ -95,6 +98,7 @@ LayerEntry = TypeAliasType(
             entry_kind,
             custom_error_type="layer_kind",
             custom_error_message=f"is no layer; a layer has one of the keys {', '.join(KINDS)}, or is {FILM}",
+            custom_error_context={"kinds": [*KINDS, FILM]},
         ),
     ],
 )

@@ -89,7 +89,15 @@ class MixingLayer(nn.Module):
 
 
 MIXERS: Registry[type[MixingLayer]] = Registry("mixing layer", "mixer")
-MIXER = PartOf(MIXERS, "grid", "channels", "kernel_size")
+_OF_MODEL = "comes from the model; remove it here"
+MIXER = PartOf(
+    MIXERS,
+    {
+        "grid": _OF_MODEL,
+        "channels": _OF_MODEL,
+        "kernel_size": "is a key beside `mixer`; move it there",
+    },
+)
 MixerPart = Annotated[Part, MIXER]
 register_mixer = MIXERS.register
 

@@ -9,15 +9,32 @@ The constructor of a part states its arguments, as that of a model does.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mixcoder.errors import ArgumentError, describe_type
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    JsonValue,
+    create_model,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
+
+from mixcoder.errors import ArgumentError
+from mixcoder.registry.docstrings import summary
+from mixcoder.registry.known_keys import Schema
+from mixcoder.registry.problems import describe_value
 from mixcoder.registry.registry import Registry
-from mixcoder.registry.signatures import argument_problems, signature_schema
+from mixcoder.registry.signatures import problems_of, signature_schema
+from mixcoder.text.sanitize import sanitize
 
 Part = str | dict[str, Any]
 """What an experiment file states of a part."""
+_RIGHT = "must be a name, or a map of a `name` and its arguments"
 
 
 class PartOf:
@@ -25,12 +42,12 @@ class PartOf:
 
     Args:
         registry: of the classes of the parts.
-        given: the arguments of a constructor that the model gives, not the experiment file.
+        given: the arguments of a constructor that the map of a part does not take, and why.
     """
 
-    def __init__(self, registry: Registry[Any], *given: str) -> None:
+    def __init__(self, registry: Registry[Any], given: Mapping[str, str] | None = None) -> None:
         self.registry = registry
-        self.given = given
+        self.given = given or {}
 
     def check(self, part: Part) -> tuple[str, dict[str, Any]]:
         """Returns the name and the arguments of a part, which fit its constructor.
@@ -41,15 +58,11 @@ class PartOf:
         key = self.registry.argument
         name, arguments = _name_and_arguments(part, key)
         try:
-            constructor = self.registry[name]
+            self.registry[name]
         except ArgumentError as error:
             raise ArgumentError(key if isinstance(part, str) else f"{key}.name", error.message) from None
-        for path, message in argument_problems(constructor, arguments) if arguments else ():
-            if path[:1] and path[0] not in self.given:
-                raise ArgumentError(".".join(map(str, (key, *path))), message)
-        for argument in self.given:
-            if argument in arguments:
-                raise ArgumentError(f"{key}.{argument}", "comes from the model; remove it here")
+        for argument, message in self._problems(name, arguments):
+            raise ArgumentError(f"{key}.{argument}", message)
         return name, arguments
 
     def create(self, part: Part, *given: Any) -> Any:
@@ -59,40 +72,64 @@ class PartOf:
             ArgumentError: an unknown name, or arguments that the part does not take.
         """
         name, arguments = self.check(part)
-        constructor = self.registry[name]
         try:
-            return constructor(*given, **arguments)
+            return self.registry[name](*given, **arguments)
         except ArgumentError as error:
-            is_own = error.argument in self.own_arguments(constructor)
+            is_own = error.argument in self.arguments(name).model_fields
             raise (error.below(self.registry.argument) if is_own else error) from None
 
-    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
-        name = {"type": "string", "enum": list(self.registry), "description": "of the part"}
-        keys = {key: schema for each in self.registry for key, schema in self._keys(each).items()}
-        part = {
-            "type": "object",
-            "properties": {"name": name, **keys},
-            "required": ["name"],
-            "additionalProperties": False,
-        }
-        return {**handler(core_schema), "anyOf": [{"type": "string", "enum": list(self.registry)}, part]}
-
-    def _keys(self, name: str) -> dict[str, Any]:
-        """Returns the JSON Schema of each argument that an experiment file may state of a part."""
+    def arguments(self, name: str) -> type[BaseModel]:
+        """Returns the arguments that an experiment file may state of the part called `name`."""
         constructor = self.registry[name]
-        if not self.own_arguments(constructor):
-            return {}
-        properties = signature_schema(constructor).model_json_schema()["properties"]
-        return {key: schema for key, schema in properties.items() if key not in self.given}
+        is_own = constructor.__module__.partition(".")[0] != "torch"  # whose arguments are not for a file
+        return signature_schema(constructor, None, tuple(self.given if is_own else _parameters(constructor)))
 
-    def own_arguments(self, constructor: Callable[..., Any]) -> list[str]:
-        """Returns the names of the arguments that an experiment file may state."""
-        return [name for name in inspect.signature(constructor).parameters if name not in self.given]
+    def _problems(self, name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yields the arguments that the part called `name` does not take, each with the reason."""
+        yield from ((argument, reason) for argument, reason in self.given.items() if argument in arguments)
+        schema = self.arguments(name)
+        for path, message in problems_of(schema, arguments):
+            none = f"unknown key; the {self.registry.noun} '{sanitize(name)}' has no arguments"
+            yield ".".join(map(str, path)), message if schema.model_fields else none
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.custom_error_schema(handler(source), "part", custom_error_message=_RIGHT)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Schema:
+        """Returns the schema of a name, of a map of it alone, and of a map of each part with arguments."""
+        with_arguments = [name for name in self.registry if self.arguments(name).model_fields]
+        alone = [name for name in self.registry if name not in with_arguments]
+        names = {"type": "string", "enum": list(self.registry)}
+        maps = [self._map("Part", alone, {}), *(self._map_of(name) for name in with_arguments)]
+        return {"anyOf": [names, *map(handler, maps)]}
+
+    def _map_of(self, name: str) -> CoreSchema:
+        arguments = self.arguments(name)
+        return self._map(arguments.__name__, [name], arguments.model_fields)
+
+    def _map(self, title: str, names: Sequence[str], arguments: Mapping[str, FieldInfo]) -> CoreSchema:
+        """Returns the schema of a map of one of `names` and arguments."""
+        summaries: list[JsonValue] = [summary(self.registry[name]) for name in names]
+        known: dict[str, JsonValue] = {"enum": [*names], "enumDescriptions": summaries}
+        named = Field(description=f"the {self.registry.noun} by name", json_schema_extra=known)
+        fields: dict[str, Any] = {key: (field.annotation, field) for key, field in arguments.items()}
+        config = ConfigDict(extra="forbid", protected_namespaces=())
+        model = create_model(title, __config__=config, name=(str, named), **fields)
+        schema: CoreSchema = model.__pydantic_core_schema__
+        return schema
+
+
+def _parameters(constructor: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(constructor).parameters)
 
 
 def _name_and_arguments(part: object, key: str) -> tuple[str, dict[str, Any]]:
     if isinstance(part, str):
         return part, {}
-    if not isinstance(part, Mapping) or not isinstance(part.get("name"), str):
-        raise ArgumentError(key, f"must be a name, or a map with a `name`, got {describe_type(part)}")
-    return part["name"], {key: value for key, value in part.items() if key != "name"}
+    if not isinstance(part, Mapping):
+        raise ArgumentError(key, f"{_RIGHT}, not {describe_value(part)}")
+    if "name" not in part:
+        raise ArgumentError(key, "is missing the key 'name'")
+    if not isinstance(part["name"], str):
+        raise ArgumentError(f"{key}.name", f"must be a text, not {describe_value(part['name'])}")
+    return part["name"], {argument: value for argument, value in part.items() if argument != "name"}

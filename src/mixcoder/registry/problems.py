@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from mixcoder.errors import describe_type, did_you_mean
+from mixcoder.registry.known_keys import known_keys
 from mixcoder.text.sanitize import sanitize
 
 Path = tuple[str | int, ...]
@@ -72,10 +74,17 @@ def list_problems(error: ValidationError, schema: type[BaseModel]) -> list[Probl
     for finding in sorted(
         error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden"
     ):
-        is_key = finding["type"] == "extra_forbidden"
-        path = tuple(part for part in finding["loc"] if is_key or not _is_union_branch(part))
-        problems.setdefault(path, _sentence(finding, schema))
+        problems.setdefault(_key_path(finding), _sentence(finding, schema))
     return list(problems.items())
+
+
+def _key_path(finding: Mapping[str, Any]) -> Path:
+    """Returns the path to the key of a finding, without the branches of unions; an unknown key as it is."""
+    if not finding["loc"]:
+        return ()
+    *above, last = finding["loc"]
+    is_key = finding["type"] == "extra_forbidden" or not _is_union_branch(last)
+    return (*(part for part in above if not _is_union_branch(part)), *([last] if is_key else []))
 
 
 def first_problem(error: ValidationError, schema: type[BaseModel], *above: str) -> str:
@@ -92,8 +101,7 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
     kind, value, context = finding["type"], finding["input"], finding.get("ctx", {})
     key = str(finding["loc"][-1]) if finding["loc"] else ""
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = did_you_mean(key, schema.model_fields) if len(finding["loc"]) == 1 else ""
-        return f"unknown key '{sanitize(key)}'{known}"
+        return f"unknown key '{sanitize(key)}'{did_you_mean(key, known_keys(schema, finding['loc'][:-1]))}"
     if kind in ("missing", "missing_argument"):
         return "is missing"
     if kind in _EXPECTED:
@@ -108,13 +116,22 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
         return f"unknown name '{sanitize(value)}'{did_you_mean(value, names)}"
     if kind == "string_pattern_mismatch":
         return f"must be made of letters, digits, '.', '_' and '-', not {describe_value(value)}"
+    if kind == "too_short":
+        return f"must have at least {context['min_length']} in it, not {describe_value(value)}"
     if kind == "layer_kind":
-        return str(finding["msg"])
+        return f"{finding['msg']}{_nearest(value, context['kinds'])}"
     if kind == "json_invalid":
         return f"is not JSON ({context['error']})"
     if kind == "value_error":
         return str(context["error"])
     return f"{finding['msg'][:1].lower()}{finding['msg'][1:]}, not {describe_value(value)}"
+
+
+def _nearest(value: Any, known: Sequence[str]) -> str:
+    """Returns which known key or word is meant, where a map has a key, or a text is, nearly that."""
+    words = [word for word in (value if isinstance(value, Mapping) else [value]) if isinstance(word, str)]
+    near = (get_close_matches(word, known, n=1) for word in words)
+    return next((f"; did you mean '{match}'?" for matches in near for match in matches), "")
 
 
 def _is_union_branch(part: str | int) -> bool:

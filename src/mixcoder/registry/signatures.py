@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,21 @@ from mixcoder.registry.problems import Problem, list_problems
 
 
 @cache
-def signature_schema(function: Callable[..., Any], common: type[BaseModel] | None = None) -> type[BaseModel]:
+def signature_schema(
+    function: Callable[..., Any], common: type[BaseModel] | None = None, left_out: Sequence[str] = ()
+) -> type[BaseModel]:
     """Returns a strict pydantic model of the arguments of `function`, as its docstring describes them.
 
     Args:
         function: whose arguments they are.
         common: keys that go with the arguments of every such function.
+        left_out: arguments that come from elsewhere.
     """
     fields: dict[str, Any] = {}
     descriptions = argument_descriptions(function)
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        if parameter.name in left_out or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         description = descriptions.get(parameter.name)
         fields[parameter.name] = (parameter.annotation, Field(default=default, description=description))
@@ -47,7 +52,11 @@ def argument_problems(
     function: Callable[..., Any], arguments: Mapping[str, Any], common: type[BaseModel] | None = None
 ) -> list[Problem]:
     """Returns what is wrong with `arguments` for `function`, or the keys beside them; nothing if they fit."""
-    schema = signature_schema(function, common)
+    return problems_of(signature_schema(function, common), arguments)
+
+
+def problems_of(schema: type[BaseModel], arguments: Mapping[str, Any]) -> list[Problem]:
+    """Returns what is wrong with `arguments` for a schema; nothing if they fit."""
     try:
         schema.model_validate(dict(arguments))
     except ValidationError as error:

@@ -17,10 +17,11 @@ from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.nodes import ScalarNode
 
 from mixcoder.errors import MixcoderError
-from mixcoder.experiments.file.schema import Schema, experiment_schema
+from mixcoder.experiments.file.schema import experiment_schema
 from mixcoder.experiments.file.shipped import shipped_folder, shipped_names
 from mixcoder.experiments.file.spec import read_experiment
-from mixcoder.models import Autoencoder, register_model
+from mixcoder.models import MIXERS, Autoencoder, register_model
+from mixcoder.registry.known_keys import Schema
 from tests.cli.test_train import PLUGIN
 from tests.conftest import Cli
 from tests.faults.broken_experiments import EXTENDING, MATRIX, SCRIPT, SINGLE
@@ -311,7 +312,7 @@ def test_types_defaults_bounds_and_names() -> None:
         "type": "integer",
     }
     assert training["optimizer"]["anyOf"][0]["enum"] == ["adamw", "sgd", "muon"]
-    assert mixer["mixer"]["anyOf"][0]["enum"] == ["cnn", "cnnf", "cnn2d", "cnn2df", "mlp"]
+    assert mixer["mixer"]["anyOf"][0]["enum"] == list(MIXERS)
     assert mixer["mixer_at"]["default"] == []
     assert "gelu" in mixer["encoder_mixer_activation"]["anyOf"][0]["enum"]
     assert SCHEMA["definitions"]["data.hub.required"] == {"required": ["name"]}

@@ -20,17 +20,13 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import quote
-
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from mixcoder.experiments.file.checks import CHOICES, ChoiceSection, TopLevel
 from mixcoder.experiments.file.matrix import AXIS, REFERENCE, RESERVED_AXES
 from mixcoder.registry.docstrings import summary
+from mixcoder.registry.known_keys import Schema, SchemaOfAnything
 from mixcoder.training.recipe import Recipe
-
-Schema = dict[str, Any]
 
 _WHOLE_REFERENCE = f"^{REFERENCE.pattern}$"
 SPELLINGS: dict[str, Schema] = {
@@ -67,16 +63,6 @@ _MATRIX = {
     },
     "minProperties": 1,
 }
-
-
-class _OfAnything(GenerateJsonSchema):
-    """pydantic's JSON Schema, which lets pass what JSON has no word for, such as a plugin's function."""
-
-    def handle_invalid_for_json_schema(self, schema: object, error_info: str) -> Schema:
-        return {}
-
-    def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
-        pass
 
 
 def schema_json() -> str:
@@ -181,14 +167,15 @@ def _defined(section: ChoiceSection) -> Iterator[tuple[str, Schema]]:
         )
         yield f"{section.key}.{name}.required", {"required": arguments["required"]}
         for model, schema in arguments["$defs"].items():
-            yield f"{section.key}.{name}.{model}", _with_parts(schema)
+            changed = _in_file if _union(schema) else _with_parts
+            yield f"{section.key}.{name}.{model}", changed(schema)
 
 
 def _arguments(section: ChoiceSection, name: str) -> Schema:
     """Returns the arguments of a name, as pydantic states them, without those that are given."""
     model = section.arguments(name)
     template = _pointer(f"{section.key}.{name}") + ".{model}"
-    schema = model.model_json_schema(ref_template=template, schema_generator=_OfAnything)
+    schema = model.model_json_schema(ref_template=template, schema_generator=SchemaOfAnything)
     properties = schema.get("properties", {})
     return {
         "properties": {key: schema for key, schema in properties.items() if key not in section.given},
@@ -202,7 +189,7 @@ def _in_file(schema: Schema) -> Schema:
     if schema.get("type") in ("array", "object"):  # on one level, or editors begin no list or map for it
         return {**_with_parts(schema), "type": [schema["type"], "string"], "pattern": _WHOLE_REFERENCE}
     bare = {key: value for key, value in schema.items() if key not in (*_ABOUT, "title")}
-    kinds = [_with_parts(kind) for kind in bare.get("anyOf", [bare])]
+    kinds = [_with_parts(kind) for kind in _union(bare) or [bare]]
     types = {str(kind.get("type")) for kind in kinds}
     spellings = [_ref(f"{name}_with_underscores") for name in ("integer", "number") if name in types]
     if {"type": "string"} not in kinds:
@@ -220,6 +207,12 @@ def _with_parts(schema: Schema) -> Schema:
         if isinstance(schema.get(key), dict):
             changed[key] = _in_file(schema[key])
     return changed
+
+
+def _union(schema: Schema) -> list[Schema]:
+    """Returns the alternatives of a union; none of another schema."""
+    alternatives: list[Schema] = schema.get("anyOf") or schema.get("oneOf") or []
+    return alternatives
 
 
 def _about(schema: Schema) -> Schema:
