@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from mixcoder.experiments.results.article import article_tables
+from mixcoder.experiments.results.article import article_run, article_tables, row_costs
 from mixcoder.models import create_model
+from mixcoder.models.cost import count_costs
+from mixcoder.models.dispatch import without_elements
 from mixcoder.models.summary import count_parameters, layer_rows
+from tests.conftest import slow_but
 
 TABLES = article_tables()
 ROWS = [pytest.param(row, id=f"{table}-{i}") for table, rows in TABLES.items() for i, row in enumerate(rows)]
+EVERY = [row for rows in TABLES.values() for row in rows]
 
 
 def test_all_rows_are_here() -> None:
@@ -39,6 +43,15 @@ def test_parameter_count_is_the_articles(row: dict[str, Any]) -> None:
     assert count_parameters(model) == row["params"]
     assert latents.shape[1:] == model.latent_shape
     assert sum(layer["params"] for layer in layer_rows(model)) == row["params"]
+
+
+@pytest.mark.parametrize("row", slow_but(2, EVERY))
+def test_multiply_adds_are_those_that_are_counted(row: dict[str, Any]) -> None:
+    with without_elements():
+        costs = count_costs(article_run(row).create_model())
+    counted = {"madds": costs.madds, "encode_madds": costs.encode_madds}
+    counted |= {"decode_madds": costs.decode_madds, "train_madds": costs.train_madds}
+    assert row_costs(row) == {"params": row["params"], **counted}
 
 
 def test_the_scripts_as_printed_lack_a_halving() -> None:

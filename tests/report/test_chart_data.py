@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from mixcoder.measures import COSTS
 from mixcoder.report.chart_data import (
     Curves,
-    chart_runs,
     curve_points,
     join_limits,
     nearest_rising,
@@ -24,6 +23,7 @@ from mixcoder.report.chart_data import (
     spread,
 )
 from mixcoder.report.colours import run_colours
+from mixcoder.report.cost_points import cost_points
 from tests.report.test_figures import records
 
 
@@ -119,5 +119,5 @@ def test_limits_leave_out_the_steep_part_and_join() -> None:
 
 def test_a_run_that_is_not_done_has_no_costs(tmp_path: Path) -> None:
     record = replace(records(tmp_path)[0], result={})
-    [run] = chart_runs([record])
-    assert (run.loss, run.costs) == (None, dict.fromkeys(COSTS))
+    [point] = cost_points([record])
+    assert (point.loss, point.costs) == (None, dict.fromkeys(COSTS))

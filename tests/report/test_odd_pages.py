@@ -22,7 +22,8 @@ from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.results.records import Record, records_in
 from mixcoder.experiments.runs.run_data import allow_all, allow_local
 from mixcoder.experiments.runs.run_directory import RunDirectory
-from mixcoder.report.chart_data import chart_runs, pareto_front, spread
+from mixcoder.report.chart_data import pareto_front, spread
+from mixcoder.report.cost_points import cost_points
 from mixcoder.report.page import write_page
 from tests.conftest import Cli, slow_but
 from tests.report.test_figures import records as figure_records
@@ -320,12 +321,12 @@ def test_the_page_draws_what_plots_draw(tmp_path: Path, browser: object) -> None
     write_page(records, tmp_path / "x.html", allow_local)
     page = browser.new_page(viewport={"width": 1000, "height": 800})
     page.goto((tmp_path / "x.html").as_uri())
-    charts = chart_runs(records)
+    points = cost_points(records)
     for words, count in (("", 28), ("mixer=cnn2d", 7), ("ks=7", 4)):
         page.locator("#filter").fill(words)
         runs = [int(run) for run in page.evaluate(SHOWN)]
         assert len(runs) == count
-        front = pareto_front([(charts[run].costs["params"], charts[run].loss) for run in runs])
+        front = pareto_front([(points[run].costs["params"], points[run].loss) for run in runs])
         assert len(front) > 1
         assert [int(run) for run in page.evaluate(FRONT)] == sorted(runs[i] for i in front)
         ends, places, height = page.evaluate(ENDS)

@@ -18,6 +18,14 @@ class Format(StrEnum):
     json = "json"
 
 
+class Against(StrEnum):
+    """A source of published figures to compare with."""
+
+    article = "article"
+
+
+AgainstOption = Annotated[Against | None, typer.Option(help="whose figures to put beside ours")]
+AverageOption = Annotated[str | None, typer.Option(help="axis to average over, such as seed")]
 FormatOption = Annotated[Format, typer.Option("--format", help="text, md, csv or json")]
 ExperimentArgument = Annotated[Path, typer.Argument(help="experiment file (YAML)")]
 SourceArgument = Annotated[Path, typer.Argument(help="experiment file, or a folder of runs")]

@@ -8,10 +8,21 @@ from typing import Annotated
 
 import typer
 
-from mixcoder.cli.options import OpenDataOption, RunsOption, SourceArgument, WhereOption
+from mixcoder.cli.options import (
+    Against,
+    AgainstOption,
+    AverageOption,
+    OpenDataOption,
+    RunsOption,
+    SourceArgument,
+    WhereOption,
+)
 from mixcoder.cli.output import print_text
 from mixcoder.cli.selection import select_records
+from mixcoder.errors import ArgumentError
+from mixcoder.experiments.results.step_times import read_step_times
 from mixcoder.experiments.runs.run_data import allow_all, allow_local
+from mixcoder.report.cost_points import CostOptions
 from mixcoder.report.figures import loss_curves, pareto_plot, save_figure
 from mixcoder.report.page import write_page
 
@@ -27,6 +38,12 @@ class CostName(StrEnum):
     train_madds = "train_madds"
 
 
+TimesOption = Annotated[
+    Path | None,
+    typer.Option(help="file of times of steps, in place of the minutes that runs state"),
+]
+
+
 def plot(
     source: SourceArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="picture to write: .svg, .png or .pdf")],
@@ -34,10 +51,17 @@ def plot(
     runs: RunsOption = Path("runs"),
     where: WhereOption = None,
     pareto: Annotated[CostName | None, typer.Option(help="validation loss against this cost instead")] = None,
+    average: AverageOption = None,
+    against: AgainstOption = None,
+    times: TimesOption = None,
 ) -> None:
     """Draw training and validation loss of all runs, or what the loss costs."""
+    options = _cost_options(average, against, times)
+    if pareto is None and options != CostOptions():
+        raise ArgumentError("plot", "--average, --against and --times go with --pareto; state a cost")
     records = select_records(source, overrides, runs, where)
-    save_figure(pareto_plot(records, pareto.value) if pareto else loss_curves(records), output)
+    figure = pareto_plot(records, pareto.value, options) if pareto else loss_curves(records)
+    save_figure(figure, output)
     print_text(output)
 
 
@@ -48,8 +72,20 @@ def report(
     runs: RunsOption = Path("runs"),
     where: WhereOption = None,
     open_data: OpenDataOption = False,
+    average: AverageOption = None,
+    against: AgainstOption = None,
+    times: TimesOption = None,
 ) -> None:
-    """Write one page, which works offline, with all that is known of an experiment."""
+    """Write one page, which works offline, with all that is known of an experiment.
+
+    --average, --against and --times are for its plots of costs.
+    """
     may_open = allow_local if source.is_dir() and not open_data else allow_all
-    write_page(select_records(source, overrides, runs, where), output, may_open)
+    options = _cost_options(average, against, times)
+    write_page(select_records(source, overrides, runs, where), output, may_open, options)
     print_text(output)
+
+
+def _cost_options(average: str | None, against: Against | None, times: Path | None) -> CostOptions:
+    """Returns what the marks in plots of costs are."""
+    return CostOptions(average, against is not None, read_step_times(times) if times else None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mixcoder.cli.options import (
+    AgainstOption,
+    AverageOption,
     Format,
     FormatOption,
     RunsOption,
@@ -20,12 +21,6 @@ from mixcoder.experiments.results.listing import ListingOptions, list_results
 from mixcoder.experiments.results.records import read_records
 
 
-class Against(StrEnum):
-    """A source of published figures to compare with."""
-
-    article = "article"
-
-
 def table(
     source: SourceArgument,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
@@ -33,8 +28,8 @@ def table(
     where: WhereOption = None,
     sort: Annotated[str | None, typer.Option(help="key to sort by; -KEY for the largest first")] = None,
     columns: Annotated[str | None, typer.Option(help="keys to show, separated by commas")] = None,
-    average: Annotated[str | None, typer.Option(help="axis to average over, such as seed")] = None,
-    against: Annotated[Against | None, typer.Option(help="whose figures to put beside ours")] = None,
+    average: AverageOption = None,
+    against: AgainstOption = None,
     format: FormatOption = Format.text,
 ) -> None:
     """Print the results of an experiment file, or of all runs in a folder."""

@@ -2,8 +2,8 @@
 
 records ─┬─ metrics.jsonl ─▶ curves, their limits ─┐
          ├─ values ────────▶ names, colours ───────┼─▶ ChartRun ─▶ figures, page
-         └─ result.json ───▶ loss, costs ──────────┘
-                                  └─▶ pareto_order ─▶ pareto_front
+         └─ result.json ───▶ loss ─────────────────┘
+                               └─▶ cost_points ─▶ pareto_order ─▶ pareto_front
 
 The page shows any choice of runs, in a window of any width. What depends on neither is here: the script joins
 the limits of the runs that it shows, and takes from `pareto_order` those that no other of them beats. Names
@@ -20,7 +20,6 @@ from typing import Any
 
 from mixcoder.errors import RunDirectoryError
 from mixcoder.experiments.results.records import Record, short_names
-from mixcoder.measures import COSTS
 from mixcoder.report.colours import run_colours
 from mixcoder.text.sanitize import sanitize
 from mixcoder.text.values import is_number
@@ -71,14 +70,12 @@ class ChartRun:
         colour: as #rrggbb.
         curves: its losses while it trained.
         loss: of its result; None where no axis can show it.
-        costs: by their names, likewise.
     """
 
     name: str
     colour: str
     curves: Curves
     loss: float | None
-    costs: dict[str, float | None]
 
 
 def chart_runs(records: Sequence[Record]) -> list[ChartRun]:
@@ -88,8 +85,7 @@ def chart_runs(records: Sequence[Record]) -> list[ChartRun]:
             name=sanitize(name),
             colour=colour,
             curves=curve_points(record),
-            loss=_drawable(record.result.get("validation_loss")),
-            costs={cost: _drawable(record.result.get(measure.key)) for cost, measure in COSTS.items()},
+            loss=drawable(record.result.get("validation_loss")),
         )
         for record, name, colour in zip(records, short_names(records), run_colours(records), strict=True)
     ]
@@ -123,7 +119,8 @@ def is_drawable(value: Any) -> bool:
     return is_number(value) and 1 / _LARGEST <= value <= _LARGEST
 
 
-def _drawable(value: Any) -> Any:
+def drawable(value: Any) -> Any:
+    """Returns a value that a logarithmic axis can show, or None."""
     return value if is_drawable(value) else None
 
 

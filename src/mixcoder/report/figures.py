@@ -1,6 +1,7 @@
 """Plots as files: loss curves, and what the loss costs.
 
-records ─ chart_data ─▶ ChartRun ─▶ loss_curves, pareto_plot ─▶ Figure ─▶ save_figure
+records ─┬─ chart_data ──▶ ChartRun ──▶ loss_curves ─┬─▶ Figure ─▶ save_figure
+         └─ cost_points ─▶ CostPoint ─▶ pareto_plot ─┘
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from mixcoder.report.chart_data import (
     pareto_front,
     spread,
 )
+from mixcoder.report.cost_points import EACH_RUN, CostOptions, CostPoint, cost_points, mark_legend
+from mixcoder.text.sanitize import sanitize
 
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -125,27 +128,28 @@ def _label_ends(axes: Axes, runs: Sequence[ChartRun]) -> None:
 
 
 class _Dot(NamedTuple):
-    """A run in a plot of costs."""
+    """A mark in a plot of costs."""
 
     cost: float
     loss: float
     name: str
-    colour: str
+    point: CostPoint
     is_front: bool
 
 
-def pareto_plot(records: Sequence[Record], cost: str) -> Figure:
-    """Returns validation loss over a cost, with the line of the runs that no other run beats in both.
+def pareto_plot(records: Sequence[Record], cost: str, options: CostOptions = EACH_RUN) -> Figure:
+    """Returns validation loss over a cost, with the line of the networks that no other one beats in both.
 
     Args:
         records: those that are done are shown.
         cost: the name of a cost: one of `mixcoder.measures.COSTS`, such as "params" or "time" (of training).
+        options: what the marks are: runs or means of runs, with the article's networks or without.
 
     Raises:
-        ArgumentError: no run is done.
+        ArgumentError: no run is done, or the options do not fit.
     """
-    dots = _dots(records, cost)
-    front = sorted(dot for dot in dots if dot.is_front)
+    dots = _dots(records, cost, options)
+    front = sorted((dot for dot in dots if dot.is_front), key=_cost_of)
     with matplotlib.rc_context(_STYLE):
         figure = _new_figure(records, 9, 6)
         axes = figure.subplots()
@@ -155,32 +159,68 @@ def pareto_plot(records: Sequence[Record], cost: str) -> Figure:
         costs, losses = zip(*(dot[:2] for dot in front), strict=True)
         axes.step(costs, losses, where="post", color="#999999", lw=1, ls="--")
         for dot in dots:
-            size, alpha = (70, 1.0) if dot.is_front else (34, 0.55)
-            axes.scatter(dot.cost, dot.loss, s=size, color=dot.colour, alpha=alpha, zorder=3)
+            if not dot.point.is_published:
+                _draw_dot(axes, dot)
+        for is_front in (True, False):
+            _draw_published(
+                axes, [dot for dot in dots if dot.point.is_published and dot.is_front == is_front]
+            )
         axes.set(xlabel=COSTS[cost].cost_axis, ylabel="validation loss")
+        legend = sanitize(mark_legend([dot.point for dot in dots], options), limit=None)
+        axes.set_title(legend, loc="left", fontsize=8, color="#444444")
         _style_costs(axes, [dot.cost for dot in dots])
         _label_dots(figure, axes, [*front, *(dot for dot in dots if not dot.is_front)])
         return figure
 
 
-def _dots(records: Sequence[Record], cost: str) -> list[_Dot]:
-    """Returns the runs that have a loss and a cost.
+def _cost_of(dot: _Dot) -> float:
+    return dot.cost
+
+
+def _draw_dot(axes: Axes, dot: _Dot) -> None:
+    """Draws a dot of ours, with its standard deviation."""
+    colour, std = dot.point.colour, dot.point.std
+    if std is not None:
+        axes.errorbar(dot.cost, dot.loss, std, color=colour, lw=1, capsize=3, zorder=3)
+    size, alpha = _look(dot)
+    axes.scatter(dot.cost, dot.loss, s=size, color=colour, alpha=alpha, zorder=3)
+
+
+def _draw_published(axes: Axes, dots: Sequence[_Dot]) -> None:
+    """Draws diamonds of one look, at once: each by itself would take ten times the room in a file."""
+    if dots:
+        costs, losses = zip(*(dot[:2] for dot in dots), strict=True)
+        size, alpha = _look(dots[0])
+        colour = dots[0].point.colour
+        axes.scatter(costs, losses, s=size / 3, color=colour, marker="D", alpha=alpha, zorder=2)
+
+
+def _look(dot: _Dot) -> tuple[int, float]:
+    """Returns size and opacity of a dot."""
+    return (70, 1.0) if dot.is_front else (34, 0.55)
+
+
+def _dots(records: Sequence[Record], cost: str, options: CostOptions) -> list[_Dot]:
+    """Returns the marks that have a loss and a cost.
 
     Raises:
-        ArgumentError: there is none.
+        ArgumentError: there is none of a run.
     """
-    runs = chart_runs(records)
-    front = pareto_front([(run.costs[cost], run.loss) for run in runs])
+    points = cost_points(records, options)
+    front = pareto_front([(point.costs[cost], point.loss) for point in points])
     dots = [
-        _Dot(run.costs[cost] or 0.0, run.loss or 0.0, run.name, run.colour, i in front)
-        for i, run in enumerate(runs)
-        if run.costs[cost] is not None and run.loss is not None
+        _Dot(point.costs[cost] or 0.0, point.loss or 0.0, sanitize(point.name), point, i in front)
+        for i, point in enumerate(points)
+        if point.costs[cost] is not None and point.loss is not None
     ]
-    if not dots:
+    if all(dot.point.is_published for dot in dots):
         missing = "no run is done yet"
         if any(record.result for record in records):
             missing = f"no result states a loss and '{COSTS[cost].key}' above zero"
         raise ArgumentError("runs", f"{missing}; mixcoder run finishes them")
+    if options.has_article and not any(dot.point.is_published for dot in dots):
+        right = "--times takes a file of python -m benchmarks.step_times, which measures them here"
+        raise ArgumentError("against", f"the article's networks have no {COSTS[cost].cost_axis}; {right}")
     return dots
 
 
@@ -208,6 +248,8 @@ def _label_dots(figure: Figure, axes: Axes, dots: Sequence[_Dot]) -> None:
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in centres]
     places = [(place, False) for place in LABEL_PLACES] + [(place, True) for place in _FAR_PLACES]
     for dot, centre in zip(dots, centres, strict=True):
+        if not (dot.is_front or dot.point.is_named):
+            continue
         for place, is_far in places:
             label = _dot_label(axes, dot, place, is_far)
             label.get_window_extent()  # only now has the text a place
@@ -232,7 +274,9 @@ def _dot_label(axes: Axes, dot: _Dot, place: tuple[float, float], is_far: bool) 
         arrowprops={**_LEADER, "shrinkB": 3} if is_far else None,
     )
     halo = [withStroke(linewidth=2.5, foreground="white")]
-    label.set(va="center", color=dot.colour, path_effects=halo, in_layout=False)  # the dots stay in place
+    label.set(
+        va="center", color=dot.point.colour, path_effects=halo, in_layout=False
+    )  # the dots stay in place
     return label
 
 

@@ -41,6 +41,7 @@ from mixcoder.report.chart_data import (
     chart_runs,
     pareto_order,
 )
+from mixcoder.report.cost_points import EACH_RUN, CostOptions, CostPoint, cost_points, mark_legend
 from mixcoder.report.findings import Finding, examine_models
 from mixcoder.text.sanitize import sanitize_page
 from mixcoder.text.table import Column
@@ -51,24 +52,32 @@ _LONGEST_CONFIG = 250_000
 _Json = dict[str, Any]
 
 
-def write_page(records: Sequence[Record], path: Path, may_open: MayOpen = allow_local) -> None:
+def write_page(
+    records: Sequence[Record],
+    path: Path,
+    may_open: MayOpen = allow_local,
+    options: CostOptions = EACH_RUN,
+) -> None:
     """Writes the report of `records` to `path`, whole or not at all.
 
     Args:
         records: at least one.
         path: ends in .html.
         may_open: which data may be opened, for reconstructions and latent spaces.
+        options: what the marks in the plots of costs are.
 
     Raises:
-        ArgumentError: the path does not end in .html.
+        ArgumentError: the path does not end in .html, or the options do not fit.
         WriteError: it cannot be written.
     """
     if path.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError("output", f"'{path}' does not end in .html")
-    write_atomically(path, render_page(records, may_open).encode())
+    write_atomically(path, render_page(records, may_open, options).encode())
 
 
-def render_page(records: Sequence[Record], may_open: MayOpen = allow_local) -> str:
+def render_page(
+    records: Sequence[Record], may_open: MayOpen = allow_local, options: CostOptions = EACH_RUN
+) -> str:
     """Returns the report of `records` as HTML; arguments as for `write_page`."""
     environment = Environment(
         loader=PackageLoader("mixcoder.report", "templates"),
@@ -78,15 +87,16 @@ def render_page(records: Sequence[Record], may_open: MayOpen = allow_local) -> s
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    charts = chart_runs(records)
+    charts, points = chart_runs(records), cost_points(records, options)
     findings = examine_models(records, may_open)
     resources = files("mixcoder.report") / "templates"
     return environment.get_template("page.html.j2").render(
         _content(records, charts, findings),
+        legend=mark_legend(points, options),
         version=__version__,
         css=(resources / "page.css").read_text(encoding="utf-8"),
         js=(resources / "page.js").read_text(encoding="utf-8"),
-        data=_embedded(_script_data(records, charts, findings)),
+        data=_embedded(_script_data(records, charts, findings, points)),
     )
 
 
@@ -110,21 +120,39 @@ def _content(records: Sequence[Record], charts: Sequence[ChartRun], findings: Se
     }
 
 
-def _script_data(records: Sequence[Record], charts: Sequence[ChartRun], findings: Sequence[Finding]) -> _Json:
+def _script_data(
+    records: Sequence[Record],
+    charts: Sequence[ChartRun],
+    findings: Sequence[Finding],
+    points: Sequence[CostPoint],
+) -> _Json:
     """Returns what the page's script draws."""
     runs = zip(records, short_names(records), charts, findings, strict=True)
     return {
         "runs": [_run_data(*each) for each in runs],
+        "points": [_point_data(point) for point in points],
         "costs": {
             cost: {
                 "axis": measure.cost_axis,
-                "order": pareto_order([(chart.costs[cost], chart.loss) for chart in charts]),
+                "order": pareto_order([(point.costs[cost], point.loss) for point in points]),
             }
             for cost, measure in COSTS.items()
         },
         "margins": [COST_MARGIN, LOSS_MARGIN],
         "places": LABEL_PLACES,
         "effects": _effects(records),
+    }
+
+
+def _point_data(point: CostPoint) -> _Json:
+    return {
+        "name": sanitize_page(point.name),
+        "colour": point.colour,
+        "loss": point.loss,
+        "std": point.std,
+        "costs": point.costs,
+        "runs": point.runs,
+        "named": point.is_named,
     }
 
 
@@ -138,7 +166,6 @@ def _run_data(record: Record, short_name: str, chart: ChartRun, finding: Finding
         "validation": chart.curves.validation,
         "limits": chart.curves.limits,
         "loss": chart.loss,
-        "costs": chart.costs,
         "latents": finding.latents,
     }
 

@@ -20,6 +20,7 @@ from mixcoder.experiments.file.spec import Experiment, Run
 from mixcoder.experiments.plans.estimates import UNKNOWN, FinishedRun, estimate_step_seconds, finished_runs
 from mixcoder.experiments.results.columns import MEASURE_COLUMNS
 from mixcoder.experiments.results.records import rename_measures
+from mixcoder.experiments.results.step_times import COSTLESS
 from mixcoder.experiments.runs.memory_check import check_memory
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.models.cost import cost_measures, count_costs
@@ -40,11 +41,6 @@ PLAN_COLUMNS = (
 )
 """What a plan says of a run beside its values."""
 PLAN_KEYS = tuple(column.key for column in PLAN_COLUMNS)
-_IRRELEVANT = {
-    *("seed", "learning_rate", "vector_learning_rate", "weight_decay", "schedule", "decay_share"),
-    *("warmup_steps", "validations", "log"),
-}
-"""Settings of a recipe that change neither size nor time."""
 
 
 def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
@@ -94,7 +90,7 @@ def plan_summary(rows: Sequence[dict[str, Any]]) -> str:
 
 def _plan_key(run: Run) -> str:
     """Returns a key that runs of equal size and time share, so that they are planned once."""
-    return repr((run.data, run.root, run.model, run.recipe.model_dump(exclude=_IRRELEVANT)))
+    return repr((run.data, run.root, run.model, run.recipe.model_dump(exclude=COSTLESS)))
 
 
 def _plan_row(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The article's figures, for tables to compare ours with.
+"""The article's figures, for tables and plots to compare ours with.
 
 Source: the seven tables of "MLP-Mixer re-invented for auto-encoding", and the two figures that it gives
 after 6,000,000 inputs.
@@ -14,9 +14,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from mixcoder.errors import MixcoderError
+from mixcoder.errors import ArgumentError, MixcoderError
 from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.results.records import Record
+from mixcoder.training.recipe import Recipe
 
 _SOURCES = {(1, 28, 28): "mnist", (3, 96, 96): "unsplash"}
 _PLAIN: dict[str, dict[str, Any]] = {
@@ -39,7 +40,8 @@ _RECIPE = {
 def article_tables() -> dict[str, list[dict[str, Any]]]:
     """Returns the rows of each table by its name.
 
-    A row has model, params, learning_rate, inputs and validation_loss, and most have a throughput.
+    A row has model, params, learning_rate, inputs and validation_loss, and most have a throughput; `madds`
+    are counted here.
     """
     text = (files("mixcoder.experiments.results") / "article.yml").read_text(encoding="utf-8")
     tables: dict[str, list[dict[str, Any]]] = YAML(typ="safe", pure=True).load(text)
@@ -57,6 +59,64 @@ def article_row(run: Run) -> dict[str, Any] | None:
         return None
     distances = [abs(row["inputs"] - _inputs(run)) for row in similar]
     return similar[distances.index(min(distances))]
+
+
+def rows_beside(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Returns the article's rows of the data of some finished runs, after as many inputs, to a hundredth.
+
+    Whatever their model and recipe: losses compare on the same validation images after equal inputs.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    trained = {
+        (record.run.data[0], record.result.get("inputs") or _inputs(record.run))
+        for record in records
+        if record.run and record.state == "done" and not record.run.data[1].get("search_holdout")
+    }
+    every = [row for table in article_tables().values() for row in table]
+    rows = [
+        row
+        for row in every
+        if any(_source(row) == name and _is_as_long(inputs, row) for name, inputs in trained)
+    ]
+    if not rows:
+        right = "its rows are of mnist after 1,000,000 or 6,000,000 inputs, and of unsplash after 1,000,000"
+        raise ArgumentError("against", f"the article has no row of the same data and inputs; {right}")
+    return rows
+
+
+def row_kind(row: dict[str, Any]) -> str:
+    """Returns the mixing layer of a row's network, or its type of model where it has none."""
+    return str(row["model"].get("mixer", row["model"]["type"]))
+
+
+def row_name(row: dict[str, Any]) -> str:
+    """Returns a short name of a row's network, such as "cnn2df k7" or "mlp at 2,3,4"."""
+    model = row["model"]
+    if model["type"] == "script":
+        return str(model["script"])
+    if model["type"] == "cnn":
+        return f"CNN k{model['kernel_size']}"
+    places = ",".join(map(str, model["mixer_at"])) or "none"
+    kernel = "" if model["mixer"] == "mlp" else f" k{model['kernel_size']}"
+    return f"{model['mixer']}{kernel} at {places}"
+
+
+def row_costs(row: dict[str, Any]) -> dict[str, int]:
+    """Returns parameters and multiply-adds of a row's network, by the keys of their measures."""
+    counted: dict[str, int] = row["madds"]
+    whole = counted["encode_madds"] + counted["decode_madds"]
+    return {"params": row["params"], "madds": whole, **counted}
+
+
+def article_run(row: dict[str, Any]) -> Run:
+    """Returns the run of a row, as an experiment file would state it."""
+    arguments = {key: value for key, value in row["model"].items() if key not in ("type", "image_shape")}
+    kind = row["model"]["type"]
+    stated = {**_RECIPE, "learning_rate": row["learning_rate"], "inputs": row["inputs"]}
+    recipe = Recipe.model_validate(stated)
+    return Run("article", {}, (_source(row), {}), (kind, _PLAIN[kind] | arguments), recipe)
 
 
 def add_article(rows: Sequence[dict[str, Any]], records: Sequence[Record]) -> None:
@@ -79,17 +139,19 @@ def _compared(run: Run, ours: float | None) -> dict[str, Any]:
     if theirs is None:
         return {}
     loss = theirs["validation_loss"]
-    if ours is None or abs(_inputs(run) / theirs["inputs"] - 1) >= 0.01:
+    if ours is None or not _is_as_long(_inputs(run), theirs):
         return {"article_validation_loss": loss}
     return {"article_validation_loss": loss, "difference": ours / loss - 1}
 
 
 def _fits(run: Run, row: dict[str, Any]) -> bool:
     theirs = dict(row["model"])
-    source = _SOURCES[tuple(theirs.pop("image_shape"))]
+    source = _source(row)
+    theirs.pop("image_shape")
     name, arguments = run.model
     return (
         run.data[0] == source
+        and not run.data[1].get("search_holdout")
         and run.data[1].get("search_holdout") is None  # such a loss is none on the article's images
         and theirs.pop("type") == name
         and all(arguments.get(key) == value for key, value in (_PLAIN[name] | theirs).items())
@@ -98,6 +160,15 @@ def _fits(run: Run, row: dict[str, Any]) -> bool:
         and run.recipe.learning_rate == row["learning_rate"]
         and all(getattr(run.recipe, key) == value for key, value in _RECIPE.items())
     )
+
+
+def _source(row: dict[str, Any]) -> str:
+    return _SOURCES[tuple(row["model"]["image_shape"])]
+
+
+def _is_as_long(inputs: int, row: dict[str, Any]) -> bool:
+    """Returns whether so many inputs are as many as a row's, to a hundredth."""
+    return bool(abs(inputs / row["inputs"] - 1) < 0.01)
 
 
 def _inputs(run: Run) -> int:

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   // What does not depend on the window and on the runs shown is computed in chart_data.py, for plots as well.
-  const { runs, costs, margins, places, effects } = JSON.parse(document.getElementById("data").textContent);
+  const { runs, points, costs, margins, places, effects } = JSON.parse(document.getElementById("data").textContent);
   const LABELS = ["#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#d4b13c", "#b07aa1", "#ff9da7", "#9c755f", "#8a8a8a"];
   const POINT = 4 / 3; // pixels
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -250,11 +250,13 @@
     for (const point of ranked) if (!front.length || point.loss < front[front.length - 1].loss) front.push(point);
     return front;
   }
+  // A mark is of one run, of several, or of a published network, which is always shown.
+  const isShown = ({ runs: its }) => !its.length || its.some((id) => visible.has(id));
   function drawPareto() {
-    const host = byId("pareto"), shown = costs[cost].order.filter((id) => visible.has(id));
-    if (!shown.length) { host.replaceChildren(html("p", "muted", "no finished run to show")); return; }
-    const ranked = shown.map((id) => ({ run: runs[id], id, cost: runs[id].costs[cost], loss: runs[id].loss }));
-    const front = frontier(ranked), dots = ranked.sort((a, b) => a.id - b.id);
+    const host = byId("pareto"), shown = costs[cost].order.filter((i) => isShown(points[i]));
+    if (!shown.some((i) => points[i].runs.length)) { host.replaceChildren(html("p", "muted", "no finished run to show")); return; }
+    const ranked = shown.map((i) => ({ ...points[i], place: i, cost: points[i].costs[cost], isPublished: !points[i].runs.length }));
+    const front = frontier(ranked), dots = ranked.sort((a, b) => a.place - b.place);
     const width = host.clientWidth, height = 380;
     const box = { left: 48, right: width - 20, top: 12, bottom: height - 40 };
     const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": `validation loss against ${cost}` });
@@ -263,7 +265,7 @@
     chart.append(svg("path", { class: "frontier", d: path }));
     for (const dot of dots) drawDot(chart, dot, front.includes(dot));
     const taken = dots.map(({ cx, cy }) => ({ left: cx - 5, top: cy - 5, wide: 10, high: 10 }));
-    for (const dot of new Set([...front, ...dots])) label(chart, dot, dots, box, taken);
+    for (const dot of new Set([...front, ...dots.filter((dot) => dot.named)])) label(chart, dot, dots, box, taken);
     host.replaceChildren(chart);
   }
   // Draws the axes, and gives each dot its place on them in pixels.
@@ -275,12 +277,23 @@
     const ticks = logTicks(range).filter((tick, i, list) => list.length <= most || i % 2 === 0);
     drawAxes(chart, box, x, y, ticks, logTicks(losses), short);
     chart.append(svg("text", { x: box.right, y: box.bottom + 34, "text-anchor": "end" }, costs[cost].axis));
-    for (const dot of dots) Object.assign(dot, { cx: x(dot.cost), cy: y(dot.loss) });
+    for (const dot of dots) {
+      const { std } = dot, bar = std === null ? null : [Math.max(dot.loss - std, losses[0]), Math.min(dot.loss + std, losses[1])];
+      Object.assign(dot, { cx: x(dot.cost), cy: y(dot.loss), bar: bar && bar.map(y) });
+    }
   }
-  function drawDot(chart, { run, id, cx, cy, cost: spent, loss: reached }, isFront) {
-    const node = svg("circle", { cx, cy, r: isFront ? 7 : 5, fill: run.colour, "data-run": id });
-    const text = `validation loss ${loss(reached)} with ${short(spent)} ${costs[cost].axis}`;
-    node.addEventListener("pointermove", (event) => showTip(event, run.name, text));
+  // What ties a mark to its run, where that is one.
+  const tie = ({ runs: its }) => (its.length === 1 ? { "data-run": its[0] } : {});
+  function drawDot(chart, dot, isFront) {
+    const { name, colour, cx, cy, std, bar, isPublished } = dot, r = isFront ? 7 : 5;
+    if (bar) chart.append(svg("path", { class: "deviation", d: `M${cx} ${bar[0]}V${bar[1]}`, stroke: colour }));
+    const node = isPublished
+      ? svg("path", { class: "published", d: `M${cx - r} ${cy}L${cx} ${cy - r}L${cx + r} ${cy}L${cx} ${cy + r}Z`, fill: colour })
+      : svg("circle", { cx, cy, r, fill: colour, ...tie(dot) });
+    const spread = std === null ? "" : ` ± ${plain(std)}`;
+    const text = `validation loss ${loss(dot.loss)}${spread} with ${short(dot.cost)} ${costs[cost].axis}`;
+    const title = isPublished ? `the article's ${name}` : dot.runs.length === 1 ? runs[dot.runs[0]].name : name;
+    node.addEventListener("pointermove", (event) => showTip(event, title, text));
     node.addEventListener("pointerleave", hideTip);
     chart.append(node);
   }
@@ -290,7 +303,7 @@
   }
   // Writes a dot's name beside it, where the name covers neither a dot nor another name, and is nearest to its own dot.
   function label(chart, dot, dots, box, taken) {
-    const { run, id, cx, cy } = dot, wide = run.short.length * 6.4 + 4;
+    const { name, cx, cy } = dot, wide = name.length * 6.4 + 4;
     for (const [right, up] of places) {
       const anchor = right > 0 ? "start" : "end", dx = POINT * right, dy = 4 - POINT * up;
       const left = anchor === "start" ? cx + dx : cx + dx - wide, top = cy + dy - 11;
@@ -299,7 +312,7 @@
       const place = { left, top, wide, high: 14 }, own = distance(dot, place);
       if (dots.some((other) => distance(other, place) < own)) continue;
       taken.push(place);
-      chart.append(svg("text", { class: "label", x: cx + dx, y: cy + dy, "text-anchor": anchor, "data-run": id }, run.short));
+      chart.append(svg("text", { class: "label", x: cx + dx, y: cy + dy, "text-anchor": anchor, ...tie(dot) }, name));
       return;
     }
   }
