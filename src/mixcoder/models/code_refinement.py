@@ -53,6 +53,17 @@ class RefineSettings(TypedDict):
     trust_radius: NotRequired[
         Annotated[float, Field(gt=0, description="the longest step, in the space of codes; 1 by default")]
     ]
+    fewest: NotRequired[
+        Annotated[
+            int,
+            Field(
+                ge=0,
+                le=MOST_STEPS,
+                description="training draws the steps for each batch at random, from `fewest` to `steps`; "
+                "by default always `steps`",
+            ),
+        ]
+    ]
 
 
 class ModelKeys(BaseModel):
@@ -74,6 +85,12 @@ class CodeRefinement(nn.Module):
         first_step: what the diagonal begins with; the rest of a matrix begins as zeros.
         trust_radius: the longest step, in the space of codes; a longer one is shortened. It keeps training
             from diverging.
+        fewest: steps in training, where they are drawn at random for each batch; None for always `steps`.
+
+    Attributes:
+        steps: as stated.
+        fewest: as stated, or `steps`.
+        steps_now: the steps of a forward in training mode.
 
     Raises:
         ArgumentError: a number beyond reason.
@@ -88,11 +105,15 @@ class CodeRefinement(nn.Module):
         matrix: Literal["full", "diagonal"] = "full",
         first_step: float = 0.05,
         trust_radius: float = 1.0,
+        fewest: int | None = None,
     ) -> None:
         super().__init__()
         numbers = math.prod(latent_shape)
         _check_numbers(numbers, steps, matrix, first_step, trust_radius)
-        self.steps = steps
+        self.steps = self.steps_now = steps
+        self.fewest = steps if fewest is None else fewest
+        if self.fewest > steps:
+            raise ArgumentError("fewest", f"must be at most the {steps} steps, got {fewest}")
         self.trust_radius = trust_radius
         self.is_full = matrix == "full"
         start = torch.eye(numbers) if self.is_full else torch.ones(numbers)
@@ -114,7 +135,9 @@ class CodeRefinement(nn.Module):
         def error(values: Tensor) -> Tensor:
             return output(values) - images  # (B, C, H, W)
 
-        for step in range(self.steps if steps is None else steps):
+        if steps is None:
+            steps = self.steps_now if self.training else self.steps
+        for step in range(steps):
             gradient = pull_back(decode, latents, error)
             latents = latents - self._bounded(gradient.flatten(1), step).view_as(latents)
         return latents

@@ -23,7 +23,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from mixcoder.backends.backend import build_step, choose_backend
+from mixcoder.backends.backend import choose_backend
 from mixcoder.backends.parameters import FlatParameters, give_own_memory, trained_parameters
 from mixcoder.backends.step import StepSpec, TrainingStep
 from mixcoder.data.split import ImageData, TrainingBatches
@@ -47,6 +47,7 @@ from mixcoder.training.checkpoint import (
     save_checkpoint,
 )
 from mixcoder.training.clock import TrainingClock
+from mixcoder.training.drawn_refinement import build_for_each_count, draw_steps, drawing_steps
 from mixcoder.training.evaluation import validation_loss
 from mixcoder.training.optimizers import set_learning_rate
 from mixcoder.training.ranks import ALONE, Ranks
@@ -291,7 +292,7 @@ class Trainer:
             clip_norm=self.recipe.clip_norm,
             average=self._average,
         )
-        step, self.backend = build_step(spec, self.backend)
+        step, self.backend = build_for_each_count(spec, self.backend)
         return step
 
     def _set_step(self, step: int) -> None:
@@ -320,9 +321,11 @@ class Trainer:
         self.ranks.seed(self.recipe.seed, self.step)
         losses = []
         images = (last_step - self.step) * self.recipe.batch_size
-        with self.clock.measure(images, warmup=self._is_cold), self.backend.threads():
+        drawing = drawing_steps(self.model)
+        with self.clock.measure(images, warmup=self._is_cold), self.backend.threads(), drawing:
             for step in range(self.step, last_step):
                 set_learning_rate(self.optimizers, learning_rate_at(step, self.total_steps, self.recipe))
+                draw_steps(self.model, self.recipe.seed, step)
                 losses.append(train_step(self._batches[step]))
             stacked = self.ranks.weighted_sum(torch.stack(losses).cpu(), self._weight)
         self.ranks.broadcast(self.model.buffers())  # such as running statistics, each rank's of its images
