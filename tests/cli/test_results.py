@@ -189,3 +189,42 @@ def test_refusals_where_no_row_is_left(cli: Cli, options: list[str]) -> None:
     status, _, err = cli("table", "x.yml", "--where", "params<1", *options)
     assert status == 2
     assert "there is no 'sed'; did you mean 'seed'?" in err
+
+
+def test_several_files_in_one_listing(cli: Cli, tmp_path: Path) -> None:
+    """Each run with the name of its experiment; overrides are those of all files."""
+    (tmp_path / "y.yml").write_text(SWEEP.replace("name: mine", "name: yours"))
+    options = ["--average", "seed", "--format", "json"]
+    rows = json.loads(cli("table", "x.yml", "y.yml", *options)[1])
+    assert [(row["experiment"], row["at"], row["n"]) for row in rows] == [
+        ("mine", [], 2), ("mine", [2, 3, 4], 2), ("yours", [], 0), ("yours", [2, 3, 4], 0)
+    ]  # fmt: skip
+    assert len(json.loads(cli("table", "x.yml", "y.yml", "matrix.seed=[0]", "--format", "json")[1])) == 4
+    of_one = json.loads(cli("table", "x.yml", "y.yml", "--where", "experiment=mine", "--format", "json")[1])
+    assert [row["validation_loss"] for row in of_one] == list(LOSSES)
+    assert cli("table", "x.yml", "x.yml", "--format", "md")[1] == cli("table", "x.yml", "--format", "md")[1]
+    planned = json.loads(cli("plan", "x.yml", "y.yml", "--format", "json")[1])
+    assert [row["experiment"] for row in planned] == ["mine"] * 4 + ["yours"] * 4
+    assert "done" in planned[0]
+    assert cli("plot", "x.yml", "y.yml", "--pareto", "params", "-o", "x.svg")[0] == 0
+
+
+def test_files_of_one_name_are_told_apart_by_their_paths(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "y.yml").write_text(SWEEP)
+    rows = json.loads(cli("table", "x.yml", "y.yml", "--format", "json")[1])
+    assert [row["experiment"] for row in rows] == ["x.yml"] * 4 + ["y.yml"] * 4
+
+
+def test_an_axis_called_experiment_keeps_its_values(cli: Cli, tmp_path: Path) -> None:
+    text = SWEEP.replace("${seed}", "${experiment}").replace("seed: [0, 1]", "experiment: [3, 4]")
+    for name in ("y", "z"):
+        (tmp_path / f"{name}.yml").write_text(text.replace("name: mine", f"name: {name}"))
+    rows = json.loads(cli("table", "y.yml", "z.yml", "--format", "json")[1])
+    assert [(row["experiment"], row["matrix.experiment"]) for row in rows[:2]] == [("y", 3), ("y", 4)]
+
+
+def test_what_is_no_file_is_still_an_override(cli: Cli) -> None:
+    status, _, err = cli("table", "x.yml", "z.yml")
+    assert status == 2
+    assert "z.yml" in err
+    assert len(err.strip().splitlines()) == 1

@@ -29,6 +29,10 @@ AverageOption = Annotated[str | None, typer.Option(help="axis to average over, s
 FormatOption = Annotated[Format, typer.Option("--format", help="text, md, csv or json")]
 ExperimentArgument = Annotated[Path, typer.Argument(help="experiment file (YAML)")]
 SourceArgument = Annotated[Path, typer.Argument(help="experiment file, or a folder of runs")]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SOURCE|KEY=VALUE]...", help="further files or folders; changes to all files"),
+]
 WhereOption = Annotated[
     list[str] | None, typer.Option(help="only these runs, such as mixer=cnn or 'ks>=5'; can be repeated")
 ]

@@ -13,12 +13,13 @@ from mixcoder.cli.options import (
     AgainstOption,
     AverageOption,
     OpenDataOption,
+    OverridesArgument,
     RunsOption,
     SourceArgument,
     WhereOption,
 )
 from mixcoder.cli.output import print_text
-from mixcoder.cli.selection import select_records
+from mixcoder.cli.selection import select_records, split_sources
 from mixcoder.errors import ArgumentError
 from mixcoder.experiments.results.step_times import read_step_times
 from mixcoder.experiments.runs.run_data import allow_all, allow_local
@@ -47,7 +48,7 @@ TimesOption = Annotated[
 def plot(
     source: SourceArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="picture to write: .svg, .png or .pdf")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    overrides: OverridesArgument = None,
     runs: RunsOption = Path("runs"),
     where: WhereOption = None,
     pareto: Annotated[CostName | None, typer.Option(help="validation loss against this cost instead")] = None,
@@ -59,7 +60,7 @@ def plot(
     options = _cost_options(average, against, times)
     if pareto is None and options != CostOptions():
         raise ArgumentError("plot", "--average, --against and --times go with --pareto; state a cost")
-    records = select_records(source, overrides, runs, where)
+    records = select_records(split_sources(source, overrides), runs, where)
     figure = pareto_plot(records, pareto.value, options) if pareto else loss_curves(records)
     save_figure(figure, output)
     print_text(output)
@@ -68,7 +69,7 @@ def plot(
 def report(
     source: SourceArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="page to write: .html")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    overrides: OverridesArgument = None,
     runs: RunsOption = Path("runs"),
     where: WhereOption = None,
     open_data: OpenDataOption = False,
@@ -80,9 +81,11 @@ def report(
 
     --average, --against and --times are for its plots of costs.
     """
-    may_open = allow_local if source.is_dir() and not open_data else allow_all
+    sources = split_sources(source, overrides)
+    has_folder = any(each.is_dir() for each in sources[0])
+    may_open = allow_local if has_folder and not open_data else allow_all
     options = _cost_options(average, against, times)
-    write_page(select_records(source, overrides, runs, where), output, may_open, options)
+    write_page(select_records(sources, runs, where), output, may_open, options)
     print_text(output)
 
 

@@ -12,18 +12,20 @@ from mixcoder.cli.options import (
     AverageOption,
     Format,
     FormatOption,
+    OverridesArgument,
     RunsOption,
     SourceArgument,
     WhereOption,
 )
 from mixcoder.cli.output import print_rows
+from mixcoder.cli.selection import split_sources
 from mixcoder.experiments.results.listing import ListingOptions, list_results
-from mixcoder.experiments.results.records import read_records
+from mixcoder.experiments.results.records import read_all_records
 
 
 def table(
     source: SourceArgument,
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    overrides: OverridesArgument = None,
     runs: RunsOption = Path("runs"),
     where: WhereOption = None,
     sort: Annotated[str | None, typer.Option(help="key to sort by; -KEY for the largest first")] = None,
@@ -33,6 +35,6 @@ def table(
     format: FormatOption = Format.text,
 ) -> None:
     """Print the results of an experiment file, or of all runs in a folder."""
-    records = read_records(source, overrides or [], runs)
+    records = read_all_records(*split_sources(source, overrides), runs)
     options = ListingOptions(where or [], average, sort, columns or None, has_article=against is not None)
     print_rows(*list_results(records, options), format)

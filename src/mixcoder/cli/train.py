@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from mixcoder.cli.options import DeviceOption, ExperimentArgument, Format, FormatOption, RunsOption
+from mixcoder.cli.options import (
+    DeviceOption,
+    ExperimentArgument,
+    Format,
+    FormatOption,
+    OverridesArgument,
+    RunsOption,
+)
 from mixcoder.cli.outcome import RunOptions, check_images, prepare_data, print_run, print_runs
 from mixcoder.cli.output import print_rows, print_text
 from mixcoder.cli.place import RunPlace, check_place, create_workers
 from mixcoder.cli.progress import sweep_progress, training_progress
+from mixcoder.cli.selection import split_sources
 from mixcoder.cli.streams import ignore_failures
 from mixcoder.cli.torchrun import run_together
 from mixcoder.errors import RunInterruptedError
+from mixcoder.experiments.file.matrix import Values
 from mixcoder.experiments.file.spec import Experiment, Run, read_experiment
 from mixcoder.experiments.plans.plan import PLAN_COLUMNS, plan_rows, plan_summary, plan_values
 from mixcoder.experiments.results.columns import value_columns
+from mixcoder.experiments.results.records import tell_apart, with_experiment
 from mixcoder.experiments.runs.stop_requests import watch_sweep
 from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.experiments.sweeps.run_order import longest_first
@@ -67,16 +78,33 @@ def run(
 
 def plan(
     file: ExperimentArgument,
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    overrides: OverridesArgument = None,
     runs: RunsOption = Path("runs"),
     format: FormatOption = Format.text,
 ) -> None:
-    """Show every run of an experiment file with its size, cost and time; train nothing."""
-    experiment = read_experiment(file, overrides or [])
-    rows = plan_rows(experiment, runs)
-    print_rows(rows, [*value_columns(plan_values(experiment)), *PLAN_COLUMNS], format)
+    """Show every run of experiment files with its size, cost and time; train nothing."""
+    rows, values = _plan_all(*split_sources(file, overrides), runs)
+    print_rows(rows, [*value_columns(values), *PLAN_COLUMNS], format)
     if format is Format.text:
         print_text(plan_summary(rows))
+
+
+def _plan_all(
+    files: Sequence[Path], overrides: Sequence[str], runs: Path
+) -> tuple[list[dict[str, Any]], list[Values]]:
+    """Returns the plan of several files: its rows, and the values of each; of one file its own."""
+    experiments = [read_experiment(file, overrides) for file in files]
+    names = tell_apart(files, [experiment.name for experiment in experiments])
+    rows: list[dict[str, Any]] = []
+    values: list[Values] = []
+    for name, experiment in zip(names, experiments, strict=True):
+        own_rows, own_values = plan_rows(experiment, runs), plan_values(experiment)
+        if len(files) > 1:
+            own_rows = [with_experiment(name, row) for row in own_rows]
+            own_values = [with_experiment(name, each) for each in own_values]
+        rows += own_rows
+        values += own_values
+    return rows, values
 
 
 def _run(experiment: Experiment, options: RunOptions) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,6 +80,38 @@ def read_records(source: Path, overrides: Sequence[str], runs: Path) -> list[Rec
     if overrides:
         raise ExperimentError([f"command line, '{overrides[0]}': only an experiment file can be overridden"])
     return records_in(source)
+
+
+def read_all_records(sources: Sequence[Path], overrides: Sequence[str], runs: Path) -> list[Record]:
+    """Returns the records of one source or of several: then each has its `experiment` among its values.
+
+    Args:
+        sources: at least one, each as `read_records` takes it.
+        overrides: `key=value`, of all files.
+        runs: the folder of all runs, for experiment files.
+
+    Raises:
+        MixcoderError: a file is wrong, or a folder holds no run.
+    """
+    if len(sources) == 1:
+        return read_records(sources[0], overrides, runs)
+    read = [read_records(source, overrides, runs) for source in sources]
+    names = tell_apart(sources, [title_of(records) for records in read])
+    return [
+        replace(record, values=with_experiment(name, record.values))
+        for name, records in zip(names, read, strict=True)
+        for record in records
+    ]
+
+
+def tell_apart(sources: Sequence[Path], names: Sequence[str]) -> list[str]:
+    """Returns the names of the experiments of some sources, or the sources where names are equal."""
+    return list(names) if len(set(names)) == len(names) else list(map(str, sources))
+
+
+def with_experiment(name: str, values: Values) -> Values:
+    """Returns values that begin with the name of their experiment."""
+    return {"experiment": name, **rename_measures(values, ["experiment"])}
 
 
 def records_of(experiment: Experiment, runs: Path) -> list[Record]:
