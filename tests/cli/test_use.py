@@ -143,6 +143,11 @@ def test_export_writes_two_files(cli: Cli, runs: Path) -> None:
     [
         (["encode", "runs/mine", "digits", "-o", "c.safetensors"], "holds 2 runs; name one"),
         (["encode", "runs/none", "digits", "-o", "c.safetensors"], "holds no trained model"),
+        (
+            ["reconstruct", "runs/mine", *MLP, "--steps", "0,x", "-o", "x.png"],
+            "steps: '0,x' must be whole numbers",
+        ),
+        (["reconstruct", "runs/mine", *MLP, "--steps", "1", "-o", "x.png"], "for a model without `refine`"),
         (["encode", "runs/mine", "digit", *MLP, "-o", "c.safetensors"], "did you mean 'digits'?"),
         (["encode", "runs/mine", "digits", *MLP, "-o", "c.pt"], "'c.pt' must end in .safetensors"),
         (["encode", "runs/mine", "wide.png", *MLP, "-o", "c.safetensors"], "is 8 x 9 pixels"),

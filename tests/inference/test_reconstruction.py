@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from mixcoder.errors import ArgumentError
 from mixcoder.inference.reconstruction import reconstruction_grid
-from mixcoder.models import Autoencoder
+from mixcoder.models import Autoencoder, create_model
 
 
 class Inverting(Autoencoder):
@@ -36,3 +37,35 @@ def test_original_above_reconstruction_below_eight_a_row(channels: int) -> None:
     assert (grid[8:12, 2:8] == 255).all()  # its reconstruction is white, clipped
     assert (grid[2 + row : 6 + row, 2 + column : 8 + column] == 255).all()  # the tenth original
     assert (grid[8 + row : 12 + row, 2 + column : 8 + column] == 0).all()
+
+
+def test_a_reconstruction_for_each_number_of_steps() -> None:
+    """Below each other, the first number's first; what a step does is to be seen."""
+    torch.manual_seed(0)
+    model = create_model(
+        "mixer",
+        image_shape=(1, 4, 4),
+        patch_size=2,
+        hidden_channels=[8],
+        latent_dim=4,
+        mixer_at=[],
+        refine={"steps": 2},
+    ).eval()
+    images = torch.rand(3, 1, 4, 4)
+    grid = np.asarray(reconstruction_grid(model, images, 1, [0, 2, 5]))
+    assert grid.shape[:2] == (4 * 6 - 2 + 4, 3 * 6 + 2)
+    tops = [grid[2 + place * 6 :][:4, 2:6, 0] for place in range(4)]
+    with torch.no_grad():
+        expected = [model.decode(model.encode(images[:1], steps)).clamp(0, 1) for steps in (0, 2, 5)]
+    for top, image in zip(tops, [images[:1], *expected], strict=True):
+        assert (top == (image[0, 0] * 255).round().to(torch.uint8).numpy()).all()
+    assert not (tops[1] == tops[2]).all()
+    usual = np.asarray(reconstruction_grid(model, images, 1))
+    assert (usual == np.asarray(reconstruction_grid(model, images, 1, [2]))).all()
+
+
+def test_a_model_that_does_not_refine_has_no_steps() -> None:
+    images = torch.rand(3, 1, 2, 3)
+    reconstruction_grid(Inverting(1), images, 1, [0])
+    with pytest.raises(ArgumentError, match="steps: must be 0 for a model without `refine`, got 1"):
+        reconstruction_grid(Inverting(1), images, 1, [0, 1])

@@ -24,7 +24,7 @@ from mixcoder.errors import ArgumentError, TrainingError
 from mixcoder.experiments.file.spec import Run, read_experiment
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.training_run import train_run
-from mixcoder.images.pictures import paired_grid
+from mixcoder.images.pictures import stacked_grid
 from mixcoder.training.trainer import Progress, Trainer
 from tests.experiments.file.test_spec import SOUND
 
@@ -86,7 +86,7 @@ def test_each_validation_shows_what_the_model_then_made_of_the_images(tmp_path: 
             images = trainer.data.validation.images[:8] / 255
             copies = trainer.model.eval()(images).detach().clamp(0, 1)
             trainer.model.train()
-            expected.append((progress.inputs, paired_grid(images, copies)))
+            expected.append((progress.inputs, stacked_grid([images, copies])))
 
     expected: list[tuple[int, Image.Image]] = []
     shown = read(train_run(run, tmp_path / "runs", keep)).Images("reconstructions")

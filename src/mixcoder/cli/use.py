@@ -45,6 +45,7 @@ from mixcoder.inference.reconstruction import reconstruction_grid
 from mixcoder.inference.scoring import rank_scores, score_batches
 from mixcoder.inference.trained import open_images
 from mixcoder.models import Autoencoder
+from mixcoder.text.sanitize import sanitize
 from mixcoder.text.table import Column
 
 CountOption = Annotated[int, typer.Option("--count", "-n", min=1, max=10_000, help="how many images")]
@@ -66,8 +67,12 @@ def reconstruct(
     scale: ScaleOption = None,
     fit: FitOption = False,
     open_data: OpenDataOption = False,
+    steps: Annotated[
+        str | None, typer.Option(help="steps of refinement, such as 0,1,2: a reconstruction with each")
+    ] = None,
 ) -> None:
     """Draw images with their reconstructions below, eight a row."""
+    counts = _step_counts(steps)
     directory = select_run(run, where)
     if images:
         with _open_model_and_images(run, where, images, fit, "cpu") as (model, batches):
@@ -76,7 +81,7 @@ def reconstruct(
         model = load(directory.path)
         data = load_run_data(directory.read_run(), allow_all if open_data else allow_local)
         chosen = data.validation.images[:count]
-    save_picture(reconstruction_grid(model, to_float(chosen), scale), output)
+    save_picture(reconstruction_grid(model, to_float(chosen), scale, counts), output)
     print_text(output)
 
 
@@ -196,6 +201,19 @@ def _show_progress(batches: Iterable[ImageBatch], what: str) -> Iterator[ImageBa
             yield batch
             so_far += len(batch.names)
             progress(so_far, None)
+
+
+def _step_counts(steps: str | None) -> list[int]:
+    """Returns the numbers of steps that an option lists.
+
+    Raises:
+        ArgumentError: there is anything else in the list.
+    """
+    words = [word.strip() for word in steps.split(",")] if steps is not None else []
+    if not all(word.isascii() and word.isdigit() and len(word) < 5 for word in words):
+        right = "must be whole numbers, separated by commas, such as 0,1,2"
+        raise ArgumentError("steps", f"'{sanitize(steps or '')}' {right}")
+    return list(map(int, words))
 
 
 def _first_images(batches: Iterable[ImageBatch], count: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -30,28 +31,27 @@ _FORMATS = {
 }
 
 
-def paired_grid(originals: Tensor, reconstructions: Tensor, scale: int | None = None) -> Image.Image:
-    """Returns a picture of images, each with its reconstruction below, eight a row.
+def stacked_grid(rows: Sequence[Tensor], scale: int | None = None) -> Image.Image:
+    """Returns a picture of images, each above other forms of it, eight a row.
 
     Args:
-        originals: (N, C, H, W) float in [0, 1].
-        reconstructions: likewise.
+        rows: the images (N, C, H, W) float in [0, 1], and each other form of them likewise.
         scale: pixels of the picture for each pixel of an image; by default what makes an image about 64
             pixels high.
     """
-    _, _, height, width = originals.shape
+    _, _, height, width = rows[0].shape
     scale = scale or _readable_scale(height)
-    rows = -(-len(originals) // COLUMNS)
-    columns = min(COLUMNS, len(originals))
-    row_height = 2 * (height * scale + _GAP) - _GAP + _ROW_GAP
-    size = (columns * (width * scale + _GAP) + _GAP, rows * row_height - _ROW_GAP + 2 * _GAP)
+    columns = min(COLUMNS, len(rows[0]))
+    step = height * scale + _GAP
+    stack_height = len(rows) * step - _GAP + _ROW_GAP
+    stacks = -(-len(rows[0]) // columns)
+    size = (columns * (width * scale + _GAP) + _GAP, stacks * stack_height - _ROW_GAP + 2 * _GAP)
     grid = Image.new("RGB", size, (_WHITE, _WHITE, _WHITE))
-    pairs = zip(_to_bytes(originals), _to_bytes(reconstructions), strict=True)
-    for i, (original, reconstruction) in enumerate(pairs):
-        left = _GAP + i % COLUMNS * (width * scale + _GAP)
-        top = _GAP + i // COLUMNS * row_height
-        grid.paste(_picture(original, scale), (left, top))
-        grid.paste(_picture(reconstruction, scale), (left, top + height * scale + _GAP))
+    for place, images in enumerate(rows):
+        for i, image in enumerate(_to_bytes(images)):
+            left = _GAP + i % columns * (width * scale + _GAP)
+            top = _GAP + i // columns * stack_height + place * step
+            grid.paste(_picture(image, scale), (left, top))
     return grid
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PIL import Image
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError, describe_type
-from mixcoder.images.pictures import LARGEST_SCALE, paired_grid
+from mixcoder.images.pictures import LARGEST_SCALE, stacked_grid
 from mixcoder.models.autoencoder import as_autoencoder, device_and_dtype
 from mixcoder.models.modes import evaluation_mode
 
 
-def reconstruction_grid(model: nn.Module, images: Tensor, scale: int | None = None) -> Image.Image:
+def reconstruction_grid(
+    model: nn.Module, images: Tensor, scale: int | None = None, steps: Sequence[int] = ()
+) -> Image.Image:
     """Returns a picture of images, each with its reconstruction below it, eight a row.
 
     Args:
@@ -19,9 +23,11 @@ def reconstruction_grid(model: nn.Module, images: Tensor, scale: int | None = No
         images: (N, C, H, W) float in [0, 1], C being 1 or 3; N at least 1.
         scale: pixels of the picture for each pixel of an image; by default whatever makes an image
             about 64 pixels high.
+        steps: of refinement; for each of them a reconstruction of every image, one below the other. By
+            default a single one, with the steps that the model was trained with.
 
     Raises:
-        ArgumentError: an argument is of another type; says what it must be.
+        ArgumentError: an argument is of another type; says what it must be. Or the model cannot refine.
     """
     inner = as_autoencoder(model)
     if scale is not None and (type(scale) is not int or not 1 <= scale <= LARGEST_SCALE):
@@ -32,5 +38,5 @@ def reconstruction_grid(model: nn.Module, images: Tensor, scale: int | None = No
     with evaluation_mode(inner):
         device, dtype = device_and_dtype(inner)
         moved = images.to(device, dtype) if images.is_floating_point() else images
-        reconstructions = inner(moved).clamp(0, 1)
-    return paired_grid(images, reconstructions, scale)
+        made = [inner.decode(inner.encode(moved, count)) for count in steps] or [inner(moved)]
+    return stacked_grid([images, *(each.clamp(0, 1) for each in made)], scale)

@@ -47,9 +47,9 @@ class TensorBoard(Logger):
         self._write(CURVE_TAGS, row)
 
     def images(self, inputs: int, originals: Tensor, reconstructions: Tensor) -> None:
-        from mixcoder.images.pictures import paired_grid
+        from mixcoder.images.pictures import stacked_grid
 
-        self._events.write_picture(inputs, "reconstructions", paired_grid(originals, reconstructions))
+        self._events.write_picture(inputs, "reconstructions", stacked_grid([originals, reconstructions]))
 
     def finish(self, result: Mapping[str, Any]) -> None:
         self._write(_RESULT_TAGS, result)
