@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -21,11 +22,15 @@ from mixcoder.cli.options import (
 from mixcoder.cli.output import print_text
 from mixcoder.cli.selection import select_records, split_sources
 from mixcoder.errors import ArgumentError
+from mixcoder.experiments.file.spec import read_experiment
+from mixcoder.experiments.results.records import Record
 from mixcoder.experiments.results.step_times import read_step_times
 from mixcoder.experiments.runs.run_data import allow_all, allow_local
+from mixcoder.experiments.searches.search_runs import read_asked
 from mixcoder.report.cost_points import CostOptions
 from mixcoder.report.figures import loss_curves, pareto_plot, save_figure
 from mixcoder.report.page import write_page
+from mixcoder.report.search_story import SearchStory, tell_search
 
 
 class CostName(StrEnum):
@@ -85,10 +90,20 @@ def report(
     has_folder = any(each.is_dir() for each in sources[0])
     may_open = allow_local if has_folder and not open_data else allow_all
     options = _cost_options(average, against, times)
-    write_page(select_records(sources, runs, where), output, may_open, options)
+    records = select_records(sources, runs, where)
+    write_page(records, output, may_open, options, _story(sources, runs, records))
     print_text(output)
 
 
 def _cost_options(average: str | None, against: Against | None, times: Path | None) -> CostOptions:
     """Returns what the marks in plots of costs are."""
     return CostOptions(average, against is not None, read_step_times(times) if times else None)
+
+
+def _story(
+    sources: tuple[Sequence[Path], Sequence[str]], runs: Path, records: Sequence[Record]
+) -> SearchStory | None:
+    """Returns what there is to say of the search of an experiment file; None of any other sources."""
+    [source, *others], overrides = sources
+    search = None if source.is_dir() or others else read_experiment(source, overrides).search
+    return tell_search(search, read_asked(search, runs), records) if search else None

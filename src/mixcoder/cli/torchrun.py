@@ -62,6 +62,8 @@ def _run_as_rank(file: Path, overrides: list[str], options: RunOptions) -> None:
         with ranks.together():
             check_under_torchrun(options.place)
             experiment = read_experiment(file, overrides)
+            if experiment.search:
+                raise ExperimentError([f"{file}: search does not go with torchrun; use -j, or a cluster"])
             _check_batch_sizes(experiment, ranks)
         has_same_runs = ranks.is_same(" ".join(run.digest for run in experiment.runs))
         with ranks.together():

@@ -21,10 +21,11 @@ from mixcoder.cli.outcome import RunOptions, check_images, prepare_data, print_r
 from mixcoder.cli.output import print_rows, print_text
 from mixcoder.cli.place import RunPlace, check_place, create_workers
 from mixcoder.cli.progress import sweep_progress, training_progress
+from mixcoder.cli.searching import print_search_plan, run_search
 from mixcoder.cli.selection import split_sources
 from mixcoder.cli.streams import ignore_failures
 from mixcoder.cli.torchrun import run_together
-from mixcoder.errors import RunInterruptedError
+from mixcoder.errors import ArgumentError, RunInterruptedError
 from mixcoder.experiments.file.matrix import Values
 from mixcoder.experiments.file.spec import Experiment, Run, read_experiment
 from mixcoder.experiments.plans.plan import PLAN_COLUMNS, plan_rows, plan_summary, plan_values
@@ -83,17 +84,28 @@ def plan(
     format: FormatOption = Format.text,
 ) -> None:
     """Show every run of experiment files with its size, cost and time; train nothing."""
-    rows, values = _plan_all(*split_sources(file, overrides), runs)
+    files, assignments = split_sources(file, overrides)
+    experiments = [read_experiment(each, assignments) for each in files]
+    if len(experiments) == 1 and experiments[0].search:
+        print_search_plan(experiments[0].search, runs, format)
+        return
+    rows, values = _plan_all(files, experiments, runs)
     print_rows(rows, [*value_columns(values), *PLAN_COLUMNS], format)
     if format is Format.text:
         print_text(plan_summary(rows))
 
 
 def _plan_all(
-    files: Sequence[Path], overrides: Sequence[str], runs: Path
+    files: Sequence[Path], experiments: Sequence[Experiment], runs: Path
 ) -> tuple[list[dict[str, Any]], list[Values]]:
-    """Returns the plan of several files: its rows, and the values of each; of one file its own."""
-    experiments = [read_experiment(file, overrides) for file in files]
+    """Returns the plan of several files: its rows, and the values of each; of one file its own.
+
+    Raises:
+        ArgumentError: one of them states a search, whose plan has other columns.
+    """
+    for file, experiment in zip(files, experiments, strict=True):
+        if experiment.search:
+            raise ArgumentError("file", f"{file} states a search; plan it alone")
     names = tell_apart(files, [experiment.name for experiment in experiments])
     rows: list[dict[str, Any]] = []
     values: list[Values] = []
@@ -110,6 +122,9 @@ def _plan_all(
 def _run(experiment: Experiment, options: RunOptions) -> None:
     """Trains what is not done yet: one run in this process, several or one elsewhere in workers."""
     watch_sweep()
+    if experiment.search:
+        run_search(experiment.search, options)
+        return
     prepare_data(experiment, options)
     check_interrupted()
     if len(experiment.runs) == 1 and options.place.is_here:

@@ -60,6 +60,11 @@ def _shade(hue: float, rank: int, count: int) -> str:
     return to_hex(colorsys.hsv_to_rgb(hue, 0.95 - 0.35 * share, 0.55 + 0.3 * share))
 
 
+def spectrum(count: int) -> list[str]:
+    """Returns colours (#rrggbb) for what has an order, from blue to magenta."""
+    return [_spectral(rank, count) for rank in range(count)]
+
+
 def _spectral(rank: int, count: int) -> str:
     """Returns a colour from blue over green and amber to magenta; a single one is blue."""
     return to_hex(_SPECTRUM(rank / max(1, count - 1)))

@@ -43,6 +43,7 @@ from mixcoder.report.chart_data import (
 )
 from mixcoder.report.cost_points import EACH_RUN, CostOptions, CostPoint, cost_points, mark_legend
 from mixcoder.report.findings import Finding, examine_models
+from mixcoder.report.search_story import SearchStory
 from mixcoder.text.sanitize import sanitize_page
 from mixcoder.text.table import Column
 from mixcoder.text.values import format_value, is_number, strict_json
@@ -57,6 +58,7 @@ def write_page(
     path: Path,
     may_open: MayOpen = allow_local,
     options: CostOptions = EACH_RUN,
+    search: SearchStory | None = None,
 ) -> None:
     """Writes the report of `records` to `path`, whole or not at all.
 
@@ -65,6 +67,7 @@ def write_page(
         path: ends in .html.
         may_open: which data may be opened, for reconstructions and latent spaces.
         options: what the marks in the plots of costs are.
+        search: what there is to say of the search that the records are of.
 
     Raises:
         ArgumentError: the path does not end in .html, or the options do not fit.
@@ -72,11 +75,14 @@ def write_page(
     """
     if path.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError("output", f"'{path}' does not end in .html")
-    write_atomically(path, render_page(records, may_open, options).encode())
+    write_atomically(path, render_page(records, may_open, options, search).encode())
 
 
 def render_page(
-    records: Sequence[Record], may_open: MayOpen = allow_local, options: CostOptions = EACH_RUN
+    records: Sequence[Record],
+    may_open: MayOpen = allow_local,
+    options: CostOptions = EACH_RUN,
+    search: SearchStory | None = None,
 ) -> str:
     """Returns the report of `records` as HTML; arguments as for `write_page`."""
     environment = Environment(
@@ -91,12 +97,14 @@ def render_page(
     findings = examine_models(records, may_open)
     resources = files("mixcoder.report") / "templates"
     return environment.get_template("page.html.j2").render(
-        _content(records, charts, findings),
+        _content(records, charts, findings) | _search_content(records, search),
         legend=mark_legend(points, options),
         version=__version__,
         css=(resources / "page.css").read_text(encoding="utf-8"),
         js=(resources / "page.js").read_text(encoding="utf-8"),
-        data=_embedded(_script_data(records, charts, findings, points)),
+        data=_embedded(
+            {**_script_data(records, charts, findings, points), "search": search and search.charts}
+        ),
     )
 
 
@@ -104,7 +112,6 @@ def _content(records: Sequence[Record], charts: Sequence[ChartRun], findings: Se
     """Returns what the template shows itself, without the script."""
     return {
         "name": title_of(records),
-        "summary": _summary(records),
         "example": short_names(records)[0].partition(",")[0],
         "table": _table(records, findings),
         "runs": [
@@ -118,6 +125,14 @@ def _content(records: Sequence[Record], charts: Sequence[ChartRun], findings: Se
         "notes": _notes(records, findings),
         "provenance": [_provenance(record) for record in records],
     }
+
+
+def _search_content(records: Sequence[Record], search: SearchStory | None) -> _Json:
+    """Returns what the template shows of a search; the best run is then that of its winner."""
+    summary = _summary(records)
+    if search:
+        summary["best"] = None if search.best is None else records[search.best]
+    return {"search": search, "summary": summary}
 
 
 def _script_data(

@@ -77,15 +77,15 @@ def expand(document: Document) -> list[Values]:
 
 
 def substitute(document: Document, values: Values) -> Document:
-    """Returns the document without its matrix, every `${name}` replaced by its value, which keeps its type.
+    """Returns the document without its matrix or its search, every `${name}` replaced by its value.
 
-    Inside a longer text the value is written into the text.
+    A value that stands alone keeps its type. Inside a longer text the value is written into the text.
 
     Raises:
-        ExperimentError: a name that the matrix does not have, or more than an experiment ever holds.
+        ExperimentError: a name that there is no value for, or more than an experiment ever holds.
     """
     body = _body(document)
-    references = sum(text.count("${") for text in _texts(body))
+    references = sum(text.count("${") for text in texts_in(body))
     if references * (_LONGEST_NAME + len(repr(values))) > _MOST_LETTERS:
         raise ExperimentError([document.problem((), "expands too far, with long values in many places")])
     problems: list[tuple[KeyPath, str]] = []
@@ -120,27 +120,35 @@ def _filled_text(text: str, values: Values) -> Any:
 
 def unused_axes(document: Document) -> list[str]:
     """Returns a problem for each axis that no `${…}` refers to."""
-    texts = _texts(_body(document))
+    return unused_names(document, ("matrix",))
+
+
+def unused_names(document: Document, place: KeyPath) -> list[str]:
+    """Returns a problem for each name of the map at `place` that no `${…}` refers to."""
+    names: Any = document.data
+    for key in place:
+        names = names.get(key, {})
+    texts = texts_in(_body(document))
     used = {found.strip().partition(".")[0] for text in texts for found in REFERENCE.findall(text)}
     return [
-        document.problem(("matrix", axis), f"is never used; write ${{{sanitize(axis)}}} where it belongs")
-        for axis in document.data.get("matrix", {})
-        if axis not in used | {"include", "exclude"}
+        document.problem((*place, name), f"is never used; write ${{{sanitize(name)}}} where it belongs")
+        for name in names
+        if name not in used | {"include", "exclude"}
     ]
 
 
 def _body(document: Document) -> dict[str, Any]:
-    """Returns everything but the matrix."""
-    return {key: value for key, value in document.data.items() if key != "matrix"}
+    """Returns everything but what says which runs there are."""
+    return {key: value for key, value in document.data.items() if key not in ("matrix", "search")}
 
 
-def _texts(node: Any) -> Iterator[str]:
+def texts_in(node: Any) -> Iterator[str]:
     """Yields every text in nested data that is a value."""
     if isinstance(node, str):
         yield node
     elif isinstance(node, dict | list):
         for value in node.values() if isinstance(node, dict) else node:
-            yield from _texts(value)
+            yield from texts_in(value)
 
 
 def label(values: Values) -> str:
@@ -220,7 +228,7 @@ def _value_of(reference: str, values: Values) -> Any:
     reference = reference.strip()
     axis, _, keys = reference.partition(".")
     if axis not in values:
-        known = did_you_mean(axis, values) if values else "; this file has no matrix"
+        known = did_you_mean(axis, values) if values else "; this file has no matrix and no search"
         raise LookupError(f"'${{{sanitize(reference)}}}' refers to nothing{known}")
     value = values[axis]
     for key in keys.split(".") if keys else []:

@@ -22,8 +22,12 @@ import json
 from collections.abc import Iterator
 from urllib.parse import quote
 
+from pydantic import BaseModel
+
 from mixcoder.experiments.file.checks import CHOICES, ChoiceSection, TopLevel
 from mixcoder.experiments.file.matrix import AXIS, REFERENCE, RESERVED_AXES
+from mixcoder.experiments.file.search_section import RESERVED_VALUES, SearchLimits, SearchSection
+from mixcoder.experiments.file.spaces import ValueRange
 from mixcoder.registry.docstrings import summary
 from mixcoder.registry.known_keys import Schema, SchemaOfAnything
 from mixcoder.training.recipe import Recipe
@@ -64,6 +68,8 @@ _MATRIX = {
     "minProperties": 1,
 }
 
+_SEARCH = "in place of a matrix: ranges and lists of values; the results decide which combinations are tried"
+
 
 def schema_json() -> str:
     """Returns `experiment_schema` as text."""
@@ -85,6 +91,7 @@ def experiment_schema() -> Schema:
             "relative_to": _in_file(top["properties"]["relative_to"]),
             **{key: _in_file({**section, **_about(top["properties"][key])}) for key, section in maps.items()},
             "matrix": _MATRIX,
+            "search": _search(),
         },
         "additionalProperties": False,
         "if": {"required": ["extends"]},
@@ -93,10 +100,48 @@ def experiment_schema() -> Schema:
             "properties": {
                 **{section.key: _needed(section) for section in CHOICES},
                 "training": {"type": _MAP, "if": {"type": "object"}, "then": one_duration},
+                "search": {"required": SearchSection.model_json_schema()["required"]},
             },
         },
         "definitions": {**SPELLINGS, **dict(itertools.chain.from_iterable(map(_defined, CHOICES)))},
     }
+
+
+def _search() -> Schema:
+    """Returns the section `search`."""
+    keys = SearchSection.model_json_schema()["properties"]
+    about_values = _about(keys.pop("values"))
+    limits = {**_map_of(SearchLimits), **_about(keys.pop("limits")), "default": {}}
+    value_range = {**_map_of(ValueRange), "required": ["low", "high"]}
+    return {
+        "description": _SEARCH,
+        "type": "object",
+        "properties": {
+            **{key: _in_file(schema) for key, schema in keys.items()},
+            "limits": limits,
+            "values": {
+                **about_values,
+                "type": "object",
+                "propertyNames": {
+                    "pattern": f"^{AXIS.pattern}$",
+                    "not": {"enum": sorted(RESERVED_VALUES)},
+                },
+                "additionalProperties": {
+                    "description": "a range of numbers, or a list of values of any kind",
+                    "anyOf": [value_range, {"type": "array", "minItems": 1}],
+                },
+                "minProperties": 1,
+            },
+        },
+        "additionalProperties": False,
+    }
+
+
+def _map_of(model: type[BaseModel]) -> Schema:
+    """Returns the schema of a map with the fields of a model, as a file may write them."""
+    keys = model.model_json_schema()["properties"]
+    properties = {key: _in_file(schema) for key, schema in keys.items()}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
 def _choice(section: ChoiceSection) -> Schema:

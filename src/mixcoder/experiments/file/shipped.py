@@ -84,7 +84,13 @@ def _row(name: str) -> dict[str, Any]:
     path = _path(name)
     first_line = path.read_text(encoding="utf-8").partition("\n")[0]
     expected, time, _ = first_line.removeprefix("# expected: ").split(" · ")
-    return {"name": name, "runs": len(expand(read_extended(path))), "expected": expected, "time": time}
+    return {"name": name, "runs": _count_runs(path), "expected": expected, "time": time}
+
+
+def _count_runs(path: Path) -> int:
+    """Returns how many runs a file states; of a search, how many trials."""
+    document = read_extended(path)
+    return document.data["search"]["trials"] if "search" in document.data else len(expand(document))
 
 
 def _full_name(name: str) -> str:

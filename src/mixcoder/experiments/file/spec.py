@@ -6,6 +6,7 @@
     model:     a model by name, and its arguments; the image shape comes from the data
     training:  a recipe
     matrix:    lists of values; every combination is a run
+    search:    in place of a matrix, ranges and lists of values, some of whose combinations are tried
 
     file ─▶ extends ─▶ key=value overrides ─▶ matrix ─▶ for each combination: ${…}, then the checks ─▶ Run
 
@@ -28,7 +29,16 @@ from mixcoder.errors import ExperimentError
 from mixcoder.experiments.file.checks import CheckedModels, RunCheck
 from mixcoder.experiments.file.data_paths import Choice
 from mixcoder.experiments.file.extends import apply_override, read_extended
-from mixcoder.experiments.file.matrix import Values, expand, label, slug, substitute, unused_axes
+from mixcoder.experiments.file.matrix import (
+    Values,
+    expand,
+    label,
+    slug,
+    substitute,
+    unused_axes,
+    unused_names,
+)
+from mixcoder.experiments.file.search_section import Search, read_search
 from mixcoder.experiments.file.yaml_file import Document
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.text.sanitize import sanitize
@@ -142,10 +152,17 @@ def _relevant_settings(training: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment: one run, or one for each combination of its matrix."""
+    """An experiment: one run, or one for each combination of its matrix, or a search.
+
+    Attributes:
+        name: what it is called.
+        runs: that the file states; none of a search, whose runs follow from results.
+        search: that the file states, if any.
+    """
 
     name: str
     runs: tuple[Run, ...]
+    search: Search | None = None
 
 
 def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -157,10 +174,37 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     document = read_extended(path)
     for override in overrides:
         apply_override(document, override)
-    combinations = expand(document)
-    problems: dict[str, list[Values]] = {problem: [] for problem in unused_axes(document)}
+    if "search" in document.data:
+        return _read_search_experiment(document)
+    runs, problems = _check_runs(document, expand(document), {})
+    problems = [*unused_axes(document), *problems, *_same_runs(runs, document)]
+    if problems:
+        raise ExperimentError(dict.fromkeys(problems))
+    return Experiment(document.data["name"], tuple(runs))
+
+
+def _read_search_experiment(document: Document) -> Experiment:
+    """Returns the experiment of a file with a search, some of whose combinations are checked.
+
+    Raises:
+        ExperimentError: every problem.
+    """
+    search = read_search(document)
+    bodies = Document(document.source, {**document.data}, document.places)
+    del bodies.data["search"]
+    _, problems = _check_runs(bodies, search.probes(), search.checked)
+    problems = [*unused_names(document, ("search", "values")), *problems]
+    if problems:
+        raise ExperimentError(problems)
+    return Experiment(document.data["name"], (), search)
+
+
+def _check_runs(
+    document: Document, combinations: Sequence[Values], checked: CheckedModels
+) -> tuple[list[Run], list[str]]:
+    """Returns the runs of combinations, and every problem of them, once for all that share it."""
+    problems: dict[str, list[Values]] = {}
     runs: list[Run] = []
-    checked: CheckedModels = {}
     image_counts: dict[str, int] = {}
     for values in combinations:
         check = RunCheck(substitute(document, values), document, checked)
@@ -169,15 +213,10 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
             runs.append(Run(document.data["name"], values, *parts, image_counts))
         for problem in check.problems:
             problems.setdefault(problem, []).append(values)
-    problems |= {problem: [] for problem in _same_runs(runs, document)}
-    if problems:
-        raise ExperimentError(
-            problem
-            if len(where) in (0, len(combinations))
-            else f"{problem} (with {sanitize(label(where[0]), 200)})"
-            for problem, where in problems.items()
-        )
-    return Experiment(document.data["name"], tuple(runs))
+    return runs, [
+        problem if len(where) == len(combinations) else f"{problem} (with {sanitize(label(where[0]), 200)})"
+        for problem, where in problems.items()
+    ]
 
 
 def _same_runs(runs: Sequence[Run], document: Document) -> list[str]:

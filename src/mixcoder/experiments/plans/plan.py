@@ -64,7 +64,7 @@ def plan_rows(experiment: Experiment, runs: Path) -> list[dict[str, Any]]:
     for run, values, directory in zip(experiment.runs, plan_values(experiment), directories, strict=True):
         key = _plan_key(run)
         if key not in planned:
-            planned[key] = _plan_row(run, finished)
+            planned[key] = plan_row(run, finished)
         rows.append({**values, **planned[key], **_finished_figures(directory)})
     return rows
 
@@ -93,7 +93,7 @@ def _plan_key(run: Run) -> str:
     return repr((run.data, run.root, run.model, run.recipe.model_dump(exclude=COSTLESS)))
 
 
-def _plan_row(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
+def plan_row(run: Run, finished: list[FinishedRun]) -> dict[str, Any]:
     """Returns the row of a run before it begins."""
     with without_elements():
         model = run.create_model()

@@ -1,6 +1,6 @@
 """The results of an experiment, read back from disk.
 
-experiment file ─▶ its runs ┐
+experiment file ─▶ its runs, or those that its search has asked for ┐
                             ├─▶ Record: run, values, directory, state, result ─▶ rows for tables
 folder of runs ─▶ config.yml┘
 
@@ -18,11 +18,15 @@ from typing import Any, Literal
 
 from mixcoder.errors import ArgumentError, ExperimentError, MixcoderError, RunDirectoryError, first_line
 from mixcoder.experiments.file.matrix import RESERVED_AXES, Values, label
+from mixcoder.experiments.file.search_section import Search
 from mixcoder.experiments.file.spec import Experiment, Run, read_experiment
 from mixcoder.experiments.file.yaml_file import read_document
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.run_folders import find_run_folders
 from mixcoder.experiments.runs.unknown_names import unknown_name
+from mixcoder.experiments.searches.halving import choose_finalists
+from mixcoder.experiments.searches.search_runs import is_over, read_asked
+from mixcoder.experiments.searches.trial_runs import asked_runs, finalist_runs
 from mixcoder.measures import COMPARISONS, MEASURES
 from mixcoder.models.named import is_trained_name
 from mixcoder.text.sanitize import sanitize
@@ -115,11 +119,37 @@ def with_experiment(name: str, values: Values) -> Values:
 
 
 def records_of(experiment: Experiment, runs: Path) -> list[Record]:
-    """Returns one record a run, in the order of the file."""
-    directories = RunDirectory.of_all(experiment.runs, runs)
+    """Returns one record a run, in the order of the file; of a search, for those that were asked for.
+
+    Raises:
+        RunDirectoryError: a search has not begun, or its file of trials is damaged.
+    """
+    if experiment.search is None:
+        return _records(experiment.runs, runs)
+    asked = read_asked(experiment.search, runs)
+    if not asked.trained:
+        raise RunDirectoryError(f"{asked.path.parent}: nothing has been tried yet; mixcoder run does it")
+    trials = [run for *_, run in asked_runs(experiment.search, asked.trained)]
+    return _records(trials, runs) + finalist_records(experiment.search, runs)
+
+
+def finalist_records(search: Search, runs: Path) -> list[Record]:
+    """Returns a record for each run of a finalist; none before all trials have ended.
+
+    Raises:
+        RunDirectoryError: the file of trials is damaged.
+    """
+    asked = read_asked(search, runs)
+    if not is_over(search, asked):
+        return []
+    return _records(finalist_runs(search, choose_finalists(search.section, asked.trained)), runs)
+
+
+def _records(stated: Sequence[Run], runs: Path) -> list[Record]:
+    directories = RunDirectory.of_all(stated, runs)
     return [
         _record(run, rename_measures(run.values), directory)
-        for run, directory in zip(experiment.runs, directories, strict=True)
+        for run, directory in zip(stated, directories, strict=True)
     ]
 
 

@@ -131,9 +131,12 @@ class RunDirectory:
         path = self.path / "config.yml"
         check_plain_file(path)
         try:
-            return read_experiment(path, ["training.log=[]"]).runs[0]
+            experiment = read_experiment(path, ["training.log=[]"])
         except ExperimentError:
-            return read_experiment(path).runs[0]  # whose error is about the file alone
+            experiment = read_experiment(path)  # whose error is about the file alone
+        if not experiment.runs:
+            raise RunDirectoryError(f"{path}: states a search, not a run")
+        return experiment.runs[0]
 
     def truncate_metrics(self, last_step: int) -> None:
         """Deletes the metrics after `last_step`, before a run resumes from there."""

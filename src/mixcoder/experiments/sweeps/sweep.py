@@ -1,9 +1,11 @@
 """Several runs: those that are not done are trained, some of them side by side.
 
-    Experiment ─▶ runs that are not done ─▶ Workers ─┬▶ done, or failed
+    Experiment ─▶ runs that are not done ─▶ Workers ─┬▶ done, or failed ─▶ NextRun ─▶ one run more, or none
                      ▲                               │
                      ├─ front ◀──── lost ◀───────────┤
                      └─ back ◀─ trained elsewhere ◀──┘
+
+A search has no list of runs: which is next, the results so far decide.
 
 All state is on disk: a sweep that is started again, after any end, skips what is done and resumes the rest.
 Nothing here knows where a run is trained, or what time it is.
@@ -33,9 +35,22 @@ Observer = Callable[[Sequence[RunState]], None]
 StartOrder = Callable[[Sequence[RunState]], list[RunState]]
 """Returns runs in the order in which they start."""
 
+NextRun = Callable[[Sequence[RunState]], RunState | None]
+"""Returns one run more, given the states of all runs so far; None where there is none now."""
+
+
+def no_further_run(states: Sequence[RunState]) -> RunState | None:
+    """Returns no run, as a `NextRun`: the file states all."""
+    return None
+
 
 def run_sweep(
-    experiment: Experiment, runs: Path, observer: Observer, workers: Workers, order: StartOrder = list
+    experiment: Experiment,
+    runs: Path,
+    observer: Observer,
+    workers: Workers,
+    order: StartOrder = list,
+    next_run: NextRun = no_further_run,
 ) -> list[RunState]:
     """Trains every run that is not done yet.
 
@@ -47,6 +62,7 @@ def run_sweep(
         observer: called with the progress.
         workers: that train them; stopped at the end.
         order: in which they start; that of the file, unless stated.
+        next_run: asked for one run more whenever a worker is free and no run waits.
 
     Returns:
         A state for each run, all of them "done" or "failed".
@@ -58,7 +74,7 @@ def run_sweep(
     try:
         with interrupting_on_end():
             states = _initial_states(experiment, runs)
-            train_all(states, workers, observer, order)
+            train_all(states, workers, observer, order, next_run)
     except KeyboardInterrupt:
         raise RunInterruptedError("interrupted; the same command goes on from there") from None
     finally:
@@ -82,18 +98,49 @@ def _initial_states(experiment: Experiment, runs: Path) -> list[RunState]:
 
 
 def train_all(
-    states: Sequence[RunState], workers: Workers, observer: Observer, order: StartOrder = list
+    states: list[RunState],
+    workers: Workers,
+    observer: Observer,
+    order: StartOrder = list,
+    next_run: NextRun = no_further_run,
 ) -> None:
-    """Trains all runs that wait, until each is done or has failed."""
+    """Trains all runs that wait, and those that follow, until each is done or has failed.
+
+    Args:
+        states: of all runs; those that follow are added.
+        workers: that train them.
+        observer: called with the progress.
+        order: in which runs start.
+        next_run: asked for those that follow.
+    """
     waiting = deque(order([state for state in states if not state.has_ended]))
     losses: Counter[Path] = Counter()
-    while waiting or workers.are_busy:
+    while True:
         _start_waiting(waiting, workers)
+        _start_further(states, waiting, workers, next_run)
+        if not (waiting or workers.are_busy):
+            return
         workers.wait()
         check_interrupted()
         for state, outcome in workers.poll():
             _apply(outcome, state, waiting, losses)
         observer(states)
+
+
+def _start_further(
+    states: list[RunState], waiting: deque[RunState], workers: Workers, next_run: NextRun
+) -> None:
+    """Starts runs that the results so far ask for, until the workers are full.
+
+    While a run waits for a place or for another process, none is asked for: its result is one to count on.
+    """
+    while not (workers.are_full or any(state.state == "waiting" for state in states)):
+        state = next_run(states)
+        if state is None:
+            return
+        states.append(state)
+        waiting.append(state)
+        _start_waiting(waiting, workers)
 
 
 def _start_waiting(waiting: deque[RunState], workers: Workers) -> None:

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   // What does not depend on the window and on the runs shown is computed in chart_data.py, for plots as well.
-  const { runs, points, costs, margins, places, effects } = JSON.parse(document.getElementById("data").textContent);
+  const { runs, points, costs, margins, places, effects, search } = JSON.parse(document.getElementById("data").textContent);
   const LABELS = ["#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#d4b13c", "#b07aa1", "#ff9da7", "#9c755f", "#8a8a8a"];
   const POINT = 4 / 3; // pixels
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -324,6 +324,47 @@
       hold();
     });
 
+  // ---------------------------------------------------------------- search
+
+  function drawSearch() {
+    if (!search) return;
+    const shown = search.points.filter(({ run }) => visible.has(run));
+    byId("rungs").replaceChildren(...search.rungs.map(({ name, colour }) => {
+      const entry = html("span"), dot = html("i", "dot");
+      dot.style.background = colour;
+      entry.append(dot, name);
+      return entry;
+    }));
+    const figures = search.axes.map(({ title }) => {
+      const figure = html("figure");
+      figure.append(html("figcaption", "", title), html("div", "chart"));
+      return figure;
+    });
+    byId("values").replaceChildren(...figures);
+    if (shown.length) search.axes.forEach((axis, i) => drawValue(figures[i].lastChild, axis, i, shown));
+  }
+  function drawValue(host, axis, index, shown) {
+    const width = host.clientWidth, height = 240, losses = extent(shown.map((point) => point.loss));
+    const box = { left: 48, right: width - 12, top: 10, bottom: height - 26 };
+    const ends = axis.options ? [-0.5, axis.options.length - 0.5] : axis.range;
+    const x = scale(ends, box.left + 6, box.right - 6, axis.log ? Math.log : undefined), y = scale(losses, box.bottom - 6, box.top, Math.log);
+    const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": `loss against ${axis.title}` });
+    const ticks = axis.options ? axis.options.map((_, i) => i) : axis.log ? logTicks(ends) : evenTicks(ends, 4);
+    drawAxes(chart, box, x, y, ticks, logTicks(losses), (tick) => (axis.options ? axis.options[tick] : plain(tick)));
+    const middle = (search.rungs.length - 1) / 2;
+    for (const point of shown) chart.append(drawTraining(point, x(point.at[index]) + (axis.options ? 9 * (point.rung - middle) : 0), y(point.loss)));
+    host.replaceChildren(chart);
+  }
+  function drawTraining({ run, rung, loss: reached }, cx, cy) {
+    const { name, colour } = search.rungs[rung], isFinal = rung === search.rungs.length - 1;
+    const node = isFinal ? svg("rect", { class: "final", x: cx - 5, y: cy - 5, width: 10, height: 10 }) : svg("circle", { cx, cy, r: 5 });
+    node.setAttribute("fill", colour);
+    node.dataset.run = run;
+    node.addEventListener("pointermove", (event) => showTip(event, runs[run].name, `loss ${loss(reached)}, ${name}`));
+    node.addEventListener("pointerleave", hideTip);
+    return node;
+  }
+
   // ---------------------------------------------------------------- latent space
 
   const chooser = byId("latent-run");
@@ -428,6 +469,7 @@
   function draw() {
     drawCurves();
     drawPareto();
+    drawSearch();
     drawEffects();
     if (chooser && chooser.options.length) drawLatents();
     hold();

@@ -1,0 +1,140 @@
+"""What a search will take, before anything trains.
+
+    random combinations within the limits ─▶ mean time of an image ─┐
+    halving with random losses ─▶ about how many trials go on ──────┴▶ a row a rung, and one of the finalists
+
+How many go on depends on the order of the losses: a trial that comes late and is the best goes on, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from mixcoder.errors import ArgumentError
+from mixcoder.experiments.file.search_section import Search, SearchSection
+from mixcoder.experiments.file.spec import Run
+from mixcoder.experiments.plans.estimates import FinishedRun, finished_runs
+from mixcoder.experiments.plans.plan import plan_row
+from mixcoder.experiments.searches.halving import next_promotion
+from mixcoder.experiments.searches.search_runs import examine
+from mixcoder.experiments.searches.trial_runs import FINAL, finalist_run, trial_run
+from mixcoder.experiments.searches.trials import Trial
+from mixcoder.text.durations import format_duration
+from mixcoder.text.table import Column
+from mixcoder.text.values import format_count, format_value
+
+STAGE_COLUMNS = (
+    Column("rung", "rung", format_value),
+    Column("runs", "runs, about", format_count, is_number=True),
+    Column("most_runs", "at most", format_count, is_number=True),
+    Column("inputs", "inputs a run", format_count, is_number=True),
+    Column("total_inputs", "inputs, about", format_count, is_number=True),
+    Column("minutes", "time, about", format_duration, is_number=True),
+)
+"""What a plan says of each rung of a search, and of its finalists."""
+_EXAMPLES, _MOST_DRAWS = 8, 200
+"""Combinations whose time is estimated, and how many are drawn to find those."""
+_GAMES, _MOST_PLAYERS = 20, 200
+"""Searches with random losses, and the most trials of one; more are scaled."""
+
+
+def plan_stages(search: Search, runs: Path) -> list[dict[str, Any]]:
+    """Returns one row a rung, and one of the finalists, with the keys of `STAGE_COLUMNS`.
+
+    Raises:
+        ArgumentError: no combination is within the limits.
+    """
+    section, finished = search.section, finished_runs(runs)
+    examples = _draw_examples(search)
+    counts = _count_promotions(section)
+    rows = []
+    for rung, count in enumerate(counts):
+        most = section.trials  # each may be the best when it comes
+        rows.append(
+            _row(rung + 1, count, most, [trial_run(search, trial, rung) for trial in examples], finished)
+        )
+    finalists = min(section.finalists, section.trials) * len(section.seeds)
+    final = [finalist_run(search, trial, section.seeds[0]) for trial in examples]
+    return [*rows, _row(FINAL, finalists, finalists, final, finished)]
+
+
+def stages_summary(search: Search, rows: Sequence[dict[str, Any]]) -> str:
+    """Returns one line on all rows of a search's plan."""
+    known = [row["minutes"] for row in rows if row["minutes"] is not None]
+    time = f"about {format_duration(sum(known))} one after the other" if known else "no time is known"
+    section, runs = search.section, sum(row["runs"] for row in rows)
+    inputs = sum(row["total_inputs"] or 0 for row in rows)
+    return (
+        f"{section.trials:,} trials on {len(section.inputs)} rungs, {runs:,} runs of about {inputs:,} inputs "
+        f"together, {time}"
+    )
+
+
+def _row(
+    rung: int | str, count: int, most: int, examples: Sequence[Run], finished: list[FinishedRun]
+) -> dict[str, Any]:
+    """Returns the row of runs that are like the examples."""
+    times = [plan_row(run, finished)["minutes"] for run in examples]
+    minutes = [time for time in times if time is not None]
+    inputs = examples[0].total_steps * examples[0].recipe.batch_size if minutes else None
+    return {
+        "rung": rung,
+        "runs": count,
+        "most_runs": most,
+        "inputs": inputs,
+        "total_inputs": None if inputs is None else inputs * count,
+        "minutes": fmean(minutes) * count if minutes else None,
+    }
+
+
+def _draw_examples(search: Search) -> list[Trial]:
+    """Returns some combinations within the limits, always the same.
+
+    Raises:
+        ArgumentError: none of those drawn is.
+    """
+    generator = np.random.default_rng(search.section.seed)
+    found: list[Trial] = []
+    drawn: list[Trial] = []
+    while len(found) < _EXAMPLES and len(drawn) < _MOST_DRAWS:
+        values = {name: space.draw(generator) for name, space in search.spaces.items()}
+        drawn.append(examine(search, values))
+        if not drawn[-1].excess:
+            found.append(drawn[-1])
+    if not found:
+        nearest = min(drawn, key=lambda trial: trial.excess)
+        raise ArgumentError(
+            "search",
+            f"none of {len(drawn)} random combinations can be trained; the nearest: {nearest.reason}",
+        )
+    return found
+
+
+def _count_promotions(section: SearchSection) -> list[int]:
+    """Returns about how many trials train on each rung."""
+    players = min(section.trials, _MOST_PLAYERS)
+    games = [_play(section, players, np.random.default_rng(seed)) for seed in range(_GAMES)]
+    means = [fmean(counts) for counts in zip(*games, strict=True)]
+    return [math.ceil(mean * section.trials / players) for mean in means]
+
+
+def _play(section: SearchSection, players: int, generator: np.random.Generator) -> list[int]:
+    """Returns how many trials of random losses train on each rung, one after the other."""
+    trials: list[Trial] = []
+    losses = generator.random(players)
+    while True:
+        trial = next_promotion(section, trials)
+        if trial is not None:
+            trial.rung += 1
+        elif len(trials) < players:
+            trial = Trial({}, number=len(trials) + 1)
+            trials.append(trial)
+        else:
+            return [sum(trial.rung >= rung for trial in trials) for rung in range(len(section.inputs))]
+        trial.losses[trial.rung] = float(losses[trial.number - 1])

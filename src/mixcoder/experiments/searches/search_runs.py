@@ -1,0 +1,223 @@
+"""What a sweep trains next in a search, given what has ended.
+
+    ended runs ─▶ losses ─┬▶ a trial goes on to its next rung ─┐
+                          ├▶ a new trial is proposed ──────────┼─▶ search.json ─▶ RunState
+                          └▶ all is tried ─▶ finalists ────────┘
+
+Only the finalists wait for the others: who they are, all trials decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+
+from mixcoder.errors import ArgumentError, RunDirectoryError, RunLockedError, WriteError, system_reason
+from mixcoder.experiments.file.checks import RunCheck
+from mixcoder.experiments.file.matrix import Values
+from mixcoder.experiments.file.search_section import Search
+from mixcoder.experiments.file.spec import Run
+from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.experiments.searches.halving import choose_finalists, next_promotion
+from mixcoder.experiments.searches.proposals import propose
+from mixcoder.experiments.searches.trial_runs import asked_runs, finalist_runs, trial_run
+from mixcoder.experiments.searches.trials import AskedTrials, Trial
+from mixcoder.experiments.sweeps.run_state import RunState
+from mixcoder.io.file_lock import file_lock
+from mixcoder.measures import measure
+from mixcoder.models.cost import cost_measures, count_costs
+from mixcoder.models.dispatch import without_elements
+from mixcoder.models.summary import count_parameters
+
+_MOST_ATTEMPTS = 100
+"""Proposals in a row that are known already, or beyond the limits, after which nothing else is expected."""
+_LOCK = ".search.lock"
+
+
+@contextmanager
+def search_lock(search: Search, runs: Path) -> Iterator[None]:
+    """Context in which no other process runs the search.
+
+    Raises:
+        RunLockedError: another process does.
+        WriteError: the folder of the search cannot be written.
+    """
+    folder = runs / search.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with file_lock(folder / _LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise RunLockedError(f"{folder}: another process runs this search; wait for its end") from None
+    except OSError as error:
+        raise WriteError(f"cannot write {folder}: {system_reason(error)}") from error
+
+
+class SearchRuns:
+    """A source of the runs of a search.
+
+    Args:
+        search: that the experiment file states.
+        runs: the folder of all runs.
+
+    Raises:
+        RunDirectoryError: the file of trials is damaged, or of another search.
+    """
+
+    def __init__(self, search: Search, runs: Path) -> None:
+        self.search = search
+        self.asked = AskedTrials.read(search, runs)
+        self._runs = runs
+        self._places: dict[str, tuple[Trial, int]] = {}
+        self._finalists: deque[Run] | None = None
+
+    def asked_before(self) -> list[Run]:
+        """Returns the runs that were asked for already, done or not."""
+        runs = []
+        for trial, rung, run in asked_runs(self.search, self.asked.trained):
+            self._places[run.digest] = trial, rung
+            runs.append(run)
+        return runs
+
+    def next_run(self, states: Sequence[RunState]) -> RunState | None:
+        """Returns what to train next; None where that depends on what is trained now, or where all is over.
+
+        Args:
+            states: of all runs so far, those that this source has given among them.
+
+        Raises:
+            ArgumentError: no combination is within the limits.
+            WriteError: the file of trials cannot be written.
+        """
+        self._note_losses(states)
+        asked = self._next_trial_run() or self._next_finalist_run()
+        return None if asked is None else RunState(asked, RunDirectory.of(asked, self._runs))
+
+    def _note_losses(self, states: Sequence[RunState]) -> None:
+        """Notes the losses of trials whose run has ended since the last call."""
+        for state in states:
+            place = self._places.get(state.run.digest)
+            if place is None or not state.has_ended:
+                continue
+            trial, rung = self._places.pop(state.run.digest)
+            trial.losses[rung] = read_loss(state.directory) if state.state == "done" else math.inf
+
+    def _next_trial_run(self) -> Run | None:
+        """Returns the next run of a trial, once it is written down; None while there is none."""
+        trial = next_promotion(self.search.section, self.asked.trained)
+        if trial is not None:
+            trial.rung += 1
+        elif len(self.asked.trained) < self.search.section.trials and not self.asked.is_exhausted:
+            trial = self._next_trial()
+        self.asked.write()
+        if trial is None:
+            return None
+        run = trial_run(self.search, trial, trial.rung)
+        self._places[run.digest] = trial, trial.rung
+        return run
+
+    def _next_trial(self) -> Trial | None:
+        """Returns a new trial within the limits; None where no further one is found.
+
+        Raises:
+            ArgumentError: there is none at all.
+        """
+        for _ in range(_MOST_ATTEMPTS):
+            values = self._new_values()
+            if values is None:
+                break
+            trial = examine(self.search, values)
+            self.asked.add(trial)
+            if trial.is_trained:
+                return trial
+        self.asked.is_exhausted = True
+        if not self.asked.trained:
+            nearest = min(self.asked.proposed, key=lambda trial: trial.excess)
+            raise ArgumentError(
+                "search",
+                f"none of {len(self.asked.proposed):,} combinations can be trained; the nearest: "
+                f"{nearest.reason}; widen search.values or search.limits",
+            )
+        return None
+
+    def _new_values(self) -> Values | None:
+        """Returns values that were not proposed before, or None."""
+        known = {repr(sorted(trial.values.items())) for trial in self.asked.proposed}
+        for attempt in range(_MOST_ATTEMPTS):
+            values = propose(self.search, self.asked.proposed, attempt)
+            if repr(sorted(values.items())) not in known:
+                return values
+        return None
+
+    def _next_finalist_run(self) -> Run | None:
+        """Returns the next run of a finalist, once no trial is trained any more."""
+        if any(trial.is_pending for trial in self.asked.trained):
+            return None
+        if self._finalists is None:
+            chosen = choose_finalists(self.search.section, self.asked.trained)
+            self._finalists = deque(finalist_runs(self.search, chosen))
+        return self._finalists.popleft() if self._finalists else None
+
+
+def is_over(search: Search, asked: AskedTrials) -> bool:
+    """Returns whether all trials have ended, so that the finalists are known."""
+    trained = asked.trained
+    is_all_asked = asked.is_exhausted or len(trained) >= search.section.trials
+    is_waiting = any(trial.is_pending for trial in trained)
+    return is_all_asked and not is_waiting and next_promotion(search.section, trained) is None
+
+
+def read_asked(search: Search, runs: Path) -> AskedTrials:
+    """Returns the trials that were asked for, with the losses of those that are done.
+
+    Raises:
+        RunDirectoryError: the file of trials is damaged, or of another search.
+    """
+    asked = AskedTrials.read(search, runs)
+    places = asked_runs(search, asked.trained)
+    directories = RunDirectory.of_all([run for *_, run in places], runs)
+    for (trial, rung, _), directory in zip(places, directories, strict=True):
+        if directory.is_done():
+            trial.losses[rung] = read_loss(directory)
+        elif has_failed(directory):
+            trial.losses[rung] = math.inf
+    return asked
+
+
+def read_loss(directory: RunDirectory) -> float:
+    """Returns the validation loss of a run that is done; infinite where it is no number."""
+    result: dict[str, Any] = directory.read_result() or {}
+    loss = float(result.get("validation_loss", math.inf))
+    return loss if math.isfinite(loss) else math.inf
+
+
+def has_failed(directory: RunDirectory) -> bool:
+    """Returns whether the last try of a run failed, and no other goes on."""
+    try:
+        return directory.read_failure() is not None and not directory.is_locked()
+    except RunDirectoryError:
+        return True
+
+
+def examine(search: Search, values: Values) -> Trial:
+    """Returns a trial of values, with how far its model is beyond the limits, and why."""
+    check = RunCheck(search.trial_document(values, 0), search.document, search.checked)
+    parts = check.parts()
+    if parts is None:
+        return Trial(values, excess=1.0, reason=check.problems[0])
+    limits = search.section.limits.model_dump(exclude_none=True)
+    with without_elements():
+        model = Run(search.name, values, *parts).create_model()
+        figures = {"params": count_parameters(model)}
+        if limits.keys() - figures.keys():
+            figures |= cost_measures(count_costs(model))
+    beyond = {key: figures[key] for key, most in limits.items() if figures[key] > most}
+    excess = math.fsum(math.log(figure / limits[key]) for key, figure in beyond.items())
+    reasons = (f"{figure:,} {measure(key).heading}, above {limits[key]:,}" for key, figure in beyond.items())
+    return Trial(values, excess=excess, reason=" and ".join(reasons))

@@ -1,0 +1,183 @@
+"""What a search tried and why its winner won, for the page.
+
+records of trials, finalists ─┬─ losses by rung ─▶ points of the charts, one chart a value
+                              ├─ means of seeds ─▶ the finalists, the winner first
+                              └─ Optuna ─────────▶ how much each value matters, where it is installed
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mixcoder.experiments.file.search_section import Search
+from mixcoder.experiments.file.spaces import ChoiceSpace, Space
+from mixcoder.experiments.results.records import Record
+from mixcoder.experiments.searches.proposals import importances
+from mixcoder.experiments.searches.trial_runs import FINAL
+from mixcoder.experiments.searches.trials import AskedTrials, Trial
+from mixcoder.measures import measure
+from mixcoder.report.chart_data import is_drawable
+from mixcoder.report.colours import spectrum
+from mixcoder.text.sanitize import sanitize_page
+from mixcoder.text.values import format_value
+
+_Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SearchStory:
+    """What the page says of a search.
+
+    Attributes:
+        counts: how many trials were trained on each rung, and how many combinations never were.
+        headings: of the table of finalists.
+        finalists: its rows, texts; the winner first.
+        verdict: a sentence on the winner; empty before there is one.
+        charts: for the page's script: a chart for each value, and the points of all.
+        best: the number of the record of the winner with its lowest loss; None before there is one.
+    """
+
+    counts: str
+    headings: list[str]
+    finalists: list[list[str]]
+    verdict: str
+    charts: _Json
+    best: int | None
+
+
+@dataclass(frozen=True)
+class _Finalist:
+    """A finalist and its losses on the validation set, by the numbers of their records."""
+
+    trial: Trial
+    losses: dict[int, float]
+    params: int | None
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.losses.values())
+
+    @property
+    def spread(self) -> str:
+        """Mean and standard deviation of the sample, in words."""
+        text = measure("validation_loss").format(self.mean)
+        if len(self.losses) > 1:
+            text += f" ± {measure('validation_loss').format(statistics.stdev(self.losses.values()))}"
+        return f"{text} ({len(self.losses)} seed{'s' if len(self.losses) != 1 else ''})"
+
+
+def tell_search(search: Search, asked: AskedTrials, records: Sequence[Record]) -> SearchStory:
+    """Returns what the page says of a search.
+
+    Args:
+        search: that the file states.
+        asked: the trials so far, with their losses.
+        records: of trials and finalists that the page shows, in its order.
+    """
+    finalists = _rank_finalists(asked, records)
+    rungs = range(len(search.section.inputs))
+    rows = [
+        [
+            str(each.trial.number),
+            *(format_value(each.trial.values[name]) for name in search.spaces),
+            *(_format_loss(each.trial.losses.get(rung)) for rung in rungs),
+            each.spread,
+            "" if each.params is None else f"{each.params:,}",
+        ]
+        for each in finalists
+    ]
+    losses = (f"loss after {inputs:,}" for inputs in search.section.inputs)
+    best = min(finalists[0].losses, key=finalists[0].losses.__getitem__) if finalists else None
+    return SearchStory(
+        _describe_counts(search, asked),
+        ["trial", *search.spaces, *losses, "validation loss", "parameters"],
+        rows,
+        _verdict(finalists),
+        _charts(search, asked, records),
+        best,
+    )
+
+
+def _rank_finalists(asked: AskedTrials, records: Sequence[Record]) -> list[_Finalist]:
+    """Returns the finalists that have a result, the lowest mean loss first."""
+    trials = {trial.number: trial for trial in asked.trained}
+    losses: dict[int, dict[int, float]] = {}
+    params: dict[int, int | None] = {}
+    for i, record in enumerate(records):
+        loss = record.result.get("validation_loss")
+        if record.values.get("rung") == FINAL and loss is not None and math.isfinite(loss):
+            losses.setdefault(record.values["trial"], {})[i] = loss
+            params[record.values["trial"]] = record.result.get("params")
+    found = [_Finalist(trials[number], of_seeds, params[number]) for number, of_seeds in losses.items()]
+    order = sorted((each.mean, each.trial.number, i) for i, each in enumerate(found))
+    return [found[i] for *_, i in order]
+
+
+def _describe_counts(search: Search, asked: AskedTrials) -> str:
+    counts = [
+        f"{sum(trial.rung >= rung for trial in asked.trained):,} on {inputs:,} images"
+        for rung, inputs in enumerate(search.section.inputs)
+    ]
+    never = len(asked.proposed) - len(asked.trained)
+    text = f"Trials were trained on rungs: {', '.join(counts)}."
+    return f"{text} {never:,} combinations beyond the limits were never trained." if never else text
+
+
+def _verdict(finalists: Sequence[_Finalist]) -> str:
+    if not finalists:
+        return ""
+    winner, *others = finalists
+    if not others:
+        return f"Trial {winner.trial.number} is the only finalist: {winner.spread}."
+    values = [name for name, value in winner.trial.values.items() if others[0].trial.values[name] != value]
+    differing = f"; it differs from the second in {', '.join(values)}" if values else ""
+    second = others[0].trial.number
+    return (
+        f"Trial {winner.trial.number} won: its mean validation loss is the lowest of {len(finalists)} "
+        f"finalists, {1 - winner.mean / others[0].mean:.1%} below that of trial {second}{differing}."
+    )
+
+
+def _charts(search: Search, asked: AskedTrials, records: Sequence[Record]) -> _Json:
+    """Returns what the page's script draws: for each value a chart of all losses."""
+    rungs = [f"{inputs:,} images" for inputs in search.section.inputs] + ["finalists"]
+    colours = spectrum(len(rungs))
+    weights = importances(search, asked.trained)
+    points = [
+        {
+            "run": i,
+            "rung": len(rungs) - 1 if record.values["rung"] == FINAL else record.values["rung"] - 1,
+            "loss": record.result["validation_loss"],
+            "at": [_place(space, record.values[name]) for name, space in search.spaces.items()],
+        }
+        for i, record in enumerate(records)
+        if is_drawable(record.result.get("validation_loss"))
+    ]
+    return {
+        "rungs": [{"name": name, "colour": colour} for name, colour in zip(rungs, colours, strict=True)],
+        "axes": [_axis(name, space, weights.get(name)) for name, space in search.spaces.items()],
+        "points": points,
+    }
+
+
+def _axis(name: str, space: Space, weight: float | None) -> _Json:
+    title = name if weight is None else f"{name}: {weight:.0%} of the importance"
+    if isinstance(space, ChoiceSpace):
+        options = [sanitize_page(format_value(option)) for option in space.options]
+        return {"title": sanitize_page(title), "options": options}
+    return {"title": sanitize_page(title), "log": space.is_log, "range": [space.low, space.high]}
+
+
+def _place(space: Space, value: Any) -> float:
+    """Returns where a value stands on its axis."""
+    return space.index(value) if isinstance(space, ChoiceSpace) else value
+
+
+def _format_loss(loss: float | None) -> str:
+    if loss is None:
+        return ""
+    return measure("validation_loss").format(loss) if math.isfinite(loss) else "failed"
