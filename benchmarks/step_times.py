@@ -2,6 +2,7 @@
 
     python -m benchmarks.step_times experiments/small-and-powerful/*.yml -o times.json
     python -m benchmarks.step_times --words "cnn2df k7,CNN" -o some.json      those whose name holds a word
+    python -m benchmarks.step_times --show times.json       a table of the own networks beside the reference
 
 Every network takes some steps, then every one again in another order: short bursts, of which the fastest
 counts. Nothing else may run meanwhile. `mixcoder plot --pareto time --times times.json` reads the file.
@@ -21,7 +22,7 @@ import torch
 from benchmarks.contest import describe_machine, mixcoder_steps, product_speed
 from mixcoder.experiments.file.spec import Run, read_experiment
 from mixcoder.experiments.results.article import article_run, article_tables, row_name
-from mixcoder.experiments.results.step_times import StepTime, StepTimes, step_key
+from mixcoder.experiments.results.step_times import StepTime, StepTimes, read_step_times, step_key
 from mixcoder.io.atomic_file import write_atomically
 
 ROUNDS = 2
@@ -95,12 +96,25 @@ def measure_all(contestants: Sequence[Contestant], machine: str) -> StepTimes:
     return StepTimes(machine=machine, threads=torch.get_num_threads(), reference=REFERENCE, steps=steps)
 
 
+def table_of(times: StepTimes) -> str:
+    """Returns a Markdown table of the reference and of the networks that are not the article's."""
+    published = {step_key(run) for name, run in article_contestants() if name != REFERENCE}
+    shown = [step for key, step in times.steps.items() if key not in published]
+    rows = [f"| {step.name} | {step.seconds * 1e3:.2f} | {step.ratio:.2f} |" for step in shown]
+    heading = ["| network | a step (ms) | of the reference |", "|:---|---:|---:|"]
+    return "\n".join([*heading, *rows])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, help="experiment files")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="file to write: .json")
+    parser.add_argument("-o", "--output", type=Path, default=Path("times.json"), help="file to write: .json")
     parser.add_argument("--words", default="", help="of names, separated by commas: measures these alone")
+    parser.add_argument("--show", type=Path, help="prints the table of a file; measures nothing")
     options = parser.parse_args()
+    if options.show:
+        print(table_of(read_step_times(options.show)))
+        return
     words = [word for word in options.words.split(",") if word]
     every = article_contestants() + own_contestants(options.files)
     chosen = [
