@@ -30,6 +30,7 @@ from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.file.yaml_file import parse_assignment
 from mixcoder.experiments.runs.training_run import train_run
 from tests.conftest import Cli
+from tests.experiments.searches.inline import InlineWorkers, search_on
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", *(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/*.md")))]
@@ -189,8 +190,13 @@ def _perform(command: str, cli: Cli) -> str:
 
 
 def _train_all_but_one(parameters: dict[str, Any]) -> None:
-    """Trains in this process what a sweep would; it is left one run, as a worker takes seconds to start."""
+    """Trains in this process what a sweep would, as a worker takes seconds to start.
+
+    A matrix is left one run, a search none.
+    """
     experiment = read_experiment(Path(parameters["file"]), parameters["overrides"] or [])
+    if experiment.search:
+        search_on(experiment, InlineWorkers(Path(parameters["runs"])))
     for run in experiment.runs[1:]:
         train_run(run, Path(parameters["runs"]), lambda trainer, progress: None)
 

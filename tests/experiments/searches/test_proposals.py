@@ -12,7 +12,7 @@ import pytest
 from mixcoder.errors import ArgumentError
 from mixcoder.experiments.file.matrix import Values
 from mixcoder.experiments.file.search_section import Search
-from mixcoder.experiments.searches.proposals import check_optuna, make_study, propose
+from mixcoder.experiments.searches.proposals import check_optuna, importances, make_study, propose
 from mixcoder.experiments.searches.trials import Trial
 from tests.conftest import Cli
 from tests.experiments.searches.inline import read
@@ -94,6 +94,14 @@ def test_what_the_sampler_is_told(search: Search) -> None:
     assert told[0].value == 0.25
     assert [trial.intermediate_values for trial in told[1:]] == [{0: 0.5}, {}, {}, {}]
     assert [trial.constraints["limits"] for trial in told] == [0, 0, 0, 0, 0.7]
+
+
+def test_what_matters_most_is_told(search: Search) -> None:
+    """Of few trials nothing is."""
+    shares = importances(search, tried(search, 30))
+    assert sum(shares.values()) == pytest.approx(1)
+    assert max(shares, key=shares.__getitem__) != "channels"
+    assert importances(search, tried(search, 9)) == {}
 
 
 def test_without_optuna_one_sentence_says_how_to_get_it(

@@ -150,7 +150,7 @@ class Search:
 
     def fingerprint(self) -> str:
         """Returns a text that is the same for searches with the same trials, however many there are."""
-        search = self.section.model_dump(include={"inputs", "seed", "limits"})
+        search = self.section.model_dump(include={"inputs", "seed", "limits"}, exclude_none=True)
         body = {key: value for key, value in self.document.data.items() if key not in ("name", "search")}
         values = self.document.data["search"]["values"]
         content = json.dumps([body, search, values], sort_keys=True)
