@@ -108,6 +108,39 @@ def test_score_prints_csv_worst_first_and_draws_the_worst(cli: Cli, runs: Path) 
     assert [each["mse"] for each in listed] == errors
 
 
+def test_codes_of_few_bits_are_small_and_decoded_alike(cli: Cli, runs: Path) -> None:
+    status, out, _ = cli("encode", runs, "digits", *MLP, "--bits", 5, "-o", "few.safetensors")
+    assert (status, out) == (0, "few.safetensors: 297 codes of shape (6,), 4 bytes each\n")
+    assert cli("encode", runs, "digits", *MLP, "-o", "all.safetensors")[0] == 0
+    assert torch.equal(
+        Codes.open("few.safetensors").latents, Codes.open("all.safetensors").rounded(5).latents
+    )
+    assert Path("few.safetensors").stat().st_size < Path("all.safetensors").stat().st_size - 297 * 20
+    assert cli("decode", runs, "few.safetensors", *MLP, "-o", "out")[:2] == (0, "out: 297 images\n")
+
+
+def test_score_of_few_bits(cli: Cli, runs: Path) -> None:
+    def error(*options: object) -> float:
+        out = cli("score", runs, "digits", *MLP, *options, "--format", "json")[1]
+        return sum(float(each["mse"]) for each in json.loads(out))
+
+    assert error("--bits", 16) == pytest.approx(error(), rel=1e-3)
+    assert error("--bits", 1) > error()
+    assert "less than or equal to 16" in cli("score", runs, "digits", *MLP, "--bits", 17)[2]
+    assert cli("score", runs, "digits:0", *MLP, "--bits", 3, "--grid", "worst.png")[0] == 0
+
+
+@pytest.mark.parametrize("command", ["encode", "score", "reconstruct"])
+def test_steps_need_a_refinement(command: str, cli: Cli, runs: Path) -> None:
+    output = {"encode": ["-o", "c.safetensors"], "reconstruct": ["-o", "r.png"]}.get(command, [])
+    words = [command, runs, "digits:0", *MLP, *output]
+    status, out, err = cli(*words, "--steps", 2)
+    assert (status, out) == (2, "")
+    assert err.endswith("error: steps: must be 0 for a model without `refine`, got 2\n")
+    assert not list(Path().glob("*.safetensors"))
+    assert cli(*words, "--steps", 0)[0] == 0
+
+
 def test_walk_draws_a_row_or_moves(cli: Cli, runs: Path) -> None:
     assert (
         cli("walk", runs, "digits:0", "digits:1", *MLP, "-o", "walk.png", "--steps", 5, "--scale", 1)[0] == 0

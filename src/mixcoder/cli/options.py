@@ -53,6 +53,12 @@ ImagesArgument = Annotated[
 ]
 PictureOption = Annotated[Path, typer.Option("--output", "-o", help="picture to write")]
 FitOption = Annotated[bool, typer.Option("--fit", help="resize and crop images of another size")]
+BitsOption = Annotated[
+    int | None, typer.Option(min=1, max=16, help="round each number of a code to so many bits (float32)")
+]
+StepsOption = Annotated[
+    int | None, typer.Option(min=0, max=64, help="steps of refinement, 0 for none (as trained)")
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 OpenDataOption = Annotated[
     bool,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from mixcoder.cli.options import (
+    BitsOption,
     DeviceOption,
     FitOption,
     Format,
@@ -22,6 +24,7 @@ from mixcoder.cli.options import (
     OpenDataOption,
     PictureOption,
     RunArgument,
+    StepsOption,
     WhereOption,
 )
 from mixcoder.cli.output import print_note, print_rows, print_text
@@ -37,11 +40,13 @@ from mixcoder.experiments.runs.run_directory import load
 from mixcoder.export.onnx import export_onnx
 from mixcoder.images.pictures import picture_grid, picture_row, save_animation, save_picture
 from mixcoder.inference import walking
+from mixcoder.inference.coding import Coding, with_bits
 from mixcoder.inference.decoding import decode_batches, write_pictures
 from mixcoder.inference.encoding import encode_batches
 from mixcoder.inference.image_stream import ImageBatch, ImageStream
 from mixcoder.inference.latents_file import Codes, write_codes
-from mixcoder.inference.reconstruction import reconstruction_grid
+from mixcoder.inference.packed_levels import bytes_of_code
+from mixcoder.inference.reconstruction import coded_grid, reconstruction_grid
 from mixcoder.inference.scoring import rank_scores, score_batches
 from mixcoder.inference.trained import open_images
 from mixcoder.models import Autoencoder
@@ -92,15 +97,17 @@ def encode(
     where: WhereOption = None,
     fit: FitOption = False,
     device: DeviceOption = "auto",
+    bits: BitsOption = None,
+    steps: StepsOption = None,
 ) -> None:
     """Write the codes of images to a safetensors file, with the images' names, in their order."""
     if output.suffix != ".safetensors":
         raise ArgumentError("output", f"'{output}' must end in .safetensors")
     with _open_model_and_images(run, where, images, fit, device) as (model, batches):
-        count = write_codes(
-            output, encode_batches(model, _show_progress(batches, "encoding")), hash_weights(model)
-        )
-    print_text(f"{output}: {count:,} codes of shape {model.latent_shape}")
+        encoded = encode_batches(model, _show_progress(batches, "encoding"), steps)
+        count = write_codes(output, encoded, hash_weights(model), bits)
+    size = "" if bits is None else f", {bytes_of_code(math.prod(model.latent_shape), bits):,} bytes each"
+    print_text(f"{output}: {count:,} codes of shape {model.latent_shape}{size}")
 
 
 def decode(
@@ -134,15 +141,17 @@ def score(
     count: CountOption = 32,
     scale: ScaleOption = None,
     device: DeviceOption = "auto",
+    bits: BitsOption = None,
+    steps: StepsOption = None,
     format: FormatOption = Format.csv,
 ) -> None:
     """Print the error of each image, the worst first: what the model has not seen the like of."""
     with _open_model_and_images(run, where, images, fit, device) as (model, batches):
-        scores, worst = rank_scores(
-            score_batches(model, _show_progress(batches, "scoring")), count if grid else 0
-        )
+        coding = with_bits(Coding(steps), bits, model, _show_progress(batches, "encoding"))
+        scored = score_batches(model, _show_progress(batches, "scoring"), coding)
+        scores, worst = rank_scores(scored, count if grid else 0)
     if grid:
-        save_picture(reconstruction_grid(model.cpu(), to_float(torch.stack(worst)), scale), grid)
+        save_picture(coded_grid(model.cpu(), to_float(torch.stack(worst)), scale, [coding]), grid)
     columns = [
         Column("name", "name"),
         Column("mse", "mse", lambda error: f"{error:.6g}", is_number=True),

@@ -12,17 +12,15 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError, DataError, describe_type
 from mixcoder.experiments.runs.model_files import hash_weights
 from mixcoder.images.pictures import save_picture, to_picture
-from mixcoder.inference.latents_file import Codes
+from mixcoder.inference.latents_file import Codes, check_finite
 from mixcoder.inference.trained import open_model
 from mixcoder.models.autoencoder import Autoencoder, device_and_dtype
 from mixcoder.models.modes import evaluation_mode, joined
-from mixcoder.text.sanitize import sanitize
 from mixcoder.training.evaluation import safe_batch_size
 
 _LONGEST_NAME = 100
@@ -63,11 +61,7 @@ def decode_batches(model: Autoencoder, codes: Codes) -> Iterator[tuple[list[str]
     for start in range(0, len(codes), size):
         names = codes.names[start : start + size]
         latents = codes.latents[start : start + size].clone()  # a mapped file may be unaligned
-        bad = torch.nonzero(~torch.isfinite(latents).flatten(1).all(1))
-        if len(bad):
-            raise DataError(
-                f"the code of {sanitize(names[int(bad[0])], 200)} holds numbers that are not finite"
-            )
+        check_finite(names, latents)
         with evaluation_mode(model):
             images = model.decode(latents.to(device, dtype)).cpu()
         yield names, images

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError, describe_type
 from mixcoder.images.pictures import LARGEST_SCALE, stacked_grid
-from mixcoder.models.autoencoder import as_autoencoder, device_and_dtype
+from mixcoder.inference.coding import AS_TRAINED, Coding
+from mixcoder.models.autoencoder import Autoencoder, as_autoencoder, device_and_dtype
 from mixcoder.models.modes import evaluation_mode
 
 
@@ -29,14 +30,26 @@ def reconstruction_grid(
     Raises:
         ArgumentError: an argument is of another type; says what it must be. Or the model cannot refine.
     """
-    inner = as_autoencoder(model)
+    return coded_grid(
+        as_autoencoder(model), images, scale, [Coding(count) for count in steps] or [AS_TRAINED]
+    )
+
+
+def coded_grid(
+    model: Autoencoder, images: Tensor, scale: int | None, codings: Sequence[Coding]
+) -> Image.Image:
+    """Returns a picture of images, each with its reconstructions by some codings below it.
+
+    Raises:
+        ArgumentError: as `reconstruction_grid` does.
+    """
     if scale is not None and (type(scale) is not int or not 1 <= scale <= LARGEST_SCALE):
         raise ArgumentError("scale", f"must be a whole number from 1 to {LARGEST_SCALE}")
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
         wanted = "images must be a torch.Tensor (N, C, H, W) in [0, 1] with C 1 or 3"
         raise ArgumentError("", f"{wanted}, got {describe_type(images)}")
-    with evaluation_mode(inner):
-        device, dtype = device_and_dtype(inner)
+    with evaluation_mode(model):
+        device, dtype = device_and_dtype(model)
         moved = images.to(device, dtype) if images.is_floating_point() else images
-        made = [inner.decode(inner.encode(moved, count)) for count in steps] or [inner(moved)]
+        made = [coding.reconstruct(model, moved) for coding in codings]
     return stacked_grid([images, *(each.clamp(0, 1) for each in made)], scale)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mixcoder.data.split import to_float
 from mixcoder.images.quality import psnr
+from mixcoder.inference.coding import AS_TRAINED, Coding, with_bits
 from mixcoder.inference.image_stream import ImageBatch, Place
 from mixcoder.inference.trained import as_model_input, open_images, open_model
 from mixcoder.models.autoencoder import Autoencoder
@@ -38,7 +39,13 @@ class Score:
     psnr: float
 
 
-def score(run: str | Path | nn.Module, *images: Place | Iterable[Place], fit: bool = False) -> list[Score]:
+def score(
+    run: str | Path | nn.Module,
+    *images: Place | Iterable[Place],
+    fit: bool = False,
+    bits: int | None = None,
+    steps: int | None = None,
+) -> list[Score]:
     """Returns a score for each image, the worst first. Warns of files that are left out or passed over.
 
     Args:
@@ -46,24 +53,31 @@ def score(run: str | Path | nn.Module, *images: Place | Iterable[Place], fit: bo
         images: files, folders, patterns, or names of data sources such as "digits" or "digits:train"; or
             lists of them.
         fit: resizes and crops images of another size.
+        bits: of each number of a code, 1 to 16, between its extremes over these images; None for float32.
+            With bits, the images are read twice.
+        steps: of refinement, 0 for none; None for those that the model was trained with.
 
     Raises:
-        ArgumentError: an argument is of another type; says what it must be.
+        ArgumentError: an argument is of another type; says what it must be. There are steps, and the model
+            has no refinement.
         DataError: an image is of another size, or there is none.
         RunDirectoryError: there is no trained model.
     """
     model = open_model(run)
     stream = open_images(run, model, images, fit)
-    scores, _ = rank_scores(score_batches(model, stream), 0)
+    coding = with_bits(Coding(steps), bits, model, stream)
+    scores, _ = rank_scores(score_batches(model, stream, coding), 0)
     stream.warn()
     return scores
 
 
-def score_batches(model: Autoencoder, batches: Iterable[ImageBatch]) -> Iterator[tuple[Score, Tensor]]:
+def score_batches(
+    model: Autoencoder, batches: Iterable[ImageBatch], coding: Coding = AS_TRAINED
+) -> Iterator[tuple[Score, Tensor]]:
     """Yields the score of each image, and the image (C, H, W) uint8, in their order."""
     for batch in batches:
         with evaluation_mode(model):
-            reconstructions = model(as_model_input(batch.images, model)).clamp(0, 1)
+            reconstructions = coding.reconstruct(model, as_model_input(batch.images, model)).clamp(0, 1)
         images = to_float(batch.images.to(reconstructions.device))
         errors = (reconstructions.double() - images.double()).square().flatten(1).mean(1).tolist()  # (B,)
         ratios = psnr(reconstructions, images).tolist()  # (B,)
