@@ -3,10 +3,10 @@
     images (B, C, H, W)
       │ patchify                                        (B, P, C·p·p)
       │ the layers of `encoder`                         (B, P, channels)
-      │ act(Linear) on every patch                      (B, P, code_channels)
-      │ flatten, Linear                                 (B, latent_dim)
+      │ Linear on every patch                           (B, P, code_channels)
+      │ act, flatten, Linear                            (B, latent_dim)          without `latent_dim`: flatten
     latents
-      │ act(Linear), unflatten                          (B, P, code_channels)
+      │ act(Linear), unflatten                          (B, P, code_channels)    without `latent_dim`: unflatten
       │ the layers of `decoder`                         (B, P, channels)
       │ Linear on every patch, with `output_bias`       (B, P, C·p·p)
       │ unpatchify                                      (B, C, H, W)
@@ -51,11 +51,12 @@ class StackedMixer(Autoencoder):
     Args:
         image_shape: (C, H, W).
         patch_size: side p of a square patch in pixels; must divide height and width.
-        latent_dim: size of the code.
         code_channels: channels of each patch next to the code, on both sides of it.
         encoder: layers between pixels and code: `{channels: 32}`, `{mixer: kronecker}`, and lists of them
             with `repeat` or `loop`.
         decoder: layers between code and pixels, also `film`.
+        latent_dim: size of the code, which a linear layer makes of all patches; `null` for a code of
+            `code_channels` numbers of each patch, without such a layer.
         activation: of all layers but the two next to the code and the last.
         norm: the normalisation before every residual layer.
         residual_scale: with which a trained factor for each channel of what a residual layer adds begins;
@@ -85,10 +86,10 @@ class StackedMixer(Autoencoder):
         self,
         image_shape: Sequence[int],
         patch_size: int,
-        latent_dim: int,
         code_channels: int,
         encoder: Sequence[LayerEntry],
         decoder: Sequence[LayerEntry],
+        latent_dim: int | None = None,
         activation: ActivationName = "gelu_tanh",
         norm: NormName = "none",
         residual_scale: float | None = 1.0,
@@ -97,20 +98,20 @@ class StackedMixer(Autoencoder):
     ) -> None:
         super().__init__()
         self.image_shape = check_image_shape(image_shape)
-        check_positive("latent_dim", latent_dim)
         check_positive("code_channels", code_channels)
-        self.latent_shape = (latent_dim,)
         grid, pixels = patch_grid(self.image_shape, patch_size), self.image_shape[0] * patch_size**2
         patches, residual = math.prod(grid), Residual(activation, norm, residual_scale)
+        size = patches * code_channels
+        self.latent_shape = (size if latent_dim is None else latent_dim,)
+        check_positive("latent_dim", *self.latent_shape)
         self.patchify = Patchify(patch_size)
         self.encoder, channels = StackBuilder(grid, None, residual).build("encoder", encoder, pixels)
         self.to_code = PositionLinear(patches, channels, code_channels, "channel")
-        self.to_latent = _scaled_linear(patches * code_channels, latent_dim)
-        self.from_latent = _scaled_linear(latent_dim, patches * code_channels)
+        self.to_latent = None if latent_dim is None else _scaled_linear(size, latent_dim)
+        self.from_latent = None if latent_dim is None else _scaled_linear(latent_dim, size)
         self.unflatten = nn.Unflatten(1, (patches, code_channels))
-        self.decoder, channels = StackBuilder(grid, latent_dim, residual).build(
-            "decoder", decoder, code_channels
-        )
+        builder = StackBuilder(grid, self.latent_shape[0], residual)
+        self.decoder, channels = builder.build("decoder", decoder, code_channels)
         self.to_pixels = PositionLinear(patches, channels, pixels, output_bias)
         with torch.no_grad():
             self.to_pixels.weight.mul_(_OUTPUT_STD)
@@ -120,15 +121,18 @@ class StackedMixer(Autoencoder):
 
     def _encode(self, images: Tensor) -> Tensor:
         x = self.encoder(self.patchify(images), None)  # (B, P, channels)
-        x = self.act(self.to_code(x))  # (B, P, code_channels)
-        latents: Tensor = self.to_latent(x.flatten(1))  # (B, P·code_channels) → (B, latent_dim)
+        x = self.to_code(x)  # (B, P, code_channels)
+        if self.to_latent is None:
+            return x.flatten(1)  # (B, P·code_channels)
+        latents: Tensor = self.to_latent(self.act(x).flatten(1))  # (B, P·code_channels) → (B, latent_dim)
         return latents
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self._output(self._decode_before_output(latents))
 
     def _decode_before_output(self, latents: Tensor) -> Tensor:
-        x = patch_major(self.unflatten(self.act(self.from_latent(latents))))  # (B, P, code_channels)
+        x = latents if self.from_latent is None else self.act(self.from_latent(latents))
+        x = patch_major(self.unflatten(x))  # (B, P, code_channels)
         values: Tensor = self.unpatchify(self.to_pixels(self.decoder(x, latents)))  # (B, C, H, W)
         return values
 
