@@ -1,4 +1,4 @@
-"""Networks drawn at random: Mixers with all their arguments, convolutions, and networks of `random_blocks`.
+"""Networks drawn at random: every model with all its arguments, and networks of `random_blocks`.
 
 dice ─▶ draw ─▶ a case, as JSON has it ─▶ create_network ─▶ Autoencoder
 """
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mixcoder.models import Autoencoder, create_model
+from mixcoder.models import MIXERS, Autoencoder, create_model
 from mixcoder.models.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from mixcoder.models.norms import NORMS
 from mixcoder.models.patches import Grid, Patchify, Unpatchify
@@ -31,8 +31,10 @@ OPTIMIZERS = ("adamw", "adamw", "sgd", "muon")
 
 def draw(dice: Random) -> Case:
     """A network, a batch and how it is trained."""
-    kind = dice.choices(list(_DRAWN), [0.6, 0.2, 0.1, 0.1])[0]
+    kind = dice.choices(list(_DRAWN), [0.5, 0.15, 0.1, 0.1, 0.15])[0]
     arguments = _DRAWN[kind](dice)
+    if kind != "own":  # which has refinements of its own
+        arguments["refine"] = _draw_refinement(dice)
     shards = dice.choice([1, 1, 2, 3])
     optimizer = dice.choice(OPTIMIZERS)
     return {
@@ -98,7 +100,7 @@ def _draw_block(dice: Random) -> BlockCase:
 
 def _draw_mixer(dice: Random) -> dict[str, Any]:
     (rows, columns), patch_size, depth = _draw_grid(dice)
-    mixer = dice.choice(["cnn", "cnnf", "cnn2d", "cnn2df", "mlp"])
+    mixer = dice.choice(list(MIXERS))
     channels = SQUARES if mixer.startswith("cnn2d") else range(1, 40)
     hidden = [dice.choice(channels) for _ in range(dice.randint(1, 3))]
     if dice.random() < 0.5:
@@ -110,13 +112,80 @@ def _draw_mixer(dice: Random) -> dict[str, Any]:
         "hidden_channels": hidden,
         "latent_dim": dice.randint(1, 9),
         "mixer_at": [position for position in layers if dice.random() < 0.7],
-        "mixer": mixer,
+        "mixer": _draw_part(dice, mixer, math.gcd(*hidden)),
         "kernel_size": dice.choice([1, 3, 5, 9]),
         "activation": dice.choice(list(ACTIVATIONS)),
         "encoder_mixer_activation": dice.choice([None, *ACTIVATIONS]),
         "norm": dice.choice(list(NORMS)),
-        "output_activation": dice.choice(list(OUTPUT_ACTIVATIONS)),
+        "residual_scale": dice.choice([None, None, 0.0, 0.7]),
+        "output_activation": _draw_output(dice),
     }
+
+
+def _draw_part(dice: Random, name: str, channels: int) -> str | dict[str, Any]:
+    """A mixing layer, often with arguments, that takes any multiple of `channels`."""
+    arguments: dict[str, Any] = {}
+    if name in ("grouped", "kronecker", "depthwise") and dice.random() < 0.7:
+        arguments["bias"] = dice.choice(["position", "channel", "none"])
+    if name == "token_mlp" and dice.random() < 0.7:
+        arguments["hidden"] = dice.randint(1, 20)
+    if name == "grouped":
+        arguments["groups"] = dice.choice(
+            [groups for groups in range(1, channels + 1) if channels % groups == 0]
+        )
+    return {"name": name, **arguments} if arguments else name
+
+
+def _draw_output(dice: Random) -> str | dict[str, Any]:
+    name = dice.choice(list(OUTPUT_ACTIVATIONS))
+    return {"name": name, "scale": 2.5, "offset": -0.5} if name == "sigmoid" else name
+
+
+def _draw_refinement(dice: Random) -> dict[str, Any] | None:
+    if dice.random() < 0.7:
+        return None
+    return {
+        "steps": dice.choice([1, 1, 2]),
+        "matrix": dice.choice(["full", "full", "diagonal"]),
+        "first_step": dice.choice([0.05, 0.5]),
+        "trust_radius": dice.choice([0.01, 1.0, 100.0]),
+    }
+
+
+def _draw_stack(dice: Random) -> dict[str, Any]:
+    (rows, columns), patch_size, depth = _draw_grid(dice)
+    code_channels = dice.choice(SQUARES)
+    return {
+        "image_shape": [depth, rows * patch_size, columns * patch_size],
+        "patch_size": patch_size,
+        "latent_dim": dice.randint(1, 9),
+        "code_channels": code_channels,
+        "encoder": _draw_layers(dice, dice.choice(SQUARES), 1, is_decoder=False),
+        "decoder": _draw_layers(dice, code_channels, 1, is_decoder=True),
+        "activation": dice.choice(list(ACTIVATIONS)),
+        "norm": dice.choice(list(NORMS)),
+        "residual_scale": dice.choice([None, 1.0, 0.3]),
+        "output_bias": dice.choice(["position", "channel", "none"]),
+        "output_activation": _draw_output(dice),
+    }
+
+
+def _draw_layers(dice: Random, channels: int, depth: int, is_decoder: bool) -> list[Any]:
+    """Layers of a stack whose channels stay from the first one on; with lists of them, down to a depth."""
+    layers: list[Any] = [{"channels": channels, "bias": dice.choice(["position", "channel", "none"])}]
+    for _ in range(dice.randint(0, 3)):
+        kind = dice.choice(["mixer", "mixer", "channels", "film", "repeat", "loop"])
+        if kind in ("repeat", "loop") and depth:
+            inner = _draw_layers(dice, channels, depth - 1, is_decoder)
+            layers.append({kind: dice.randint(1, 2), "layers": inner})
+        elif kind == "film" and is_decoder:
+            layers.append("film")
+        elif kind == "channels":
+            layers.append({"channels": channels, "activation": dice.choice(list(ACTIVATIONS))})
+        else:
+            part = _draw_part(dice, dice.choice(list(MIXERS)), channels)
+            layers.append({"mixer": part, "kernel_size": dice.choice([1, 3, 5])})
+    return layers
 
 
 def _draw_script(dice: Random) -> dict[str, Any]:
@@ -152,6 +221,7 @@ _DRAWN: dict[str, Callable[[Random], dict[str, Any]]] = {
     "mixer": _draw_mixer,
     "script": _draw_script,
     "cnn": _draw_cnn,
+    "stack": _draw_stack,
 }
 
 

@@ -181,6 +181,21 @@ def test_two_ranks_train_as_one_process(tmp_path: Path) -> None:
 
 @slow
 @needs_compiler
+def test_a_refined_network(tmp_path: Path) -> None:
+    model = (
+        "{type: stack, patch_size: 4, latent_dim: 4, code_channels: 4, encoder: [{channels: 8}], "
+        "decoder: [{channels: 8}, {mixer: kronecker}], refine: {steps: 2}}"
+    )
+    path = write_experiment(tmp_path, f"{SHORT}, optimizer: muon, compile: 'on'", model)
+    ended = launch(path)
+    assert ended.status == 0, ended.err
+    [found], [expected] = directories(path), train_alone(path)
+    assert_equal(found, expected)
+    assert "native steps" in ended.err[0]
+
+
+@slow
+@needs_compiler
 def test_shards_of_unequal_size_count_by_their_images(tmp_path: Path) -> None:
     path = write_experiment(tmp_path, f"{SHORT}, {HOW}", matrix=NATIVE_AND_EAGER)
     ended = launch(path, ranks=3)  # 22, 21 and 21 images of each batch

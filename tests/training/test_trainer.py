@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,25 @@ def tiny_mixer(seed: int = 0) -> Autoencoder:
     )
 
 
-def trainer(data: ImageData, **settings: Any) -> Trainer:
-    return Trainer(tiny_mixer(), data, Recipe(**{"batch_size": 8, "learning_rate": 0.01, **settings}))
+def tiny_stack() -> Autoencoder:
+    """A refined network, in the form of the small and powerful ones."""
+    torch.manual_seed(0)
+    return create_model(
+        "stack",
+        image_shape=(1, 4, 6),
+        patch_size=2,
+        latent_dim=4,
+        code_channels=3,
+        encoder=[{"channels": 5}],
+        decoder=[{"channels": 6, "bias": "position"}, {"mixer": "kronecker"}, {"channels": 6}, "film"],
+        output_activation={"name": "sigmoid", "scale": 8, "offset": -2},
+        refine={"steps": 2},
+    )
+
+
+def trainer(data: ImageData, model: Autoencoder | None = None, **settings: Any) -> Trainer:
+    recipe = Recipe(**{"batch_size": 8, "learning_rate": 0.01, **settings})
+    return Trainer(model or tiny_mixer(), data, recipe)
 
 
 def weights(model: nn.Module) -> Tensor:
@@ -143,12 +161,14 @@ RESUMED: dict[str, dict[str, Any]] = {
 
 
 @needs_compiler
-@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+@pytest.mark.parametrize(
+    ("create", "optimizer"), [(tiny_mixer, "sgd"), (tiny_mixer, "muon"), (tiny_stack, "muon")]
+)
 def test_a_resumed_run_of_native_steps_is_the_undisturbed_one(
-    tmp_path: Path, tiny_data: ImageData, optimizer: str
+    tmp_path: Path, tiny_data: ImageData, create: Callable[[], Autoencoder], optimizer: str
 ) -> None:
     settings = {"optimizer": optimizer, "compile": "on", "ema": 0.9, "clip_norm": 0.1, "steps": 90}
-    whole, first, second = (trainer(tiny_data, **settings) for _ in range(3))
+    whole, first, second = (trainer(tiny_data, create(), **settings) for _ in range(3))
     list(whole.run())
     assert str(whole.backend).startswith("native")
     for row in first.run():

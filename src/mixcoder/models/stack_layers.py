@@ -78,6 +78,13 @@ class LayerStack(nn.ModuleList):
             x = layer(x, latents) if isinstance(layer, Film | LoopedLayers) else layer(x)
         return x
 
+    @property
+    def applied(self) -> int:
+        """Layers that x goes through, those of a loop each time."""
+        return sum(
+            layer.times * layer.layers.applied if isinstance(layer, LoopedLayers) else 1 for layer in self
+        )
+
 
 class LoopedLayers(nn.Module):
     """A stack that is applied several times with the same weights: (B, P, C) → (B, P, C)."""
@@ -128,8 +135,8 @@ class StackBuilder:
             except ArgumentError as error:
                 raise _at(path, entry, error) from None
             layers.append(layer)
-            if len(layers) > MOST_LAYERS:
-                raise ArgumentError(half, f"must be at most {MOST_LAYERS} layers")
+            if layers.applied > MOST_LAYERS:
+                raise ArgumentError(half, f"must be at most {MOST_LAYERS} layers, those of a loop each time")
         return layers, channels
 
     def _layer(self, path: str, entry: Any, channels: int) -> tuple[nn.Module, int]:

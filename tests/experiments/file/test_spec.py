@@ -191,3 +191,31 @@ def test_images_are_counted_once_for_all_runs_of_a_file(
     assert not counted
     assert [run.total_steps for run in (*runs, *runs)] == [20] * 6
     assert len(counted) == 1
+
+
+OF_BEFORE = {
+    "mnist/kernel-sizes": "8cf340291a",
+    "mnist/cnn-baseline": "c918637627",
+    "mnist/linear-mixing": "bd332dddee",
+    "photos/pixel-unshuffle": "5dd1f6bbfa",
+    "digits/demo": "cb8ad105fa",
+}
+"""The digest of the first run of shipped files, before models had `refine` and `residual_scale`."""
+
+
+@pytest.mark.parametrize("name", OF_BEFORE)
+def test_keys_that_came_later_leave_digests_as_they_were(name: str) -> None:
+    run = read_experiment(FIRST.parents[1] / f"{name}.yml").runs[0]
+    assert run.digest == OF_BEFORE[name]
+    assert run.resolved()["model"]["refine"] is None
+
+
+def test_what_a_part_and_a_refinement_state_counts(tmp_path: Path) -> None:
+    plain = read_experiment(write(tmp_path)).runs[0]
+    digests = {plain.digest}
+    for change in ("refine={steps: 1}", "refine={steps: 2}", "residual_scale=1", "mixer=mlp"):
+        digests.add(read_experiment(write(tmp_path), [f"model.{change}"]).runs[0].digest)
+    for part in ("{name: token_mlp}", "{name: token_mlp, hidden: 3}", "token_mlp"):
+        digests.add(read_experiment(write(tmp_path), [f"model.mixer={part}"]).runs[0].digest)
+    assert len(digests) == 8
+    assert read_experiment(write(tmp_path), ["model.refine=null"]).runs[0].digest == plain.digest

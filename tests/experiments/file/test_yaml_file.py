@@ -45,6 +45,14 @@ def test_plain_values_and_their_lines(tmp_path: Path) -> None:
         ("a: [1, 2\nb: 3\n", "x.yml:2: is not valid YAML"),
         ("a: {b: 1\n", "x.yml:2: is not valid YAML"),
         ("a:\n\t- b\n", "x.yml:2: is not valid YAML"),
+        (
+            "a:\n  - {b: ${n}}\n",
+            "x.yml:2: is not valid YAML: within { } and [ ], a value with a brace, such as ${name}",
+        ),
+        (
+            "a: [1, ${n}]\n",
+            "x.yml:1: is not valid YAML: within { } and [ ], a value with a brace, such as ${name}",
+        ),
         ("a: 'b\n", "is not valid YAML"),
         (
             "a: !!python/object/apply:os.system [ls]\n",

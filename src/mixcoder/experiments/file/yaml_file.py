@@ -21,8 +21,11 @@ from mixcoder.registry.problems import Path as KeyPath
 from mixcoder.text.sanitize import is_visible, sanitize
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_BRACE = "within { } and [ ], a value with a brace, such as ${name}, must stand in quotes"
 _IN_WORDS = {
     "expected <block end>": "the indentation fits none of the lines above",
+    "expected ',' or '}', but got '{'": _BRACE,
+    "expected ',' or ']', but got '{'": _BRACE,
     "mapping values are not allowed": "a value with ': ' in it must stand in quotes",
 }
 """What the parser says in words of its own, for people."""
