@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from mixcoder.data.split import ImageData, ImageSplit
 from mixcoder.experiments.results.columns import MEASURE_COLUMNS, RESULT_COLUMNS
+from mixcoder.experiments.runs.run_result import rounded_losses
 from mixcoder.experiments.runs.training_run import train_run
+from mixcoder.images.shape import ImageShape
 from mixcoder.measures import COSTS, MEASURES, measure
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.training.evaluation import measure_reconstructions
-from mixcoder.training.trainer import train
+from mixcoder.training.recipe import Recipe
+from mixcoder.training.trainer import Trainer, train
 from tests.conftest import slow
 from tests.experiments.file.test_spec import SOUND
 
@@ -101,9 +106,38 @@ def test_a_finished_run_states_every_measure(tmp_path: Path) -> None:
     result = train_run(run, tmp_path / "runs", lambda trainer, progress: None).read_result()
     assert result is not None
     assert [key for key in result if key in MEASURE_COLUMNS][:4] == [
-        "validation_loss", "best_validation_loss", "psnr", "ssim",
+        "validation_loss", "best_validation_loss", "validation_loss_8_bits", "validation_loss_6_bits",
     ]  # fmt: skip
+    losses = [result[f"validation_loss_{bits}_bits"] for bits in (8, 6, 4)]
+    assert losses[0] == pytest.approx(result["validation_loss"], rel=0.01)
+    assert losses[2] != losses[1] != losses[0]
     assert {measure.key for measure in MEASURES} <= set(result)
+
+
+class Entries(Autoencoder):
+    """A model whose codes are entries of a code book: it decodes no others."""
+
+    def __init__(self, image_shape: ImageShape) -> None:
+        super().__init__()
+        self.image_shape, self.latent_shape = image_shape, (3,)
+        self.layer = nn.Linear(3, math.prod(image_shape))
+
+    def _encode(self, images: Tensor) -> Tensor:
+        means = images.flatten(1).mean(1, keepdim=True)
+        return (means * torch.tensor([100.0, 300.0, 500.0])).round()
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        if not torch.equal(latents, latents.round()):
+            raise RuntimeError("no entry of the code book")
+        images: Tensor = self.layer(latents).reshape(-1, *self.image_shape)
+        return images
+
+
+def test_a_model_whose_codes_cannot_be_rounded_lacks_these_losses_alone(tiny_data: ImageData) -> None:
+    trainer = Trainer(Entries(tiny_data.image_shape), tiny_data, Recipe(steps=1))
+    assert trainer.validate() > 0
+    keys = [f"validation_loss_{bits}_bits" for bits in (8, 6, 4)]
+    assert rounded_losses(trainer) == dict.fromkeys(keys)
 
 
 @slow

@@ -44,6 +44,7 @@ class Measure:
         cost_label: the text of the report's button.
         cost_axis: the label of the axis of a plot of costs.
         compare: computes it of reconstructions; None of what is measured otherwise.
+        bits: of each number of a code, where it is the loss of rounded codes; else 0.
     """
 
     key: str
@@ -61,6 +62,7 @@ class Measure:
     cost_label: str = ""
     cost_axis: str = ""
     compare: Compare | None = None
+    bits: int = 0
 
     @property
     def is_number(self) -> bool:
@@ -103,6 +105,36 @@ MEASURES = (
         better="lower",
         is_averaged=True,
         is_shown="on request",
+    ),
+    Measure(
+        "validation_loss_8_bits",
+        "loss with 8 bits",
+        "the validation loss from codes with 8 bits for each number",
+        format_loss,
+        better="lower",
+        is_averaged=True,
+        is_shown="on request",
+        bits=8,
+    ),
+    Measure(
+        "validation_loss_6_bits",
+        "loss with 6 bits",
+        "the validation loss from codes with 6 bits for each number",
+        format_loss,
+        better="lower",
+        is_averaged=True,
+        is_shown="on request",
+        bits=6,
+    ),
+    Measure(
+        "validation_loss_4_bits",
+        "loss with 4 bits",
+        "the validation loss from codes with 4 bits for each number",
+        format_loss,
+        better="lower",
+        is_averaged=True,
+        is_shown="on request",
+        bits=4,
     ),
     Measure(
         "psnr",

@@ -125,6 +125,20 @@ def test_a_refined_network() -> None:
     assert costs.train_madds == 3 * costs.madds - 16 * 49 * 32  # images have no gradient
 
 
+def test_steps_that_are_drawn_cost_their_mean() -> None:
+    model: dict[str, object] = {"image_shape": (1, 8, 8), "channels": [4], "kernel_size": 3, "latent_dim": 5}
+    costs = {
+        name: count_costs(on_meta("cnn", refine=refine, **model))
+        for name, refine in {
+            "one": {"steps": 1},
+            "three": {"steps": 3},
+            "drawn": {"steps": 3, "fewest": 1},
+        }.items()
+    }
+    assert costs["drawn"].madds == costs["three"].madds
+    assert costs["drawn"].train_madds == (costs["one"].train_madds + costs["three"].train_madds) // 2
+
+
 def test_the_model_is_as_before() -> None:
     with without_elements():
         model = Kronecker(1, has_norm=True)

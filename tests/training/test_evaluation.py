@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from mixcoder.data import ImageSplit, to_float
+from mixcoder.inference import Codes
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.training import evaluation
-from mixcoder.training.evaluation import validation_loss
+from mixcoder.training.evaluation import losses_of_few_bits, validation_loss
 
 
 class Noisy(Autoencoder):
@@ -60,4 +61,66 @@ def test_leaves_mode_and_random_state() -> None:
     validation_loss(model, ImageSplit(torch.zeros(3, 1, 2, 2, dtype=torch.uint8)), "mse")
     assert model.training
     assert model.dropout.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("batch_size", [4, 500])
+def test_the_loss_of_few_bits_is_that_of_codes_in_a_file(
+    batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    split = ImageSplit(torch.randint(0, 256, (23, 1, 4, 6), dtype=torch.uint8))
+    model = create_model("cnn", image_shape=(1, 4, 6), channels=[3], kernel_size=3, latent_dim=2)
+    with torch.no_grad():
+        latents = model.encode(to_float(split.images))
+        names = [str(i) for i in range(23)]
+        expected = [
+            (model.decode(Codes(names, latents).rounded(bits).latents) - to_float(split.images))
+            .square()
+            .mean()
+            for bits in (8, 1)
+        ]
+    monkeypatch.setattr(evaluation, "_LARGEST_BATCH", batch_size)
+    assert losses_of_few_bits(model, split, "mse", [8, 1]) == pytest.approx(expected, rel=1e-5)
+    assert losses_of_few_bits(model, split, "mse", []) == []
+
+
+class Indices(Autoencoder):
+    """Codes are whole numbers, entries of a code book."""
+
+    image_shape = (1, 2, 2)
+    latent_shape = (4,)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        return (images.flatten(1) > 0.5).long()
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return latents.float().reshape(-1, 1, 2, 2)
+
+
+class Endless(Indices):
+    """Codes are not finite."""
+
+    def _encode(self, images: Tensor) -> Tensor:
+        return images.flatten(1) / 0
+
+
+@pytest.mark.parametrize("model", [Indices(), Endless()])
+def test_codes_that_cannot_be_rounded_have_no_loss_of_few_bits(model: Autoencoder) -> None:
+    images = ImageSplit(torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
+    assert losses_of_few_bits(model, images, "mse", [8]) is None
+
+
+def test_too_many_codes_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("cnn", image_shape=(1, 2, 2), channels=[3], kernel_size=1, latent_dim=2)
+    images = ImageSplit(torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
+    monkeypatch.setattr(evaluation, "_MOST_KEPT", 5)
+    assert losses_of_few_bits(model, images, "mse", [8]) is None
+
+
+def test_the_loss_of_few_bits_leaves_mode_and_random_state() -> None:
+    model = Noisy().train()
+    state = torch.get_rng_state()
+    losses_of_few_bits(model, ImageSplit(torch.zeros(3, 1, 2, 2, dtype=torch.uint8)), "mse", [4])
+    assert model.training
     assert torch.equal(torch.get_rng_state(), state)

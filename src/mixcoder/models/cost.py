@@ -31,8 +31,8 @@ class Costs(NamedTuple):
     Attributes:
         encode_madds: multiply-adds of encoding, steps down the decoder's gradient included.
         decode_madds: multiply-adds of decoding.
-        train_madds: multiply-adds of a training step, forward and backward, second derivatives included;
-            those of the optimizer are none of an image.
+        train_madds: multiply-adds of a training step, forward and backward, second derivatives included,
+            but not the optimizer; the mean where the steps of a refinement are drawn.
         train_elements: elements that all other operations of a training step write, such as activations and
             their derivatives.
     """
@@ -94,7 +94,25 @@ def _count_inference(model: Autoencoder) -> tuple[_Count, _Count]:
 
 
 def _count_training(model: Autoencoder) -> _Count:
-    """Returns the count of an image in a training step, without the optimizer."""
+    """Returns the count of an image in a training step, without the optimizer.
+
+    Where the steps of a refinement are drawn for each batch, this is the mean: that of the fewest and the
+    most, as each of them costs the same.
+    """
+    refinement = model.refinement
+    if refinement is None or refinement.fewest == refinement.steps:
+        return _count_step(model)
+    try:
+        refinement.steps_now = refinement.fewest
+        few = _count_step(model)
+    finally:
+        refinement.steps_now = refinement.steps
+    most = _count_step(model)
+    return _Count((few.madds + most.madds) // 2, (few.elements + most.elements) // 2)
+
+
+def _count_step(model: Autoencoder) -> _Count:
+    """Returns the count of an image in a training step, with the refinement's steps of now."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def step(images: Tensor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -14,12 +14,15 @@ from mixcoder.data.split import ImageSplit, to_float
 from mixcoder.images.shape import ImageShape
 from mixcoder.measures import MEASURES
 from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.models.code_grid import CodeGrid, CodeRange
 from mixcoder.models.modes import evaluation_mode
 from mixcoder.training.ranks import ALONE, Ranks
 
 _LARGEST_BATCH = 500
 _BATCH_ELEMENTS = 2**21
 """Of a batch's images: 8 MiB in float32."""
+_MOST_KEPT = 2**26
+"""Numbers of all codes that are kept at a time: 256 MiB in float32."""
 
 
 def validation_loss(
@@ -47,6 +50,63 @@ def validation_loss(
             images = to_float(batch)
             total += LOSSES[loss](model(images), images, reduction="sum").item()
     return ranks.total(total) / split.images.numel()
+
+
+def losses_of_few_bits(
+    model: Autoencoder,
+    split: ImageSplit,
+    loss: str,
+    bits: Sequence[int],
+    between_batches: Callable[[], None] = lambda: None,
+) -> list[float] | None:
+    """Returns the loss of all images from codes whose numbers have few bits, for each of `bits`.
+
+    Each number is rounded between its extremes over these images, as `mixcoder encode --bits` does. Images
+    are encoded once, and their codes are kept.
+
+    Args:
+        model: on the device of the images.
+        split: images (N, C, H, W) uint8.
+        loss: "mse", "l1" or "huber".
+        bits: numbers from 1 to 16.
+        between_batches: called before each batch; what it raises ends the computation.
+
+    Returns:
+        None where codes are not of finite floating point numbers, or would fill the memory.
+    """
+    if math.prod(model.latent_shape) * len(split) > _MOST_KEPT:
+        return None
+    codes, found = [], CodeRange()
+    with evaluating(model, split.device):
+        for batch in validation_batches(split):
+            between_batches()
+            latents: object = model.encode(to_float(batch))
+            if (
+                not isinstance(latents, Tensor)
+                or not latents.is_floating_point()
+                or not latents.isfinite().all()
+            ):
+                return None
+            codes.append(latents)
+            found.include(latents)
+        return [_loss_of_codes(model, split, loss, codes, found.grid(each), between_batches) for each in bits]
+
+
+def _loss_of_codes(
+    model: Autoencoder,
+    split: ImageSplit,
+    loss: str,
+    codes: Sequence[Tensor],
+    grid: CodeGrid,
+    between_batches: Callable[[], None],
+) -> float:
+    """Returns the loss of all images from their rounded codes, in the batches of `validation_batches`."""
+    total = 0.0
+    for batch, latents in zip(validation_batches(split), codes, strict=True):
+        between_batches()
+        decoded = model.decode(grid.rounded(latents))
+        total += LOSSES[loss](decoded, to_float(batch), reduction="sum").item()
+    return total / split.images.numel()
 
 
 def measure_reconstructions(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -14,11 +16,16 @@ from mixcoder import __version__  # also of a source tree that is not installed
 from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.stop_requests import check_sweep
+from mixcoder.measures import MEASURES
 from mixcoder.models.cost import Costs, cost_measures, count_costs
 from mixcoder.models.dispatch import without_elements
 from mixcoder.models.summary import count_parameters
-from mixcoder.training.evaluation import measure_reconstructions
+from mixcoder.training.evaluation import losses_of_few_bits, measure_reconstructions
 from mixcoder.training.trainer import Trainer
+
+_FAILURES_OF_DECODERS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+"""Raised by one that takes only what its own encoder gives, such as entries of a code book: it has no losses
+of rounded codes, and is trained all the same."""
 
 
 def validation_losses(directory: RunDirectory) -> list[float]:
@@ -40,6 +47,7 @@ def describe_result(
         "optimizer": run.recipe.optimizer,
         "validation_loss": final_loss,
         "best_validation_loss": min([*validation_losses(directory), final_loss]),
+        **rounded_losses(trainer),
         **measure_reconstructions(model, trainer.data.validation, check_sweep),
         "params": count_parameters(model),
         **cost_measures(_count_costs(run)),
@@ -71,6 +79,18 @@ def _final_loss(trainer: Trainer, directory: RunDirectory) -> float:
     last: dict[str, Any] = next(reversed(directory.read_metrics()), {})
     is_there = last.get("step") == trainer.step and "validation_loss" in last
     return float(last["validation_loss"]) if is_there else trainer.validate()
+
+
+def rounded_losses(trainer: Trainer) -> dict[str, float | None]:
+    """Returns the validation losses from rounded codes, by the keys of their measures; None without them."""
+    bits = {measure.key: measure.bits for measure in MEASURES if measure.bits}
+    images, loss = trainer.data.validation, trainer.recipe.loss
+    losses = None
+    with suppress(*_FAILURES_OF_DECODERS):
+        losses = losses_of_few_bits(trainer.model, images, loss, [*bits.values()], check_sweep)
+    if losses is None:
+        return dict.fromkeys(bits)
+    return {key: value if math.isfinite(value) else None for key, value in zip(bits, losses, strict=True)}
 
 
 def _count_costs(run: Run) -> Costs:
