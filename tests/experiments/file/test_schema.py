@@ -24,6 +24,7 @@ from mixcoder.models import MIXERS, Autoencoder, register_model
 from mixcoder.registry.known_keys import Schema
 from tests.cli.test_train import PLUGIN
 from tests.conftest import Cli
+from tests.experiments.searches.inline import SEARCH
 from tests.faults.broken_experiments import EXTENDING, MATRIX, SCRIPT, SINGLE
 
 ROOT = Path(__file__).parents[3]
@@ -130,7 +131,12 @@ def test_other_ways_to_write_a_value(kind: str) -> None:
     assert_quiet(SINGLE.replace(old, new))
 
 
-@pytest.mark.parametrize("text", [SINGLE, MATRIX, SCRIPT, EXTENDING, "extends: base.yml\n"])
+EXTENDED_SEARCH = "extends: base.yml\nsearch: {trials: 9, values: {rate: {high: 0.2}}}\n"
+
+
+@pytest.mark.parametrize(
+    "text", [SINGLE, MATRIX, SCRIPT, EXTENDING, "extends: base.yml\n", SEARCH, EXTENDED_SEARCH]
+)
 def test_sound_files(text: str) -> None:
     assert_quiet(text)
 
@@ -278,6 +284,33 @@ def test_what_is_wrong_is_refused_by_both(kind: str) -> None:
     assert alarms(as_editors_read(text))
 
 
+WRONG_SEARCH = {
+    "unknown key": ("keep: 0.34", "keap: 0.34"),
+    "no trials": ("  trials: 6\n", ""),
+    "no rungs": ("  inputs: [640, 1_280]\n", ""),
+    "no values": ("values:\n", "values: {}\n  ignored:\n"),
+    "all of them": ("keep: 0.34", "keep: 1"),
+    "no finalists": ("finalists: 2", "finalists: 0"),
+    "a rung in words": ("[640, 1_280]", "[few]"),
+    "an unknown limit": ("keep: 0.34", "limits: {parms: 3}"),
+    "a limit of nothing": ("keep: 0.34", "limits: {params: 0}"),
+    "an unknown part of a range": ("log: true", "lag: true"),
+    "a range without an end": (", high: 0.3", ""),
+    "a value that is no list": ("[cnn, mlp]", "cnn"),
+    "a choice of nothing": ("[cnn, mlp]", "[]"),
+    "a word that tables use": ("rate:", "trial:"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_SEARCH)
+def test_a_wrong_search_is_refused_by_both(kind: str) -> None:
+    sound, wrong = WRONG_SEARCH[kind]
+    text = SEARCH.replace(sound, wrong)
+    assert text != SEARCH
+    assert refused(text)
+    assert alarms(as_editors_read(text))
+
+
 def test_a_file_that_extends_may_leave_out_all_but_what_is_wrong() -> None:
     for wrong in ("modell: {}", "model: {kernel_sise: 3}", "model: {kernel_size: x}", "training: {seed: -1}"):
         assert alarms(as_editors_read(f"extends: base.yml\n{wrong}\n"))
@@ -287,7 +320,7 @@ def test_a_file_that_extends_may_leave_out_all_but_what_is_wrong() -> None:
 
 
 def test_every_key_has_a_description() -> None:
-    maps = [SCHEMA, *(SCHEMA["properties"][key] for key in ("data", "model", "training", "matrix"))]
+    maps = [SCHEMA, *(SCHEMA["properties"][key] for key in ("data", "model", "training", "matrix", "search"))]
     maps += [it["allOf"][-1]["then"] for it in maps if "allOf" in it]
     maps += [it for name, it in SCHEMA["definitions"].items() if "properties" in it]
     keys = [(key, it) for each in maps for key, it in each["properties"].items()]

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from mixcoder.io.safetensors_file import read_metadata
 from tests.conftest import slow
+from tests.experiments.searches.inline import SEARCH
 from tests.ray_cluster import ENVIRONMENT, RayCluster
 
 pytestmark = slow
@@ -177,6 +178,19 @@ def test_six_runs_are_those_of_this_machine(
     assert len(calm) == 6 * 5
     assert outcomes(project / "runs") == calm
     for log in project.glob("runs/mine/*/log.txt"):
+        assert log.read_text().splitlines()[0].startswith("on node ")
+
+
+def test_a_search_runs_there_too(ray_cluster: RayCluster, project: Path) -> None:
+    """Its next run is asked for when a node has taken the one before."""
+    pytest.importorskip("optuna")
+    (project / "x.yml").write_text(SEARCH)
+    err = swept(project, "--cluster", ray_cluster.address, "search.trials=4", "search.seeds=[3]")
+    names = [path.parent.name for path in project.glob("runs/tried/*/result.json")]
+    assert len([name for name in names if "_rung-1_" in name]) == 4
+    assert len([name for name in names if "_rung-final_" in name]) == 2
+    assert err.count("done: ") == len(names)
+    for log in project.glob("runs/tried/*/log.txt"):
         assert log.read_text().splitlines()[0].startswith("on node ")
 
 

@@ -243,3 +243,44 @@ def test_each_look_at_the_workers_comes_after_a_wait(experiment: Experiment) -> 
         run_sweep(experiment, Path("runs"), observe, workers)
     assert looks == sorted(set(looks))
     assert workers.started == [1, 2, 3, 0]
+
+
+def test_further_runs_are_asked_for_as_places_become_free(experiment: Experiment) -> None:
+    """Given the results so far; not while a run waits, as one does that was lost: its result is to count."""
+    asked: list[list[str]] = []
+    further = list(map(RunState, experiment.runs[1:], RunDirectory.of_all(experiment.runs[1:], Path("runs"))))
+
+    def next_run(states: Sequence[RunState]) -> RunState | None:
+        asked.append([state.state for state in states])
+        has_first_ended = states[0].has_ended
+        return further.pop(0) if further and (has_first_ended or len(states) < 3) else None
+
+    workers = TimedWorkers(2, {0: [GONE]}, seconds={0: 3})
+    first = Experiment(experiment.name, experiment.runs[:1])
+    states = run_sweep(first, Path("runs"), lambda states: None, workers, next_run=next_run)
+    assert [state.state for state in states] == ["done"] * 4
+    assert workers.started == [0, 1, 2, 0, 3]
+    assert all("waiting" not in each for each in asked)
+    assert asked[0] == ["running"]
+    assert asked[-1] == ["done"] * 4, "the last one has ended, and there is no other"
+
+
+def test_a_further_run_that_cannot_start_has_failed_and_another_is_asked_for(experiment: Experiment) -> None:
+    further = list(map(RunState, experiment.runs, RunDirectory.of_all(experiment.runs, Path("runs"))))
+    workers = TimedWorkers(1)
+    start = workers.start
+
+    def start_or_not(state: RunState) -> None:
+        if state.run.values["seed"] == 1:
+            raise OSError("no process")
+        start(state)
+
+    workers.start = start_or_not  # type: ignore[method-assign]
+    states = run_sweep(
+        Experiment(experiment.name, ()),
+        Path("runs"),
+        lambda states: None,
+        workers,
+        next_run=lambda states: further.pop(0) if further else None,
+    )
+    assert [state.state for state in states] == ["done", "failed", "done", "done"]

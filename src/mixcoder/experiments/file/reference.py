@@ -50,14 +50,15 @@ def _parts(schema: Schema) -> Iterator[str]:
     yield "### `matrix`"
     matrix = keys["matrix"]
     yield _table({"any other name": matrix["additionalProperties"], **matrix["properties"]}, (), definitions)
-    search = keys["search"]["properties"]
+    search, needed = keys["search"]["properties"], schema["else"]["properties"]["search"]
     yield "### `search`"
-    yield _table(search, schema["else"]["properties"]["search"]["required"], definitions)
+    yield _table(search, needed["required"], definitions)
     yield "#### `search.limits`"
     yield _table(search["limits"]["properties"], (), definitions)
     yield "#### `search.values`: a range"
     span = search["values"]["additionalProperties"]["anyOf"][0]
-    yield _table(span["properties"], span["required"], definitions)
+    of_range = needed["properties"]["values"]["additionalProperties"]["then"]
+    yield _table(span["properties"], of_range["required"], definitions)
 
 
 def _choice(section: ChoiceSection, schema: Schema, definitions: Definitions) -> Iterator[str]:

@@ -100,7 +100,7 @@ def experiment_schema() -> Schema:
             "properties": {
                 **{section.key: _needed(section) for section in CHOICES},
                 "training": {"type": _MAP, "if": {"type": "object"}, "then": one_duration},
-                "search": {"required": SearchSection.model_json_schema()["required"]},
+                "search": _needed_of_search(),
             },
         },
         "definitions": {**SPELLINGS, **dict(itertools.chain.from_iterable(map(_defined, CHOICES)))},
@@ -112,7 +112,6 @@ def _search() -> Schema:
     keys = SearchSection.model_json_schema()["properties"]
     about_values = _about(keys.pop("values"))
     limits = {**_map_of(SearchLimits), **_about(keys.pop("limits")), "default": {}}
-    value_range = {**_map_of(ValueRange), "required": ["low", "high"]}
     return {
         "description": _SEARCH,
         "type": "object",
@@ -128,13 +127,23 @@ def _search() -> Schema:
                 },
                 "additionalProperties": {
                     "description": "a range of numbers, or a list of values of any kind",
-                    "anyOf": [value_range, {"type": "array", "minItems": 1}],
+                    "anyOf": [_map_of(ValueRange), {"type": "array", "minItems": 1}],
                 },
                 "minProperties": 1,
             },
         },
         "additionalProperties": False,
     }
+
+
+def _needed_of_search() -> Schema:
+    """Returns the keys that a search, and each of its ranges, needs in a file that extends no other."""
+    of_range = {"if": {"type": "object"}, "then": _required(ValueRange)}
+    return {**_required(SearchSection), "properties": {"values": {"additionalProperties": of_range}}}
+
+
+def _required(model: type[BaseModel]) -> Schema:
+    return {"required": model.model_json_schema()["required"]}
 
 
 def _map_of(model: type[BaseModel]) -> Schema:

@@ -1,6 +1,6 @@
 """What a search will take, before anything trains.
 
-    random combinations within the limits ─▶ mean time of an image ─┐
+    random combinations within the limits ─▶ mean time of an input ─┐
     halving with random losses ─▶ about how many trials go on ──────┴▶ a row a rung, and one of the finalists
 
 How many go on depends on the order of the losses: a trial that comes late and is the best goes on, too.
@@ -23,7 +23,7 @@ from mixcoder.experiments.plans.estimates import FinishedRun, finished_runs
 from mixcoder.experiments.plans.plan import plan_row
 from mixcoder.experiments.searches.halving import next_promotion
 from mixcoder.experiments.searches.search_runs import examine
-from mixcoder.experiments.searches.trial_runs import FINAL, finalist_run, trial_run
+from mixcoder.experiments.searches.trial_runs import FINAL, finalist_run
 from mixcoder.experiments.searches.trials import Trial
 from mixcoder.text.durations import format_duration
 from mixcoder.text.table import Column
@@ -38,7 +38,7 @@ STAGE_COLUMNS = (
     Column("minutes", "time, about", format_duration, is_number=True),
 )
 """What a plan says of each rung of a search, and of its finalists."""
-_EXAMPLES, _MOST_DRAWS = 8, 200
+_EXAMPLES, _MOST_DRAWS = 4, 200
 """Combinations whose time is estimated, and how many are drawn to find those."""
 _GAMES, _MOST_PLAYERS = 20, 200
 """Searches with random losses, and the most trials of one; more are scaled."""
@@ -50,18 +50,16 @@ def plan_stages(search: Search, runs: Path) -> list[dict[str, Any]]:
     Raises:
         ArgumentError: no combination is within the limits.
     """
-    section, finished = search.section, finished_runs(runs)
-    examples = _draw_examples(search)
-    counts = _count_promotions(section)
-    rows = []
-    for rung, count in enumerate(counts):
-        most = section.trials  # each may be the best when it comes
-        rows.append(
-            _row(rung + 1, count, most, [trial_run(search, trial, rung) for trial in examples], finished)
-        )
-    finalists = min(section.finalists, section.trials) * len(section.seeds)
-    final = [finalist_run(search, trial, section.seeds[0]) for trial in examples]
-    return [*rows, _row(FINAL, finalists, finalists, final, finished)]
+    section = search.section
+    finals = [finalist_run(search, trial, section.seeds[0]) for trial in _draw_examples(search)]
+    inputs, minutes = _mean_time(finals, finished_runs(runs))
+    an_input = None if minutes is None or inputs is None else minutes / inputs
+    rows = [
+        _row(rung + 1, (count, section.trials), section.inputs[rung], an_input)  # each may be the best so far
+        for rung, count in enumerate(_count_promotions(section))
+    ]
+    count = min(section.finalists, section.trials) * len(section.seeds)
+    return [*rows, _row(FINAL, (count, count), inputs, an_input)]
 
 
 def stages_summary(search: Search, rows: Sequence[dict[str, Any]]) -> str:
@@ -76,20 +74,27 @@ def stages_summary(search: Search, rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def _mean_time(runs: Sequence[Run], finished: list[FinishedRun]) -> tuple[int | None, float | None]:
+    """Returns the images that each of some runs trains on, and their mean minutes; None where unknown."""
+    minutes = [plan_row(run, finished)["minutes"] for run in runs]
+    known = [each for each in minutes if each is not None]
+    if not known:
+        return None, None
+    return max(run.total_steps * run.recipe.batch_size for run in runs), fmean(known)
+
+
 def _row(
-    rung: int | str, count: int, most: int, examples: Sequence[Run], finished: list[FinishedRun]
+    rung: int | str, counts: tuple[int, int], inputs: int | None, minutes_an_input: float | None
 ) -> dict[str, Any]:
-    """Returns the row of runs that are like the examples."""
-    times = [plan_row(run, finished)["minutes"] for run in examples]
-    minutes = [time for time in times if time is not None]
-    inputs = examples[0].total_steps * examples[0].recipe.batch_size if minutes else None
+    """Returns the row of as many runs as are likely and, at most, possible."""
+    total = None if inputs is None else inputs * counts[0]
     return {
         "rung": rung,
-        "runs": count,
-        "most_runs": most,
+        "runs": counts[0],
+        "most_runs": counts[1],
         "inputs": inputs,
-        "total_inputs": None if inputs is None else inputs * count,
-        "minutes": fmean(minutes) * count if minutes else None,
+        "total_inputs": total,
+        "minutes": None if total is None or minutes_an_input is None else total * minutes_an_input,
     }
 
 
