@@ -155,10 +155,11 @@ def _draw_refinement(dice: Random) -> dict[str, Any] | None:
 def _draw_stack(dice: Random) -> dict[str, Any]:
     (rows, columns), patch_size, depth = _draw_grid(dice)
     code_channels = dice.choice(SQUARES)
+    latent_dim = dice.choice([None, *range(1, 10)])
     return {
         "image_shape": [depth, rows * patch_size, columns * patch_size],
         "patch_size": patch_size,
-        "latent_dim": dice.randint(1, 9),
+        "latent_dim": latent_dim,
         "code_channels": code_channels,
         "encoder": _draw_layers(dice, dice.choice(SQUARES), 1, is_decoder=False),
         "decoder": _draw_layers(dice, code_channels, 1, is_decoder=True),

@@ -359,3 +359,56 @@ def test_a_run_directory_holds_it(cli: Cli) -> None:
     assert all(not torch.allclose(one, other) for one, other in pairwise(codes))
     assert "refine" in config.read_text()
     assert cli("run", "mine.yml")[0] == 0, "which is done already"
+
+
+# ── names of a plugin's own ──────────────────────────────────────────────────────────────────────────
+
+
+def test_a_plugin_that_uses_the_names_of_a_refinement_is_told() -> None:
+    class Attribute(Plugged):
+        def __init__(self, image_shape: Sequence[int]) -> None:
+            super().__init__(image_shape)
+            self.refinement = nn.Linear(3, 3)  # type: ignore[assignment]
+
+    class Method(Plugged):
+        def refinement(self) -> None:  # type: ignore[override]
+            pass
+
+    class Argument(Plugged):
+        def __init__(self, image_shape: Sequence[int], refine: int = 2) -> None:
+            super().__init__(image_shape)
+
+    class Half(Plugged):
+        def _output(self, values: Tensor) -> Tensor:
+            return values.sigmoid()
+
+    taken = "of its own, a name that the key `refine` of every model takes; rename it"
+    for model, sentence in (
+        (Attribute, f"model 'mine' has an attribute `refinement` {taken}"),
+        (Method, f"model 'mine' has an attribute `refinement` {taken}"),
+        (Argument, f"refine: model 'mine' has an argument `refine` {taken}"),
+        (Half, "has a method `_output` without `_decode_before_output`; add that one, or rename it"),
+    ):
+        mixcoder.models.MODELS._entries["mine"] = model
+        for refine in (None, {"steps": 1}):
+            with pytest.raises(ArgumentError, match=re.escape(sentence)):
+                mixcoder.create_model("mine", image_shape=SHAPE, refine=refine)
+
+
+@pytest.mark.parametrize("attribute", ["residual_scale", "norm", "act"])
+def test_a_mixing_layer_that_sets_what_the_model_sets_is_told(attribute: str) -> None:
+    class Scaled(mixcoder.MixingLayer):
+        def __init__(self, grid: tuple[int, int], channels: int, kernel_size: int) -> None:
+            super().__init__()
+            is_scale = attribute == "residual_scale"
+            setattr(
+                self, attribute, nn.Parameter(torch.ones(channels)) if is_scale else nn.LayerNorm(channels)
+            )
+
+        def mix(self, x: Tensor) -> Tensor:
+            return x
+
+    mixcoder.register_mixer("scaled")(Scaled)
+    sentence = f"Scaled sets its attribute `{attribute}`, which the model sets; give it another name"
+    with pytest.raises(ArgumentError, match=sentence):
+        mixcoder.create_model("mixer", image_shape=SHAPE, **MODELS["mixer"][1], mixer="scaled")

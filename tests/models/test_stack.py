@@ -91,6 +91,18 @@ def test_a_stack_without_layers_is_two_linear_maps_on_patches() -> None:
     assert not [module for module in model.modules() if isinstance(module, MixingLayer | PatchLayer)]
 
 
+def test_a_code_of_a_few_numbers_of_each_patch() -> None:
+    """Without a linear layer over all patches: nothing but the layers mixes them."""
+    model, images = stack(latent_dim=None, refine={"steps": 1, "matrix": "diagonal"}), torch.rand(2, 2, 4, 6)
+    assert model.latent_shape == (6 * 4,)
+    assert model(images).shape == images.shape
+    assert count_parameters(model) == 8 * 5 + 5 + 5 * 4 + 4 + 4 * 5 + 5 + 5 * 8 + 6 * 8 + 24
+    before = model.encode(images, steps=0)
+    images[:, :, :2, :2] += 1
+    changed = (model.encode(images, steps=0) - before).view(2, 6, 4).abs().sum(dim=(0, 2))
+    assert (changed > 0).tolist() == [True, *[False] * 5]
+
+
 # ── entries ──────────────────────────────────────────────────────────────────────────────────────────
 
 

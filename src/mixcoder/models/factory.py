@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from mixcoder.errors import ArgumentError, MixcoderError, first_line, is_out_of_memory
@@ -13,6 +14,9 @@ from mixcoder.registry.signatures import check_arguments
 
 MODELS: Registry[type[Autoencoder]] = Registry("model", "type")
 register_model = MODELS.register
+_TAKEN = (
+    "model '{name}' has an {own} of its own, a name that the key `refine` of every model takes; rename it"
+)
 LARGEST_SIZE = 1_000_000
 MOST_LAYERS = 256
 
@@ -35,10 +39,13 @@ def create_model(name: str, /, **arguments: Any) -> Autoencoder:
         name, stated = trained_description(name)
         arguments = {**stated, **arguments}
     model = MODELS.find(name, trained_names())
+    _check_own_names(name, model)
     checked = check_arguments(model, arguments, f"model '{name}'", ModelKeys)
     refine = checked.pop("refine", None)
     try:
         built = model(**checked)
+        if built.refinement is not None:
+            raise ArgumentError("", _TAKEN.format(name=name, own="attribute `refinement`"))
         if refine is not None:
             built.refinement = _refinement(built, refine)
         return built
@@ -49,6 +56,26 @@ def create_model(name: str, /, **arguments: Any) -> Autoencoder:
             raise
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise ArgumentError("", f"model '{name}' cannot be built with these numbers ({reason})") from error
+
+
+def _check_own_names(name: str, model: type[Autoencoder]) -> None:
+    """Checks that a plugin's class leaves the names of a refinement to it, and is whole where it has some.
+
+    Raises:
+        ArgumentError: names what the class has to rename or to add.
+    """
+    for key in ModelKeys.model_fields:
+        if key in inspect.signature(model).parameters:
+            raise ArgumentError(key, _TAKEN.format(name=name, own=f"argument `{key}`"))
+    if hasattr(model, "refinement"):
+        raise ArgumentError("", _TAKEN.format(name=name, own="attribute `refinement`"))
+    halves = ("_decode_before_output", "_output")
+    own = [half for half in halves if getattr(model, half) is not getattr(Autoencoder, half)]
+    if len(own) == 1:
+        [other] = {*halves} - {*own}
+        raise ArgumentError(
+            "", f"model '{name}' has a method `{own[0]}` without `{other}`; add that one, or rename it"
+        )
 
 
 def _refinement(model: Autoencoder, settings: dict[str, Any]) -> CodeRefinement:

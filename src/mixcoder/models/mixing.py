@@ -111,10 +111,25 @@ def create_mixing_layer(
         ArgumentError: an unknown name, or numbers that the layer cannot work with.
     """
     layer: MixingLayer = MIXER.create(mixer, grid, channels, kernel_size)
+    _check_own_attributes(layer)
     layer.norm = create_norm(residual.norm, channels)
     layer.act = create_activation(residual.activation)
     layer.residual_scale = create_scale(residual.scale, channels)
     return layer
+
+
+def _check_own_attributes(layer: MixingLayer) -> None:
+    """Checks that the constructor of a layer left to the model what the model sets.
+
+    Raises:
+        ArgumentError: names the attribute.
+    """
+    for name, start in (("norm", nn.Identity), ("act", nn.Identity), ("residual_scale", type(None))):
+        if type(getattr(layer, name)) is not start:
+            of = type(layer).__name__
+            raise ArgumentError(
+                "mixer", f"{of} sets its attribute `{name}`, which the model sets; give it another name"
+            )
 
 
 def create_scale(start: float | None, channels: int) -> nn.Parameter | None:

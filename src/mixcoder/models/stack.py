@@ -4,9 +4,9 @@
       │ patchify                                        (B, P, C·p·p)
       │ the layers of `encoder`                         (B, P, channels)
       │ Linear on every patch                           (B, P, code_channels)
-      │ act, flatten, Linear                            (B, latent_dim)          without `latent_dim`: flatten
+      │ act, flatten, Linear                            (B, latent_dim)        without `latent_dim`: flatten
     latents
-      │ act(Linear), unflatten                          (B, P, code_channels)    without `latent_dim`: unflatten
+      │ act(Linear), unflatten                          (B, P, code_channels)  without `latent_dim`: unflatten
       │ the layers of `decoder`                         (B, P, channels)
       │ Linear on every patch, with `output_bias`       (B, P, C·p·p)
       │ unpatchify                                      (B, C, H, W)

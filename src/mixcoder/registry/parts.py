@@ -82,7 +82,8 @@ class PartOf:
         """Returns the arguments that an experiment file may state of the part called `name`."""
         constructor = self.registry[name]
         is_own = constructor.__module__.partition(".")[0] != "torch"  # whose arguments are not for a file
-        return signature_schema(constructor, None, tuple(self.given if is_own else _parameters(constructor)))
+        left_out = (*self.given, "name") if is_own else _parameters(constructor)
+        return signature_schema(constructor, None, left_out)
 
     def _problems(self, name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Yields the arguments that the part called `name` does not take, each with the reason."""
@@ -119,8 +120,8 @@ class PartOf:
         return schema
 
 
-def _parameters(constructor: Callable[..., Any]) -> list[str]:
-    return list(inspect.signature(constructor).parameters)
+def _parameters(constructor: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(constructor).parameters)
 
 
 def _name_and_arguments(part: object, key: str) -> tuple[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mixcoder.registry.problems import Problem, list_problems
 
 @cache
 def signature_schema(
-    function: Callable[..., Any], common: type[BaseModel] | None = None, left_out: Sequence[str] = ()
+    function: Callable[..., Any], common: type[BaseModel] | None = None, left_out: tuple[str, ...] = ()
 ) -> type[BaseModel]:
     """Returns a strict pydantic model of the arguments of `function`, as its docstring describes them.
 
