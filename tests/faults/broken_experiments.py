@@ -10,14 +10,20 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 from ruamel.yaml import YAML
 
-from mixcoder.experiments.file.spec import Experiment, read_experiment
+from mixcoder.errors import MixcoderError
+from mixcoder.experiments.file.search_section import Search
+from mixcoder.experiments.file.spec import Experiment, Run, read_experiment
+from mixcoder.experiments.searches.trial_runs import finalist_run, trial_run
+from mixcoder.experiments.searches.trials import Trial
 
 Case = dict[str, Any]
 """{content: an experiment file, one character a byte; overrides: a list of key=value}, as JSON has it."""
@@ -93,7 +99,25 @@ model:
   norm: rms
 training: {inputs: 100, validations: 2, compile: "off", precision: float32}
 """
-SOUND = [SINGLE, MATRIX, SCRIPT, EXTENDING, PHOTOS, HUB]
+SEARCH = """\
+name: mine
+data: {source: digits, search_holdout: 300}
+model: {type: mixer, patch_size: 4, hidden_channels: ["${size.hidden}"], latent_dim: 3, mixer: "${mixer}"}
+training: {learning_rate: "${rate}", inputs: 300, batch_size: 8}
+search:
+  trials: 5
+  seed: 3
+  inputs: [64, 128]
+  keep: 0.4
+  finalists: 1
+  seeds: [0, 7]
+  limits: {params: 5_000, madds: 100_000}
+  values:
+    rate: {low: 0.001, high: 0.1, log: true}
+    size: [{name: small, hidden: 4}, {name: large, hidden: 9}]
+    mixer: [cnn, mlp]
+"""
+SOUND = [SINGLE, MATRIX, SCRIPT, EXTENDING, PHOTOS, HUB, SEARCH]
 BASE = SINGLE.replace("source: mnist", "source: digits").replace("patch_size: 7", "patch_size: 4")
 """What is extended: base.yml."""
 
@@ -208,14 +232,28 @@ def read(case: Case) -> Experiment:
 
 
 def check_sound(case: Case, experiment: Experiment) -> None:
-    """Every run makes images of images."""
-    assert experiment.runs
-    for run in experiment.runs:
+    """Every run makes images of images; of a search, those of some trials and of a finalist."""
+    runs = [*experiment.runs, *_some_runs(experiment.search)]
+    assert runs
+    for run in runs:
         with torch.device("meta"):
             model = run.create_model()
         if sum(1 for _ in model.modules()) <= _MOST_MODULES_TO_RUN:
             images = torch.zeros(2, *model.image_shape, device="meta")
             assert model(images).shape == images.shape
+
+
+def _some_runs(search: Search | None) -> Iterator[Run]:
+    """Runs of random combinations, those that fit together."""
+    generator = np.random.default_rng(0)
+    for number in range(3 if search else 0):
+        assert search
+        trial = Trial({name: space.draw(generator) for name, space in search.spaces.items()}, number)
+        with suppress(MixcoderError):
+            yield trial_run(search, trial, len(search.section.inputs) - 1)
+    if search:
+        search.fingerprint()
+        yield finalist_run(search, Trial(search.probes()[0]), search.section.seeds[0])
 
 
 def check_refusal(case: Case, message: str) -> None:
