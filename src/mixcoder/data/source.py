@@ -115,8 +115,14 @@ class HeldOutSource(DataSource):
 
     @property
     def training_images(self) -> int:  # type: ignore[override]
-        """As many as are left to train on."""
-        return self.source.training_images - self.count
+        """As many as are left to train on.
+
+        Raises:
+            ArgumentError: none is left.
+        """
+        whole = self.source.training_images
+        check_count(self.count, whole)
+        return whole - self.count
 
     def load(self) -> ImageData:
         return hold_out(self.source.load(), self.count)

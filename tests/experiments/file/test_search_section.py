@@ -158,6 +158,7 @@ def test_the_plan_says_what_a_search_takes(cli: Cli, tmp_path: Path) -> None:
     assert [row["runs"] for row in rows][::2] == [6, 4]
     assert 2 <= rows[1]["runs"] <= 6
     assert all(row["minutes"] > 0 and row["most_runs"] >= row["runs"] for row in rows)
+    assert [row["done"] for row in rows] == [0, 0, 0]
     status, out, _ = cli("plan", "x.yml")
     assert "6 trials on 2 rungs" in out
     status, _, err = cli("plan", "x.yml", "search.limits={params: 3}")

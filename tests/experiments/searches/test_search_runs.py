@@ -22,6 +22,7 @@ import torch
 from mixcoder.data import ImageSplit
 from mixcoder.data.sources.digits import Digits
 from mixcoder.errors import ArgumentError, RunDirectoryError, RunLockedError
+from mixcoder.experiments.plans.search_plan import plan_stages
 from mixcoder.experiments.results.records import read_records, records_of
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.searches.search_runs import read_asked, search_lock
@@ -238,6 +239,9 @@ def test_records_are_those_of_trials_and_then_of_finalists(file: Path, tmp_path:
     assert rungs == sorted(rungs, key=str)
     assert rungs.count("final") == 4
     assert len(read_records(tmp_path / "tried", [], tmp_path)) == len(records), "ordinary runs in a folder"
+    assert experiment.search
+    done = [row["done"] for row in plan_stages(experiment.search, tmp_path)]
+    assert done == [6, rungs.count(2), 4]
     for record in records:
         run = record.directory.read_run()
         assert run.digest == RunDirectory.of(run, tmp_path).path.name.rpartition("-")[2]

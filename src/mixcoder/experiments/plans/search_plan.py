@@ -21,9 +21,10 @@ from mixcoder.experiments.file.search_section import Search, SearchSection
 from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.plans.estimates import FinishedRun, finished_runs
 from mixcoder.experiments.plans.plan import plan_row
-from mixcoder.experiments.searches.halving import next_promotion
-from mixcoder.experiments.searches.search_runs import examine
-from mixcoder.experiments.searches.trial_runs import FINAL, finalist_run
+from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.experiments.searches.halving import choose_finalists, next_promotion
+from mixcoder.experiments.searches.search_runs import examine, is_over, read_asked
+from mixcoder.experiments.searches.trial_runs import FINAL, finalist_run, finalist_runs
 from mixcoder.experiments.searches.trials import Trial
 from mixcoder.text.durations import format_duration
 from mixcoder.text.table import Column
@@ -36,6 +37,7 @@ STAGE_COLUMNS = (
     Column("inputs", "inputs a run", format_count, is_number=True),
     Column("total_inputs", "inputs, about", format_count, is_number=True),
     Column("minutes", "time, about", format_duration, is_number=True),
+    Column("done", "done", format_count, is_number=True),
 )
 """What a plan says of each rung of a search, and of its finalists."""
 _EXAMPLES, _MOST_DRAWS = 4, 200
@@ -49,6 +51,7 @@ def plan_stages(search: Search, runs: Path) -> list[dict[str, Any]]:
 
     Raises:
         ArgumentError: no combination is within the limits.
+        RunDirectoryError: the file of trials is damaged, or of another search.
     """
     section = search.section
     finals = [finalist_run(search, trial, section.seeds[0]) for trial in _draw_examples(search)]
@@ -59,7 +62,8 @@ def plan_stages(search: Search, runs: Path) -> list[dict[str, Any]]:
         for rung, count in enumerate(_count_promotions(section))
     ]
     count = min(section.finalists, section.trials) * len(section.seeds)
-    return [*rows, _row(FINAL, (count, count), inputs, an_input)]
+    rows.append(_row(FINAL, (count, count), inputs, an_input))
+    return [{**row, "done": done} for row, done in zip(rows, _count_done(search, runs), strict=True)]
 
 
 def stages_summary(search: Search, rows: Sequence[dict[str, Any]]) -> str:
@@ -72,6 +76,22 @@ def stages_summary(search: Search, rows: Sequence[dict[str, Any]]) -> str:
         f"{section.trials:,} trials on {len(section.inputs)} rungs, {runs:,} runs of about {inputs:,} inputs "
         f"together, {time}"
     )
+
+
+def _count_done(search: Search, runs: Path) -> list[int]:
+    """Returns how many trainings of each rung, and of the finalists, have ended.
+
+    Raises:
+        RunDirectoryError: the file of trials is damaged, or of another search.
+    """
+    asked = read_asked(search, runs)
+    counts = [
+        sum(rung in trial.losses for trial in asked.trained) for rung in range(len(search.section.inputs))
+    ]
+    if not is_over(search, asked):
+        return [*counts, 0]
+    finals = finalist_runs(search, choose_finalists(search.section, asked.trained))
+    return [*counts, sum(directory.is_done() for directory in RunDirectory.of_all(finals, runs))]
 
 
 def _mean_time(runs: Sequence[Run], finished: list[FinishedRun]) -> tuple[int | None, float | None]:

@@ -115,6 +115,8 @@ class SearchRuns:
             trial.rung += 1
         elif len(self.asked.trained) < self.search.section.trials and not self.asked.is_exhausted:
             trial = self._next_trial()
+        else:
+            return None
         self.asked.write()
         if trial is None:
             return None
