@@ -130,6 +130,22 @@ def test_it_computes_what_its_diagram_says() -> None:
     torch.testing.assert_close(model.decode(latents), expected)
 
 
+def test_a_code_of_each_patch_has_no_layer_over_all_patches() -> None:
+    model = stack(latent_dim=None, decoder=[{"channels": 5}, "film"])
+    assert model.latent_shape == (6 * 4,)
+    assert count_parameters(model) == (8 * 5 + 5) + (5 * 4 + 4) + (4 * 5 + 5) + 2 * (24 * 5 + 5) + (
+        5 * 8 + 6 * 8
+    )
+    images = torch.rand(3, 2, 4, 6)
+    codes = model.encode(images)
+    other = images.clone()
+    other[:, :, 2:, 4:] = 0  # the last patch
+    changed = (model.encode(other) != codes).reshape(3, 6, 4)
+    assert changed[:, -1].any(), "the code of a patch does not know its pixels"
+    assert not changed[:, :-1].any(), "the code of a patch knows those of others"
+    assert model.decode(codes).shape == images.shape
+
+
 def test_repeated_layers_are_those_written_out() -> None:
     images = torch.rand(2, 2, 4, 6)
     repeated, written = decoder_of({"repeat": 3, "layers": BLOCK}), decoder_of(*BLOCK, *BLOCK, *BLOCK)
