@@ -169,14 +169,17 @@ def test_readme_error(cli: Cli) -> None:
 
 def test_experiment_file_document(tmp_path: Path) -> None:
     document = read_document("docs/experiment-file.md")
-    experiment, matrix = (block.content for block in blocks_of(document) if block.language == "yaml")
+    experiment, matrix, *others = (block.content for block in blocks_of(document) if block.language == "yaml")
+    for other in others:  # of parts, and of lists of layers
+        (tmp_path / "x.yml").write_text(other)
+        assert read_experiment(tmp_path / "x.yml").runs[0].create_model().latent_shape == (16,)
     (tmp_path / "x.yml").write_text(matrix)
     assert len(read_experiment(tmp_path / "x.yml").runs) == 3 * 2 * 2 * 2 - 4 + 1
     (tmp_path / "x.yml").write_text(experiment)
     assert read_experiment(tmp_path / "x.yml").runs[0].recipe.inputs == 1_000_000
     for key in Recipe.model_fields:
         assert f"`{key}`" in document
-    for name in ("mixer", "cnn", "script"):
+    for name in ("mixer", "cnn", "script", "stack"):
         assert f"`type: {name}`" in document
 
 

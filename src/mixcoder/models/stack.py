@@ -123,7 +123,8 @@ class StackedMixer(Autoencoder):
         x = self.encoder(self.patchify(images), None)  # (B, P, channels)
         x = self.to_code(x)  # (B, P, code_channels)
         if self.to_latent is None:
-            return x.flatten(1)  # (B, P·code_channels)
+            numbers: Tensor = x.flatten(1)  # (B, P·code_channels)
+            return numbers
         latents: Tensor = self.to_latent(self.act(x).flatten(1))  # (B, P·code_channels) → (B, latent_dim)
         return latents
 
