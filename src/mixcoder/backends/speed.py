@@ -43,9 +43,17 @@ _MIXER: dict[str, Any] = {
 _LARGE: dict[str, Any] = {**_MIXER, "mixer": "mlp"}
 _LARGE_PARAMETERS = 4_363_601
 _CNN: dict[str, Any] = {"type": "cnn", "channels": [24, 32, 48], "kernel_size": 5, "latent_dim": 16}
-_FINE: dict[str, Any] = {"type": "mixer", "patch_size": 2, "hidden_channels": [16, 16, 16], "latent_dim": 16}
+_REFINED: dict[str, Any] = {
+    "type": "stack",
+    "patch_size": 7,
+    "latent_dim": 16,
+    "code_channels": 12,
+    "encoder": [{"channels": 16}, {"mixer": "kronecker"}],
+    "decoder": [{"channels": 16}, {"mixer": "kronecker"}, {"channels": 16}],
+    "refine": {"steps": 1},
+}
 """The article's Mixer for native steps, convolutions for eager ones, a Mixer of many parameters for the time
-that each parameter adds to a step, and one of many small patches: it computes little for each element."""
+that each parameter adds to a step, and a refined network, whose derivatives write many elements."""
 _IMAGE_SHAPE = (1, 28, 28)
 _FEW, _MANY = 1, 16
 """Images of the two batches: one shows what a step takes at least, the other what an image adds."""
@@ -124,9 +132,9 @@ def _write(choice: BackendChoice, path: Path) -> None:
 def _measure_speed(choice: BackendChoice) -> Speed:
     backend, model = (NATIVE, _MIXER) if choice.backend is NATIVE else (EAGER, _CNN)
     timed = BackendChoice(backend, choice.precision, fallbacks=())
-    first, large, fine = (_measure(arguments, timed) for arguments in (model, _LARGE, _FINE))
+    first, large, refined = (_measure(arguments, timed) for arguments in (model, _LARGE, _REFINED))
     gain = _COMPILED_GAIN if choice.backend is not backend else 1.0
-    madd_seconds, element_seconds = fit_costs([first, large, fine])
+    madd_seconds, element_seconds = fit_costs([first, large, refined])
     step_seconds = max(0.0, first.few - first.image_seconds)
     parameter_seconds = max(0.0, large.few - first.few) / _LARGE_PARAMETERS
     return Speed(step_seconds / gain, madd_seconds / gain, element_seconds / gain, parameter_seconds)
