@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import gemms, own_networks, plain, plain_invented
+from benchmarks.pca import pca_losses
 from benchmarks.throughput import MODELS, mixer_arguments
+from sklearn.decomposition import PCA  # type: ignore[import-untyped]
 
+from mixcoder.data import ImageSplit, load_data, to_float
 from mixcoder.models import create_model
 from tests.conftest import needs_compiler, own_registries, register_again, registered, slow
 
@@ -98,3 +101,14 @@ def test_the_benchmark_of_a_gpu_runs_without_one() -> None:
     assert "sweep of 2 seeds, " in printed
     assert "runs ended: " not in printed
     assert "tests collected" in printed
+
+
+def test_the_loss_of_pca_is_scikit_learns() -> None:
+    data = load_data("digits")
+    assert isinstance(data.train, ImageSplit)
+    train, validation = (to_float(split.images).flatten(1).numpy() for split in (data.train, data.validation))
+    losses = pca_losses(data.train.images, data.validation.images, [4, 16])
+    for size, loss in zip([4, 16], losses, strict=True):
+        pca = PCA(size).fit(train)
+        restored = pca.inverse_transform(pca.transform(validation))
+        assert loss == pytest.approx(((restored - validation) ** 2).mean(), rel=1e-4)
