@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.named_models import NAMED, Named, make_trained_model
+from benchmarks.named_models import EXPERIMENTS, NAMED, Named, make_trained_model
 
 import mixcoder
 from mixcoder.data import load_data, to_float
+from mixcoder.data.sources.mnist import Mnist
 from mixcoder.errors import ArgumentError, MixcoderError, RunDirectoryError
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.runs.model_files import hash_weights
@@ -21,7 +22,8 @@ from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.inference import Codes
 from mixcoder.models import named
 from mixcoder.models.named import CARD, read_card, trained_names
-from tests.conftest import Cli
+from mixcoder.training.evaluation import validation_loss
+from tests.conftest import Cli, slow
 
 EXPERIMENT = """\
 name: tiny
@@ -243,8 +245,28 @@ def test_what_is_shipped_loads_and_is_what_its_card_says(name: str) -> None:
     limit = 1_000 * int(name.split("-")[1].removesuffix("k"))
     assert card.params <= limit
     assert model.image_shape == (1, 28, 28)
-    assert RunDirectory(SHIPPED / name).read_run().recipe.seed == card.seed
+    run = RunDirectory(SHIPPED / name).read_run()
+    assert run.recipe.seed == card.seed
+    assert run.digest == read_experiment(EXPERIMENTS / NAMED[name].file).runs[0].digest
     assert model(torch.rand(2, 1, 28, 28)).shape == (2, 1, 28, 28)
+
+
+@slow
+@pytest.mark.parametrize("name", trained_names())
+def test_what_is_shipped_is_the_same_as_onnx(name: str, tmp_path: Path) -> None:
+    """Steps of refinement included; export_onnx compares with torch to 1e-5, and writes nothing else."""
+    pytest.importorskip("onnx")
+    assert [path.name for path in mixcoder.export_onnx(name, tmp_path)] == ["encoder.onnx", "decoder.onnx"]
+
+
+@slow
+@pytest.mark.parametrize("name", trained_names())
+def test_what_is_shipped_has_the_loss_of_its_card(name: str, mnist_folder: Path) -> None:
+    card = read_card(SHIPPED / name / CARD)
+    images = Mnist().load().validation
+    assert validation_loss(mixcoder.load(name), images, "mse") == pytest.approx(
+        card.own_validation_loss, rel=1e-4
+    )
 
 
 def test_what_is_shipped_is_small() -> None:
