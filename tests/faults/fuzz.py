@@ -32,6 +32,7 @@ import torch
 from mixcoder.errors import MixcoderError
 from mixcoder.text.sanitize import sanitize
 from tests.faults import (
+    broken_codes,
     broken_experiments,
     broken_idx,
     broken_images,
@@ -68,7 +69,8 @@ KINDS: dict[str, tuple[Kind, float]] = {
     "idx": (broken_idx, 0.15),
     "runs": (broken_runs, 0.15),
     "images": (broken_images, 0.15),
-    "stores": (broken_stores, 0.1),
+    "stores": (broken_stores, 0.05),
+    "codes": (broken_codes, 0.05),
     "names": (broken_names, 0.05),
 }
 """Each kind, and its share of the cases."""

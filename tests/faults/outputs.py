@@ -38,6 +38,7 @@ COMMANDS = {
     "schema.json": ["schema", "-o"],
     "pairs.png": ["reconstruct", RUN, "-o"],
     "codes.safetensors": ["encode", RUN, "digits:train", "-o"],
+    "few-bits.safetensors": ["encode", RUN, "digits:train", "--bits", "6", "-o"],
     "grid.png": ["decode", RUN, "sound.safetensors", "-o"],
     "images": ["decode", RUN, "sound.safetensors", "-o"],
     "walk.png": ["walk", RUN, "digits:1", "digits:2", "-o"],

@@ -47,7 +47,7 @@ def test_nothing_broken_is_a_traceback_or_takes_long(tmp_path: Path) -> None:
     for (cases, _), (sound, _), (refused, _), _ in counts:
         assert int(sound) > 0
         assert int(refused) > 0.25 * int(cases)
-    assert [cases for (cases, _), *_ in counts] == ["100", "100", "75", "75", "75", "50", "25"]
+    assert [cases for (cases, _), *_ in counts] == ["100", "100", "75", "75", "75", "25", "25", "25"]
 
 
 class Faulty:
