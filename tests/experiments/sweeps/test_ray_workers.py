@@ -185,10 +185,11 @@ def test_a_search_runs_there_too(ray_cluster: RayCluster, project: Path) -> None
     """Its next run is asked for when a node has taken the one before."""
     pytest.importorskip("optuna")
     (project / "x.yml").write_text(SEARCH)
-    err = swept(project, "--cluster", ray_cluster.address, "search.trials=4", "search.seeds=[3]")
+    short = ["search.trials=3", "search.keep=0.4", "search.finalists=1", "search.seeds=[3]"]
+    err = swept(project, "--cluster", ray_cluster.address, *short)
     names = [path.parent.name for path in project.glob("runs/tried/*/result.json")]
-    assert len([name for name in names if "_rung-1_" in name]) == 4
-    assert len([name for name in names if "_rung-final_" in name]) == 2
+    rungs = [name.partition("_rung-")[2].partition("_")[0] for name in names]
+    assert sorted(rungs) in (["1", "1", "1", "2", "final"], ["1", "1", "1", "2", "2", "final"])
     assert err.count("done: ") == len(names)
     for log in project.glob("runs/tried/*/log.txt"):
         assert log.read_text().splitlines()[0].startswith("on node ")
