@@ -33,7 +33,7 @@ def shipped_folder() -> Path:
 def shipped_names() -> list[str]:
     """Returns the name of each file, such as `mnist/kernel-sizes`."""
     folder = shipped_folder()
-    return [path.relative_to(folder).with_suffix("").as_posix() for path in sorted(folder.glob("*/*.yml"))]
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.yml"))
 
 
 def shipped_rows() -> list[dict[str, Any]]:
