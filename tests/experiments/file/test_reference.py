@@ -16,7 +16,7 @@ from mixcoder.training.recipe import Recipe
 
 
 def row(key: str, tables: str) -> str:
-    [line] = [line for line in tables.splitlines() if line.startswith(f"| `{key}` |")]
+    [line] = {line for line in tables.splitlines() if line.startswith(f"| `{key}` |")}
     return line
 
 
@@ -39,6 +39,11 @@ def test_all_keys_and_names_are_there() -> None:
         ("mixer_at", "a list, each a whole number | `[]` |"),
         ("model", "a map | required |"),
         ("exclude", "a list, each a map | `[]` |"),
+        ("refine", "a map or `null` | `null` |"),
+        ("refine.steps", "a whole number ≥ 1, ≤ 64 | required |"),
+        ("encoder", "a list, each a map | required |"),
+        ("repeat", "a whole number ≥ 1, ≤ 256 | required |"),
+        ("layers", "a list, each a map | required |"),
     ],
 )
 def test_what_a_row_says(key: str, words: str) -> None:

@@ -141,6 +141,56 @@ def test_sound_files(text: str) -> None:
     assert_quiet(text)
 
 
+STACK = """\
+name: mine
+data: {source: digits}
+model:
+  type: stack
+  patch_size: 4
+  latent_dim: 4
+  code_channels: 4
+  encoder: [{channels: 6}]
+  decoder:
+    - {channels: 6}
+    - repeat: 2
+      layers:
+        - mixer: {name: grouped, groups: 2}
+        - film
+  output_activation: {name: sigmoid, scale: 8}
+  refine: {steps: 2}
+training: {inputs: 1_000}
+"""
+SPELLED_IN_PARTS = {
+    "as it is": ("", ""),
+    "a number within a part": ("groups: 2", 'groups: "${g}"'),
+    "a name within a part": ("name: grouped", 'name: "${g}"'),
+    "a part": ("{name: grouped, groups: 2}", "${g}"),
+    "a name alone": ("{name: grouped, groups: 2}", "cnn"),
+    "a map of a name alone": ("{name: grouped, groups: 2}", "{name: cnn}"),
+    "half a name": ("{name: grouped, groups: 2}", "cnn${g}"),
+    "how often": ("repeat: 2", "repeat: ${g}"),
+    "a layer": ("- film", "- ${g}"),
+    "half a layer": ("- film", '- "fi${g}"'),
+    "a list": ("[{channels: 6}]", "${g}"),
+    "channels": ("[{channels: 6}]", '[{channels: "${g}"}]'),
+    "an activation of a layer": ("[{channels: 6}]", '[{channels: 6, activation: "${g}"}]'),
+    "a number with underscores": ("[{channels: 6}]", "[{channels: 1_0}]"),
+    "a number of the output": ("scale: 8", 'scale: "${g}"'),
+    "the output": ("{name: sigmoid, scale: 8}", "${g}"),
+    "the refinement": ("{steps: 2}", "${g}"),
+    "no refinement": ("{steps: 2}", "null"),
+    "steps": ("{steps: 2}", '{steps: "${g}", trust_radius: 0.5}'),
+    "no list": ("  latent_dim: 4\n", "  latent_dim: null\n"),
+}
+
+
+@pytest.mark.parametrize("kind", SPELLED_IN_PARTS)
+def test_other_ways_to_write_parts_and_layers(kind: str) -> None:
+    old, new = SPELLED_IN_PARTS[kind]
+    assert old in STACK
+    assert_quiet(STACK.replace(old, new) if old else STACK)
+
+
 NUMBERS = ["1", "2", "${two}", "0x2", "0o4", "+2", "1_0", "0", "-1", "2.0", "'2'", "~", "${text}", "1${two}"]
 LISTS = ["[4]", "[4, 4]", "[9, 4]", '[4, "${two}"]', "${list}", "[1_6, 4]", "[]", "4", "[four]", "${two}"]
 NAMES = ["none", "gelu", "${name}", "no${ne}", "null", "''", "3", "[gelu]", "geluu"]
@@ -307,6 +357,39 @@ def test_a_wrong_search_is_refused_by_both(kind: str) -> None:
     sound, wrong = WRONG_SEARCH[kind]
     text = SEARCH.replace(sound, wrong)
     assert text != SEARCH
+    assert refused(text)
+    assert alarms(as_editors_read(text))
+
+
+WRONG_IN_PARTS = {
+    "an argument of another part": ("groups: 2", "hidden: 2"),
+    "an unknown argument": ("groups: 2", "group: 2"),
+    "an argument of a part that has none": ("name: grouped", "name: cnn"),
+    "no name": ("name: grouped, ", ""),
+    "an unknown name": ("name: grouped", "name: groupd"),
+    "what comes from the model": ("groups: 2", "kernel_size: 3"),
+    "an unknown layer": ("- film", "- flim"),
+    "an unknown key of a layer": ("[{channels: 6}]", "[{channels: 6, bais: none}]"),
+    "no kind of layer": ("[{channels: 6}]", "[{bias: none}]"),
+    "two kinds of layer": ("[{channels: 6}]", "[{channels: 6, mixer: cnn}]"),
+    "a layer of no list": ("[{channels: 6}]", "{channels: 6}"),
+    "no layers": ("[{channels: 6}]", "[{repeat: 2, layers: []}]"),
+    "too often": ("repeat: 2", "repeat: 257"),
+    "a layer within": ("- film", "- {chanels: 2}"),
+    "an argument of an output that has none": ("name: sigmoid", "name: tanh"),
+    "an argument of torch": ("{name: sigmoid, scale: 8}", "{name: relu, inplace: true}"),
+    "no steps": ("{steps: 2}", "{}"),
+    "an unknown key of the refinement": ("{steps: 2}", "{steps: 2, matrx: full}"),
+    "an unknown matrix": ("{steps: 2}", "{steps: 2, matrix: half}"),
+    "steps of another type": ("{steps: 2}", "2"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_IN_PARTS)
+def test_what_is_wrong_in_parts_and_layers_is_refused_by_both(kind: str) -> None:
+    old, new = WRONG_IN_PARTS[kind]
+    text = STACK.replace(old, new)
+    assert text != STACK
     assert refused(text)
     assert alarms(as_editors_read(text))
 
