@@ -89,6 +89,7 @@ def test_before_there_is_a_winner_the_page_shows_what_was_tried(tmp_path: Path) 
     )
     assert (story.finalists, story.verdict, story.best) == ([], "", None)
     assert len(story.charts["points"]) == 2
+    assert story.examined == {0, 1}
 
 
 def test_the_page_in_a_browser(searched: Searched, browser: Browser, cli: Cli) -> None:
@@ -106,6 +107,7 @@ def test_the_page_in_a_browser(searched: Searched, browser: Browser, cli: Cli) -
     finals = [record for record in searched.records if record.values["rung"] == "final"]
     assert page.locator("#values rect.final").count() == 3 * len(finals)
     assert page.locator("#values circle").count() == 3 * (len(searched.records) - len(finals))
+    assert page.locator("#pictures .strip[data-run]").count() == len(finals), "not those of all trials"
     assert page.locator("#rungs span").all_inner_texts() == ["640 images", "1,280 images", "finalists"]
     page.fill("#filter", "rung=final")
     assert page.locator("#values circle").count() == 0

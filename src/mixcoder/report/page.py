@@ -94,7 +94,7 @@ def render_page(
         lstrip_blocks=True,
     )
     charts, points = chart_runs(records), cost_points(records, options)
-    findings = examine_models(records, may_open)
+    findings = _examine(records, may_open, search)
     resources = files("mixcoder.report") / "templates"
     return environment.get_template("page.html.j2").render(
         _content(records, charts, findings) | _search_content(records, search),
@@ -125,6 +125,16 @@ def _content(records: Sequence[Record], charts: Sequence[ChartRun], findings: Se
         "notes": _notes(records, findings),
         "provenance": [_provenance(record) for record in records],
     }
+
+
+def _examine(records: Sequence[Record], may_open: MayOpen, search: SearchStory | None) -> list[Finding]:
+    """Returns what the models of the records make of their data; of a search, those of its best alone."""
+    if search is None:
+        return examine_models(records, may_open)
+    numbers = sorted(search.examined)
+    found = examine_models([records[i] for i in numbers], may_open)
+    by_number = dict(zip(numbers, found, strict=True))
+    return [by_number.get(i, Finding()) for i in range(len(records))]
 
 
 def _search_content(records: Sequence[Record], search: SearchStory | None) -> _Json:

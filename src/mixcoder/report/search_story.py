@@ -16,6 +16,7 @@ from typing import Any
 from mixcoder.experiments.file.search_section import Search
 from mixcoder.experiments.file.spaces import ChoiceSpace, Space
 from mixcoder.experiments.results.records import Record
+from mixcoder.experiments.searches.halving import choose_finalists
 from mixcoder.experiments.searches.proposals import importances
 from mixcoder.experiments.searches.trial_runs import FINAL
 from mixcoder.experiments.searches.trials import AskedTrials, Trial
@@ -39,6 +40,8 @@ class SearchStory:
         verdict: a sentence on the winner; empty before there is one.
         charts: for the page's script: a chart for each value, and the points of all.
         best: the number of the record of the winner with its lowest loss; None before there is one.
+        examined: the numbers of the records whose models are looked at: of finalists, or before there are
+            any, of the best trials on the highest rung. Those of all trials would take long.
     """
 
     counts: str
@@ -47,6 +50,7 @@ class SearchStory:
     verdict: str
     charts: _Json
     best: int | None
+    examined: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ def tell_search(search: Search, asked: AskedTrials, records: Sequence[Record]) -
         _verdict(finalists),
         _charts(search, asked, records),
         best,
+        _examined(search, asked, records),
     )
 
 
@@ -115,6 +120,17 @@ def _rank_finalists(asked: AskedTrials, records: Sequence[Record]) -> list[_Fina
     found = [_Finalist(trials[number], of_seeds, params[number]) for number, of_seeds in losses.items()]
     order = sorted((each.mean, each.trial.number, i) for i, each in enumerate(found))
     return [found[i] for *_, i in order]
+
+
+def _examined(search: Search, asked: AskedTrials, records: Sequence[Record]) -> frozenset[int]:
+    """Returns the numbers of the records whose models are looked at."""
+    finals = [i for i, record in enumerate(records) if record.values["rung"] == FINAL]
+    if finals:
+        return frozenset(finals)
+    best = {trial.number: max(trial.losses) + 1 for trial in choose_finalists(search.section, asked.trained)}
+    return frozenset(
+        i for i, record in enumerate(records) if best.get(record.values["trial"]) == record.values["rung"]
+    )
 
 
 def _describe_counts(search: Search, asked: AskedTrials) -> str:
