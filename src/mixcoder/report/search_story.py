@@ -27,6 +27,8 @@ from mixcoder.text.sanitize import sanitize_page
 from mixcoder.text.values import format_value
 
 _Json = dict[str, Any]
+_NEXT_BEST = 3
+"""Trials behind the finalists that the table shows."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class SearchStory:
 
     Attributes:
         counts: how many trials were trained on each rung, and how many combinations never were.
-        headings: of the table of finalists.
-        finalists: its rows, texts; the winner first.
+        headings: of the table of finalists and those behind them.
+        finalists: its rows, texts; the winner first, and behind the finalists the best of the other trials.
         verdict: a sentence on the winner; empty before there is one.
         charts: for the page's script: a chart for each value, and the points of all.
         best: the number of the record of the winner with its lowest loss; None before there is one.
@@ -59,7 +61,6 @@ class _Finalist:
 
     trial: Trial
     losses: dict[int, float]
-    params: int | None
 
     @property
     def mean(self) -> float:
@@ -83,17 +84,10 @@ def tell_search(search: Search, asked: AskedTrials, records: Sequence[Record]) -
         records: of trials and finalists that the page shows, in its order.
     """
     finalists = _rank_finalists(asked, records)
-    rungs = range(len(search.section.inputs))
-    rows = [
-        [
-            str(each.trial.number),
-            *(format_value(each.trial.values[name]) for name in search.spaces),
-            *(_format_loss(each.trial.losses.get(rung)) for rung in rungs),
-            each.spread,
-            "" if each.params is None else f"{each.params:,}",
-        ]
-        for each in finalists
-    ]
+    rows = [_row(search, each.trial, each.spread, records) for each in finalists]
+    if finalists:
+        others = _next_best(search, asked, [each.trial for each in finalists])
+        rows += [_row(search, trial, "", records) for trial in others]
     losses = (f"loss after {inputs:,}" for inputs in search.section.inputs)
     best = min(finalists[0].losses, key=finalists[0].losses.__getitem__) if finalists else None
     return SearchStory(
@@ -107,17 +101,34 @@ def tell_search(search: Search, asked: AskedTrials, records: Sequence[Record]) -
     )
 
 
+def _row(search: Search, trial: Trial, validation_loss: str, records: Sequence[Record]) -> list[str]:
+    """Returns what the table says of a trial."""
+    results = (record.result for record in records if record.values["trial"] == trial.number)
+    params = next((result["params"] for result in results if result.get("params") is not None), None)
+    return [
+        str(trial.number),
+        *(format_value(trial.values[name]) for name in search.spaces),
+        *(_format_loss(trial.losses.get(rung)) for rung in range(len(search.section.inputs))),
+        validation_loss,
+        "" if params is None else f"{params:,}",
+    ]
+
+
+def _next_best(search: Search, asked: AskedTrials, finalists: Sequence[Trial]) -> list[Trial]:
+    """Returns the best trials that are no finalists, so many that the winner can be compared."""
+    more = search.section.model_copy(update={"finalists": len(finalists) + _NEXT_BEST})
+    return [trial for trial in choose_finalists(more, asked.trained) if trial not in finalists][:_NEXT_BEST]
+
+
 def _rank_finalists(asked: AskedTrials, records: Sequence[Record]) -> list[_Finalist]:
     """Returns the finalists that have a result, the lowest mean loss first."""
     trials = {trial.number: trial for trial in asked.trained}
     losses: dict[int, dict[int, float]] = {}
-    params: dict[int, int | None] = {}
     for i, record in enumerate(records):
         loss = record.result.get("validation_loss")
         if record.values.get("rung") == FINAL and loss is not None and math.isfinite(loss):
             losses.setdefault(record.values["trial"], {})[i] = loss
-            params[record.values["trial"]] = record.result.get("params")
-    found = [_Finalist(trials[number], of_seeds, params[number]) for number, of_seeds in losses.items()]
+    found = [_Finalist(trials[number], of_seeds) for number, of_seeds in losses.items()]
     order = sorted((each.mean, each.trial.number, i) for i, each in enumerate(found))
     return [found[i] for *_, i in order]
 
