@@ -33,6 +33,10 @@ CHANGES = {
     "Patches do not fit the image": ("patch_size: 4", "patch_size: 3"),
     "The number of channels is not a square": ("mixer: cnnf", "mixer: cnn2d"),
     "Two durations": ("inputs: ", "epochs: 3\n  inputs: "),
+    "A search holds no images out": (
+        "training:",
+        "search: {trials: 9, inputs: [640], values: {mixer: [cnn, cnnf]}}\ntraining:",
+    ),
     "A model is too large": ("[32, 32, 16]", "[10_000, 100_000, 100_000]"),
 }
 """In `mine.yml`, before it is run."""

@@ -14,7 +14,7 @@ from mixcoder.experiments.searches.search_runs import read_asked
 from mixcoder.experiments.sweeps.run_state import RunState
 from mixcoder.report.search_story import tell_search
 from tests.conftest import Cli
-from tests.experiments.searches.inline import InlineWorkers, read, search_on
+from tests.experiments.searches.inline import SEARCH, InlineWorkers, KilledError, read, search_on
 from tests.report.test_page import embedded
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def test_every_training_is_a_point_and_what_never_trained_is_counted(searched: S
 def test_before_there_is_a_winner_the_page_shows_what_was_tried(tmp_path: Path) -> None:
     experiment = read(tmp_path / "x.yml")
     assert experiment.search
-    with pytest.raises(Exception):  # noqa: B017 - the workers are killed
+    with pytest.raises(KilledError):
         search_on(experiment, InlineWorkers(tmp_path, killed_after=2))
     story = tell_search(
         experiment.search, read_asked(experiment.search, tmp_path), records_of(experiment, tmp_path)
@@ -92,6 +92,18 @@ def test_before_there_is_a_winner_the_page_shows_what_was_tried(tmp_path: Path) 
     assert (story.finalists, story.verdict, story.best) == ([], "", None)
     assert len(story.charts["points"]) == 2
     assert story.examined == {0, 1}
+
+
+def test_a_value_may_be_called_as_a_measure(tmp_path: Path) -> None:
+    (tmp_path / "x.yml").write_text(SEARCH.replace("${mixer}", "${params}").replace("mixer: [", "params: ["))
+    experiment = read(tmp_path / "x.yml")
+    assert experiment.search
+    with pytest.raises(KilledError):
+        search_on(experiment, InlineWorkers(tmp_path, killed_after=2))
+    records = records_of(experiment, tmp_path)
+    story = tell_search(experiment.search, read_asked(experiment.search, tmp_path), records)
+    assert [axis["title"] for axis in story.charts["axes"]] == ["rate", "channels", "params"]
+    assert {record.values["matrix.params"] for record in records} <= {"cnn", "mlp"}
 
 
 def test_the_page_in_a_browser(searched: Searched, browser: Browser, cli: Cli) -> None:

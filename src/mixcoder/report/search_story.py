@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mixcoder.experiments.file.matrix import Values
 from mixcoder.experiments.file.search_section import Search
 from mixcoder.experiments.file.spaces import ChoiceSpace, Space
 from mixcoder.experiments.results.records import Record
@@ -179,7 +180,7 @@ def _charts(search: Search, asked: AskedTrials, records: Sequence[Record]) -> _J
             "run": i,
             "rung": len(rungs) - 1 if record.values["rung"] == FINAL else record.values["rung"] - 1,
             "loss": record.result["validation_loss"],
-            "at": [_place(space, record.values[name]) for name, space in search.spaces.items()],
+            "at": [_place(space, _trial_values(record)[name]) for name, space in search.spaces.items()],
         }
         for i, record in enumerate(records)
         if is_drawable(record.result.get("validation_loss"))
@@ -189,6 +190,12 @@ def _charts(search: Search, asked: AskedTrials, records: Sequence[Record]) -> _J
         "axes": [_axis(name, space, weights.get(name)) for name, space in search.spaces.items()],
         "points": points,
     }
+
+
+def _trial_values(record: Record) -> Values:
+    """Returns the values of a record's run by their own names, which tables may not use."""
+    assert record.run is not None
+    return record.run.values
 
 
 def _axis(name: str, space: Space, weight: float | None) -> _Json:
