@@ -118,6 +118,8 @@ WRONG = {
     "other losses": ("validations: 1", "loss: '${mixer}'", "training.loss: must be the same for all trials"),
     "a seed that is tried": ("validations: 1", "seed: '${channels}'", "training.seed: must be the same for all"),
     "other durations": ("inputs: 2_560", "inputs: '${channels}'", "training.inputs: must be the same for all"),
+    "other recipes": ('training: {learning_rate: "${rate}", schedule: linear, inputs: 2_560, validations: 1}', "training: ${rate}", "training: must be the same for all trials"),
+    "other names": ("name: tried", "name: tried-${mixer}", "name: must be the same for all trials"),
     "other data": ("{source: digits", "{source: '${mixer}'", "data.source: must be the same for all trials"),
     "a value that does not fit": ("high: 12", "high: 0", "search.values.channels.high: must be above low, 4"),
 }  # fmt: skip

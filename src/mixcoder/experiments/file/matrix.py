@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mixcoder.errors import ExperimentError, did_you_mean
@@ -120,20 +120,20 @@ def _filled_text(text: str, values: Values) -> Any:
 
 def unused_axes(document: Document) -> list[str]:
     """Returns a problem for each axis that no `${…}` refers to."""
-    return unused_names(document, ("matrix",))
+    matrix = document.data.get("matrix", {})
+    return unused_names(
+        document, ("matrix",), [axis for axis in matrix if axis not in ("include", "exclude")]
+    )
 
 
-def unused_names(document: Document, place: KeyPath) -> list[str]:
-    """Returns a problem for each name of the map at `place` that no `${…}` refers to."""
-    names: Any = document.data
-    for key in place:
-        names = names.get(key, {})
+def unused_names(document: Document, place: KeyPath, names: Iterable[str]) -> list[str]:
+    """Returns a problem for each of the names of the map at `place` that no `${…}` refers to."""
     texts = texts_in(_body(document))
     used = {found.strip().partition(".")[0] for text in texts for found in REFERENCE.findall(text)}
     return [
         document.problem((*place, name), f"is never used; write ${{{sanitize(name)}}} where it belongs")
         for name in names
-        if name not in used | {"include", "exclude"}
+        if name not in used
     ]
 
 

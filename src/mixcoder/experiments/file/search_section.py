@@ -247,11 +247,17 @@ def _surrounding_problems(document: Document) -> Iterator[Problem]:
 
 def _compared(document: Document) -> Iterator[KeyPath]:
     """Yields the keys that refer to a value and may not."""
-    for section, keys in (("data", None), ("training", ("loss", "seed", *DURATIONS)), ("name", None)):
+    for section in ("name", "relative_to", "data", "training"):
         stated = document.data.get(section)
         if not isinstance(stated, dict):
-            stated = {"": stated}
+            if _has_reference(stated):
+                yield (section,)
+            continue
         for key, value in stated.items():
-            is_compared = keys is None or key in keys
-            if is_compared and any(REFERENCE.search(text) for text in texts_in(value)):
-                yield (section, key) if key else (section,)
+            is_compared = section != "training" or key in ("loss", "seed", *DURATIONS)
+            if is_compared and _has_reference(value):
+                yield section, key
+
+
+def _has_reference(stated: Any) -> bool:
+    return any(REFERENCE.search(text) for text in texts_in(stated))

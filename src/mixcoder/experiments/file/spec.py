@@ -193,7 +193,7 @@ def _read_search_experiment(document: Document) -> Experiment:
     bodies = Document(document.source, {**document.data}, document.places)
     del bodies.data["search"]
     _, problems = _check_runs(bodies, search.probes(), search.checked)
-    problems = [*unused_names(document, ("search", "values")), *problems]
+    problems = [*unused_names(document, ("search", "values"), search.spaces), *problems]
     if problems:
         raise ExperimentError(problems)
     return Experiment(document.data["name"], (), search)
