@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.nn.modules import module as _all_modules
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
 # To count the operations and bytes of a computation: torch has no public way to see every operation.
-__all__ = ["OpOverload", "TorchDispatchMode", "tree_leaves", "tree_map"]
+__all__ = ["OpOverload", "TorchDispatchMode", "tree_leaves"]
 
 _HOOKS_BESIDE_COMPUTATION = "state_dict"
 """In the names of a module's hooks that are called when weights are stored or loaded."""

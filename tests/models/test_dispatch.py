@@ -30,9 +30,13 @@ ARGUMENTS: dict[OpOverload, list[tuple[Any, ...]]] = {
     aten.hardtanh_backward.default: [(torch.rand(2, 3), torch.rand(2, 3), 0, 6)],
     **{operation: [(torch.rand(2, 3),)] for operation in (aten.gelu.default, aten.silu.default)},
     **{operation: [(torch.rand(2, 3),)] for operation in (aten.relu.default, aten.hardtanh.default)},
+    **{operation: [(torch.rand(2, 3),)] for operation in (aten.sigmoid.default, aten.tanh.default)},
     **{
         operation: [(torch.rand(2, 3), torch.rand(2, 3))]
-        for operation in (aten.gelu_backward.default, aten.silu_backward.default)
+        for operation in (
+            *(aten.gelu_backward.default, aten.silu_backward.default),
+            *(aten.sigmoid_backward.default, aten.tanh_backward.default),
+        )
     },
     **{
         operation: [(torch.rand(4, 1, 3), torch.rand(2, 1)), (torch.rand(2, 3), 255), (torch.rand(()), 2.0)]

@@ -9,6 +9,7 @@ in both passes, and so in no count.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -17,9 +18,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import flop_registry
 
 from mixcoder.models.autoencoder import Autoencoder, device_and_dtype
-from mixcoder.models.dispatch import OperationMode, compute
+from mixcoder.models.dispatch import OperationMode, compute, leaves
 from mixcoder.models.modes import evaluation_mode, keeping_modes
-from mixcoder.torch_private import OpOverload, tree_leaves
+from mixcoder.torch_private import OpOverload
 
 _FEW = 2
 """Images of the smaller pass: with a single one, a norm over the batch could not be trained."""
@@ -158,13 +159,14 @@ class _Counting(OperationMode):
         if formula := flop_registry.get(func.overloadpacket):
             self.operations += formula(*args, **(kwargs or {}), out_val=result)
         elif not _is_view(func):
-            self.elements += sum(made.numel() for made in tree_leaves(result) if isinstance(made, Tensor))
+            self.elements += sum(made.numel() for made in leaves(result) if isinstance(made, Tensor))
         return result
 
 
+@cache
 def _is_view(operation: OpOverload) -> bool:
     """Returns whether an operation writes nothing, since its result shares the memory of an argument."""
-    if operation.overloadpacket is torch.ops.aten._unsafe_view:  # the only one that does not state so
+    if operation.name() == "aten::_unsafe_view":  # the only one that does not state so
         return True
     shared = (made.alias_info for made in operation._schema.returns)
     return any(alias is not None and not alias.is_write for alias in shared)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixcoder.torch_private import OpOverload, TorchDispatchMode, tree_leaves, tree_map
+from mixcoder.torch_private import OpOverload, TorchDispatchMode
 
 
 class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -65,13 +65,15 @@ def _from_stated_shape(operation: OpOverload, args: tuple[Any, ...], kwargs: dic
     Raises:
         _UnfitError: it states none, or not for these arguments.
     """
-    _check(operation in _SHAPES and not kwargs)
+    _check(operation in _SHAPES and set(kwargs) <= _WITHOUT_SHAPE)
     tensors = _tensors(args)
     _check(any(tensor.is_meta for tensor in tensors))
     _check(all(tensor.is_meta and tensor.dtype == torch.float32 for tensor in tensors if tensor.ndim))
     return torch.empty(_SHAPES[operation](*args), device="meta")
 
 
+_WITHOUT_SHAPE = {"approximate"}
+"""Arguments by name, here that of GELU, that change no shape."""
 _MOST_ELEMENTS = 2**20
 """Of all arguments, or of the result, of an operation that is computed to see the shape of its result."""
 _META = torch.device("meta")
@@ -85,7 +87,7 @@ def _from_stand_ins(operation: OpOverload, args: tuple[Any, ...], kwargs: dict[s
     """
     tensors = _tensors((args, kwargs))
     if kwargs.get("device") == _META:
-        _check(math.prod(size for size in tree_leaves(args) if type(size) is int) <= _MOST_ELEMENTS)
+        _check(math.prod(size for size in leaves(args) if type(size) is int) <= _MOST_ELEMENTS)
     else:
         _check(any(tensor.is_meta for tensor in tensors))
     _check(sum(tensor.numel() for tensor in tensors) <= _MOST_ELEMENTS)
@@ -96,8 +98,10 @@ def _from_stand_ins(operation: OpOverload, args: tuple[Any, ...], kwargs: dict[s
     _check(not {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & {*operation.tags})
     is_random = torch.Tag.nondeterministic_seeded in operation.tags
     with torch.random.fork_rng([], enabled=is_random):
-        made = operation(*tree_map(_stand_in, args), **tree_map(_stand_in, kwargs))
-    return tree_map(_emptied, made)
+        made = operation(
+            *_mapped(_stand_in, args), **{key: _mapped(_stand_in, kwargs[key]) for key in kwargs}
+        )
+    return _mapped(_emptied, made)
 
 
 def _stand_in(value: Any) -> Any:
@@ -127,7 +131,25 @@ def _emptied(value: Any) -> Any:
 
 
 def _tensors(values: Any) -> list[Tensor]:
-    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+    return [value for value in leaves(values) if isinstance(value, Tensor)]
+
+
+def leaves(values: Any) -> Iterator[Any]:
+    """Yields what is in an argument or a result, and in its lists: all that operations take and give."""
+    if isinstance(values, list | tuple):
+        for value in values:
+            yield from leaves(value)
+    elif isinstance(values, dict):
+        yield from leaves([*values.values()])
+    else:
+        yield values
+
+
+def _mapped(function: Callable[[Any], Any], values: Any) -> Any:
+    """Returns an argument or a result with a function of each of its leaves."""
+    if isinstance(values, list | tuple):
+        return type(values)([_mapped(function, value) for value in values])
+    return function(values)
 
 
 class _UnfitError(Exception):
@@ -198,6 +220,8 @@ _ELEMENTWISE = (
     *(_aten.gelu.default, _aten.gelu_backward.default, _aten.silu.default, _aten.silu_backward.default),
     *(_aten.relu.default, _aten.threshold_backward.default, _aten.mse_loss_backward.default),
     *(_aten.hardtanh.default, _aten.hardtanh_backward.default),
+    *(_aten.sigmoid.default, _aten.sigmoid_backward.default),
+    *(_aten.tanh.default, _aten.tanh_backward.default),
 )
 _SHAPES: dict[OpOverload, Callable[..., tuple[int, ...]]] = {
     **dict.fromkeys(_ELEMENTWISE, _broadcast),
