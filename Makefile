@@ -46,6 +46,10 @@ schema: $(VENV)/.core ## write docs/experiment.schema.json and the tables of doc
 pictures: $(VENV)/.core ## draw the pictures of docs/mixing-layers.md anew
 	$(BIN)/python -m tests.mixing_pictures
 
+.PHONY: figures
+figures: $(VENV)/.core ## fill docs/small-and-powerful.md from the run directories in runs/: its tables and its pictures
+	$(BIN)/python -m benchmarks.page_figures docs/small-and-powerful.md --runs runs
+
 .PHONY: docs
 docs: $(VENV)/.docs ## the documents as a site: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -22,7 +22,7 @@ from pathlib import Path
 from mixcoder.io.atomic_file import write_atomically
 
 ROOT = Path(__file__).parents[1]
-_TABLES, _PICTURES = ("table", "plan", "show"), ("plot", "reconstruct")
+_TABLES, _PICTURES = ("table", "plan", "step_times --show"), ("plot", "reconstruct")
 _WITH_RUNS = ("table", "plan", "plot")
 Execute = Callable[[str, Path], str]
 """Runs a command line of Mixcoder with a folder of runs; returns what it prints."""
@@ -41,7 +41,7 @@ def fill_page(text: str, runs: Path, execute: Execute) -> str:
         elif kind in _TABLES:
             while lines and lines[0].startswith("    "):
                 filled.append(lines.pop(0))
-            option = "" if kind == "show" else " --format md"
+            option = " --format md" if kind in ("table", "plan") else ""
             table = execute(f"{line.strip()}{option}", runs).strip().splitlines()
             filled += ["", *table, ""]
             lines = _without_table(lines)
@@ -50,7 +50,7 @@ def fill_page(text: str, runs: Path, execute: Execute) -> str:
 
 def _kind(line: str) -> str:
     """Returns the command of an indented line; an empty text for any other line."""
-    found = re.match(r"    (?:mixcoder (\w+) |python -m benchmarks.step_times --(show) )", line)
+    found = re.match(r"    (?:mixcoder (\w+) |python -m benchmarks\.(step_times --show) )", line)
     return found[1] or found[2] if found else ""
 
 

@@ -41,6 +41,8 @@ NOT_RUN = {
     r"torchrun ": "several processes",
     r"mixcoder data fetch (unsplash|hub)": "the network",
     r"mixcoder \w+ (experiments/(mnist|photos)/|runs/photos-)": "minutes to hours of training",
+    r"mixcoder \w+ experiments/small-and-powerful/": "minutes to hours of training",
+    r"python -m benchmarks\.": "minutes of measuring",
 }
 """Commands that are checked, not run, and why: what they begin with."""
 
@@ -149,6 +151,8 @@ def check(command: str) -> None:
         assert re.search(rf"^{target}:", read_document("Makefile"), flags=re.M), f"make knows no {target}"
     elif program == "pip":
         _check_requirement(words[-1])
+    elif program == "python":
+        assert (ROOT / f"{words[1].replace('.', '/')}.py").is_file(), command
     elif program == "torchrun":
         _check_parameters(parsed(words[words.index("mixcoder") + 1 :]).params)
     else:
@@ -210,8 +214,12 @@ def _execute(program: str, names: dict[str, Any]) -> str:
 def _check_parameters(parameters: dict[str, Any]) -> None:
     """Reads the experiments of the project that a command names; makes the data source that it names."""
     place = str(parameters.get("file") or parameters.get("source") or "")
-    if place.startswith("experiments/"):
-        read_experiment(ROOT / place, parameters["overrides"] or [])
+    others = parameters.get("overrides") or []
+    files = [name for name in (place, *others) if name.startswith("experiments/") and "=" not in name]
+    changes = [change for change in others if change not in files]
+    for pattern in files:
+        for path in sorted(ROOT.glob(pattern)) or [ROOT / pattern]:
+            read_experiment(path, changes)
     if "origin" in parameters:
         create_source(parameters["name"], **dict(map(parse_assignment, parameters["arguments"] or [])))
 
