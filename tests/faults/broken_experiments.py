@@ -117,7 +117,26 @@ search:
     size: [{name: small, hidden: 4}, {name: large, hidden: 9}]
     mixer: [cnn, mlp]
 """
-SOUND = [SINGLE, MATRIX, SCRIPT, EXTENDING, PHOTOS, HUB, SEARCH]
+STACK = """\
+name: mine
+data: {source: digits}
+model:
+  type: stack
+  patch_size: 4
+  latent_dim: 4
+  code_channels: 4
+  encoder: [{channels: 6}]
+  decoder:
+    - {channels: 6}
+    - repeat: 2
+      layers:
+        - mixer: {name: grouped, groups: 2}
+        - film
+  output_activation: {name: sigmoid, scale: 8}
+  refine: {steps: 2}
+training: {inputs: 1_000}
+"""
+SOUND = [SINGLE, MATRIX, SCRIPT, STACK, EXTENDING, PHOTOS, HUB, SEARCH]
 BASE = SINGLE.replace("source: mnist", "source: digits").replace("patch_size: 7", "patch_size: 4")
 """What is extended: base.yml."""
 

@@ -6,6 +6,7 @@ schema ─ path ("encoder", 0, "layer[mixer]") ─▶ {mixer, kernel_size, activ
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,11 +29,17 @@ def known_keys(model: type[BaseModel], path: Sequence[str | int]) -> set[str]:
     """Returns the keys of the map at `path`, which may go through branches of unions, as `layer[mixer]`."""
     if not path:
         return set(model.model_fields)
-    whole = model.model_json_schema(schema_generator=SchemaOfAnything)
+    whole = _whole_schema(model)
     schemas = [whole]
     for part in path:
         schemas = [below for schema in schemas for below in _below(schema, part, whole)]
     return {key for schema in schemas for key in schema.get("properties", {})}
+
+
+@cache
+def _whole_schema(model: type[BaseModel]) -> Schema:
+    """Returns the schema of a model, made once: a file may have hundreds of unknown keys."""
+    return model.model_json_schema(schema_generator=SchemaOfAnything)
 
 
 def _below(schema: Schema, part: str | int, whole: Schema) -> Iterator[Schema]:

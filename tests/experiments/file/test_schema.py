@@ -25,7 +25,7 @@ from mixcoder.registry.known_keys import Schema
 from tests.cli.test_train import PLUGIN
 from tests.conftest import Cli
 from tests.experiments.searches.inline import SEARCH
-from tests.faults.broken_experiments import EXTENDING, MATRIX, SCRIPT, SINGLE
+from tests.faults.broken_experiments import EXTENDING, MATRIX, SCRIPT, SINGLE, STACK
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = [shipped_folder() / f"{name}.yml" for name in shipped_names()]
@@ -141,25 +141,6 @@ def test_sound_files(text: str) -> None:
     assert_quiet(text)
 
 
-STACK = """\
-name: mine
-data: {source: digits}
-model:
-  type: stack
-  patch_size: 4
-  latent_dim: 4
-  code_channels: 4
-  encoder: [{channels: 6}]
-  decoder:
-    - {channels: 6}
-    - repeat: 2
-      layers:
-        - mixer: {name: grouped, groups: 2}
-        - film
-  output_activation: {name: sigmoid, scale: 8}
-  refine: {steps: 2}
-training: {inputs: 1_000}
-"""
 SPELLED_IN_PARTS = {
     "as it is": ("", ""),
     "a number within a part": ("groups: 2", 'groups: "${g}"'),
