@@ -20,7 +20,7 @@ from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.images.shape import ImageShape
 from mixcoder.measures import COSTS, MEASURES, measure
 from mixcoder.models import Autoencoder, create_model
-from mixcoder.training.evaluation import measure_reconstructions
+from mixcoder.training.evaluation import keep_codes, measure_reconstructions
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Trainer, train
 from tests.conftest import slow
@@ -137,7 +137,8 @@ def test_a_model_whose_codes_cannot_be_rounded_lacks_these_losses_alone(tiny_dat
     trainer = Trainer(Entries(tiny_data.image_shape), tiny_data, Recipe(steps=1))
     assert trainer.validate() > 0
     keys = [f"validation_loss_{bits}_bits" for bits in (8, 6, 4)]
-    assert rounded_losses(trainer) == dict.fromkeys(keys)
+    codes = keep_codes(trainer.model, tiny_data.validation)
+    assert rounded_losses(trainer, codes) == rounded_losses(trainer, None) == dict.fromkeys(keys)
 
 
 @slow

@@ -10,7 +10,12 @@ from mixcoder.data import ImageSplit, to_float
 from mixcoder.inference import Codes
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.training import evaluation
-from mixcoder.training.evaluation import losses_of_few_bits, validation_loss
+from mixcoder.training.evaluation import (
+    keep_codes,
+    losses_of_few_bits,
+    measure_reconstructions,
+    validation_loss,
+)
 
 
 class Noisy(Autoencoder):
@@ -81,8 +86,11 @@ def test_the_loss_of_few_bits_is_that_of_codes_in_a_file(
             for bits in (8, 1)
         ]
     monkeypatch.setattr(evaluation, "_LARGEST_BATCH", batch_size)
-    assert losses_of_few_bits(model, split, "mse", [8, 1]) == pytest.approx(expected, rel=1e-5)
-    assert losses_of_few_bits(model, split, "mse", []) == []
+    codes = keep_codes(model, split)
+    assert codes is not None
+    assert losses_of_few_bits(model, split, codes, "mse", [8, 1]) == pytest.approx(expected, rel=1e-5)
+    assert losses_of_few_bits(model, split, codes, "mse", []) == []
+    assert measure_reconstructions(model, split, codes=codes) == measure_reconstructions(model, split)
 
 
 class Indices(Autoencoder):
@@ -108,19 +116,33 @@ class Endless(Indices):
 @pytest.mark.parametrize("model", [Indices(), Endless()])
 def test_codes_that_cannot_be_rounded_have_no_loss_of_few_bits(model: Autoencoder) -> None:
     images = ImageSplit(torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
-    assert losses_of_few_bits(model, images, "mse", [8]) is None
+    codes = keep_codes(model, images)
+    assert codes is not None
+    assert losses_of_few_bits(model, images, codes, "mse", [8]) is None
+
+
+class Shortcut(Indices):
+    """Images come back whatever their codes."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images
 
 
 def test_too_many_codes_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     model = create_model("cnn", image_shape=(1, 2, 2), channels=[3], kernel_size=1, latent_dim=2)
     images = ImageSplit(torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
+    assert keep_codes(model, images) is not None
+    assert keep_codes(Shortcut(), images) is None
     monkeypatch.setattr(evaluation, "_MOST_KEPT", 5)
-    assert losses_of_few_bits(model, images, "mse", [8]) is None
+    assert keep_codes(model, images) is None
 
 
 def test_the_loss_of_few_bits_leaves_mode_and_random_state() -> None:
     model = Noisy().train()
     state = torch.get_rng_state()
-    losses_of_few_bits(model, ImageSplit(torch.zeros(3, 1, 2, 2, dtype=torch.uint8)), "mse", [4])
+    images = ImageSplit(torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
+    codes = keep_codes(model, images)
+    assert codes is not None
+    losses_of_few_bits(model, images, codes, "mse", [4])
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)

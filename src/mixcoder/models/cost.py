@@ -166,7 +166,7 @@ class _Counting(OperationMode):
 @cache
 def _is_view(operation: OpOverload) -> bool:
     """Returns whether an operation writes nothing, since its result shares the memory of an argument."""
-    if operation.name() == "aten::_unsafe_view":  # the only one that does not state so
+    if str(operation) == "aten._unsafe_view.default":  # the only one that does not state so
         return True
     shared = (made.alias_info for made in operation._schema.returns)
     return any(alias is not None and not alias.is_write for alias in shared)

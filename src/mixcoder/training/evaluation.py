@@ -52,55 +52,73 @@ def validation_loss(
     return ranks.total(total) / split.images.numel()
 
 
+def keep_codes(
+    model: Autoencoder, split: ImageSplit, between_batches: Callable[[], None] = lambda: None
+) -> list[Tensor] | None:
+    """Returns the codes (B, *latent_shape) of all images, in the batches of `validation_batches`.
+
+    Encoding takes longer than decoding where it refines codes, and more than one figure is computed of them.
+
+    Args:
+        model: on the device of the images.
+        split: images (N, C, H, W) uint8.
+        between_batches: called before each batch; what it raises ends the computation.
+
+    Returns:
+        None where codes would fill the memory, or the model has a way of its own from images to images.
+    """
+    is_usual = type(model).forward is Autoencoder.forward
+    if not is_usual or math.prod(model.latent_shape) * len(split) > _MOST_KEPT:
+        return None
+    codes = []
+    with evaluating(model, split.device):
+        for batch in validation_batches(split):
+            between_batches()
+            codes.append(model.encode(to_float(batch)))
+    return codes
+
+
 def losses_of_few_bits(
     model: Autoencoder,
     split: ImageSplit,
+    codes: Sequence[Tensor],
     loss: str,
     bits: Sequence[int],
     between_batches: Callable[[], None] = lambda: None,
 ) -> list[float] | None:
     """Returns the loss of all images from codes whose numbers have few bits, for each of `bits`.
 
-    Each number is rounded between its extremes over these images, as `mixcoder encode --bits` does. Images
-    are encoded once, and their codes are kept.
+    Each number is rounded between its extremes over these images, as `mixcoder encode --bits` does.
 
     Args:
         model: on the device of the images.
         split: images (N, C, H, W) uint8.
+        codes: of the images, as `keep_codes` gives them.
         loss: "mse", "l1" or "huber".
         bits: numbers from 1 to 16.
         between_batches: called before each batch; what it raises ends the computation.
 
     Returns:
-        None where codes are not of finite floating point numbers, or would fill the memory.
+        None where codes are not of finite floating point numbers.
     """
-    if math.prod(model.latent_shape) * len(split) > _MOST_KEPT:
-        return None
-    codes, found = [], CodeRange()
+    found = CodeRange()
+    for latents in codes:
+        if not (latents.is_floating_point() and bool(latents.isfinite().all())):
+            return None
+        found.include(latents)
     with evaluating(model, split.device):
-        for batch in validation_batches(split):
-            between_batches()
-            latents: object = model.encode(to_float(batch))
-            if (
-                not isinstance(latents, Tensor)
-                or not latents.is_floating_point()
-                or not latents.isfinite().all()
-            ):
-                return None
-            codes.append(latents)
-            found.include(latents)
-        return [_loss_of_codes(model, split, loss, codes, found.grid(each), between_batches) for each in bits]
+        return [_loss_of_codes(model, split, codes, loss, found.grid(each), between_batches) for each in bits]
 
 
 def _loss_of_codes(
     model: Autoencoder,
     split: ImageSplit,
-    loss: str,
     codes: Sequence[Tensor],
+    loss: str,
     grid: CodeGrid,
     between_batches: Callable[[], None],
 ) -> float:
-    """Returns the loss of all images from their rounded codes, in the batches of `validation_batches`."""
+    """Returns the loss of all images from their rounded codes."""
     total = 0.0
     for batch, latents in zip(validation_batches(split), codes, strict=True):
         between_batches()
@@ -110,7 +128,10 @@ def _loss_of_codes(
 
 
 def measure_reconstructions(
-    model: Autoencoder, split: ImageSplit, between_batches: Callable[[], None] = lambda: None
+    model: Autoencoder,
+    split: ImageSplit,
+    between_batches: Callable[[], None] = lambda: None,
+    codes: Sequence[Tensor] | None = None,
 ) -> dict[str, float | None]:
     """Returns the mean of each measure that compares reconstructions, clipped to [0, 1], with their images.
 
@@ -118,6 +139,7 @@ def measure_reconstructions(
         model: on the device of the images.
         split: images (N, C, H, W) uint8.
         between_batches: called before each batch; an exception that it raises ends the measurement.
+        codes: of the images, as `keep_codes` gives them; without, the images are encoded.
 
     Returns:
         The means by the measures' keys; None where images are too small for a measure.
@@ -125,10 +147,10 @@ def measure_reconstructions(
     compares = {measure.key: measure.compare for measure in MEASURES if measure.compare}
     values: dict[str, list[Tensor]] = {key: [] for key in compares}
     with evaluating(model, split.device):
-        for batch in validation_batches(split):
+        for i, batch in enumerate(validation_batches(split)):
             between_batches()
             images = to_float(batch)
-            reconstructions = model(images).clamp(0, 1)
+            reconstructions = (model(images) if codes is None else model.decode(codes[i])).clamp(0, 1)
             for key, compare in compares.items():
                 found = compare(reconstructions, images)
                 values[key] += [] if found is None else [found]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mixcoder import __version__  # also of a source tree that is not installed
 from mixcoder.experiments.file.spec import Run
@@ -20,7 +22,7 @@ from mixcoder.measures import MEASURES
 from mixcoder.models.cost import Costs, cost_measures, count_costs
 from mixcoder.models.dispatch import without_elements
 from mixcoder.models.summary import count_parameters
-from mixcoder.training.evaluation import losses_of_few_bits, measure_reconstructions
+from mixcoder.training.evaluation import keep_codes, losses_of_few_bits, measure_reconstructions
 from mixcoder.training.trainer import Trainer
 
 _FAILURES_OF_DECODERS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
@@ -39,6 +41,7 @@ def describe_result(
     """Returns the result of a run that has ended, with the keys that every listing uses."""
     model, clock = trainer.model, trainer.clock
     final_loss = _final_loss(trainer, directory)
+    codes = keep_codes(model, trainer.data.validation, check_sweep)
     return {
         "name": run.experiment,
         "run": directory.path.name,
@@ -47,8 +50,8 @@ def describe_result(
         "optimizer": run.recipe.optimizer,
         "validation_loss": final_loss,
         "best_validation_loss": min([*validation_losses(directory), final_loss]),
-        **rounded_losses(trainer),
-        **measure_reconstructions(model, trainer.data.validation, check_sweep),
+        **rounded_losses(trainer, codes),
+        **measure_reconstructions(model, trainer.data.validation, check_sweep, codes),
         "params": count_parameters(model),
         **cost_measures(_count_costs(run)),
         "latent_shape": list(model.latent_shape),
@@ -81,13 +84,19 @@ def _final_loss(trainer: Trainer, directory: RunDirectory) -> float:
     return float(last["validation_loss"]) if is_there else trainer.validate()
 
 
-def rounded_losses(trainer: Trainer) -> dict[str, float | None]:
-    """Returns the validation losses from rounded codes, by the keys of their measures; None without them."""
+def rounded_losses(trainer: Trainer, codes: Sequence[Tensor] | None) -> dict[str, float | None]:
+    """Returns the validation losses from rounded codes, by the keys of their measures; None without them.
+
+    Args:
+        trainer: at its end.
+        codes: of the validation images, as `keep_codes` gives them.
+    """
     bits = {measure.key: measure.bits for measure in MEASURES if measure.bits}
     images, loss = trainer.data.validation, trainer.recipe.loss
     losses = None
     with suppress(*_FAILURES_OF_DECODERS):
-        losses = losses_of_few_bits(trainer.model, images, loss, [*bits.values()], check_sweep)
+        if codes is not None:
+            losses = losses_of_few_bits(trainer.model, images, codes, loss, [*bits.values()], check_sweep)
     if losses is None:
         return dict.fromkeys(bits)
     return {key: value if math.isfinite(value) else None for key, value in zip(bits, losses, strict=True)}
