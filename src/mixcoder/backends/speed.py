@@ -41,6 +41,7 @@ _MIXER: dict[str, Any] = {
     "kernel_size": 3,
 }
 _LARGE: dict[str, Any] = {**_MIXER, "mixer": "mlp"}
+_DIAGONAL: dict[str, Any] = {**_MIXER, "kernel_size": 1}
 _LARGE_PARAMETERS = 4_363_601
 _CNN: dict[str, Any] = {"type": "cnn", "channels": [24, 32, 48], "kernel_size": 5, "latent_dim": 16}
 _REFINED: dict[str, Any] = {
@@ -53,7 +54,8 @@ _REFINED: dict[str, Any] = {
     "refine": {"steps": 1},
 }
 """The article's Mixer for native steps, convolutions for eager ones, a Mixer of many parameters for the time
-that each parameter adds to a step, and a refined network, whose derivatives write many elements."""
+that each parameter adds to a step, and two networks that write many elements for each multiply-add: the
+Mixer with kernels of one patch, and a refined network with its second derivatives."""
 _IMAGE_SHAPE = (1, 28, 28)
 _FEW, _MANY = 1, 16
 """Images of the two batches: one shows what a step takes at least, the other what an image adds."""
@@ -132,9 +134,10 @@ def _write(choice: BackendChoice, path: Path) -> None:
 def _measure_speed(choice: BackendChoice) -> Speed:
     backend, model = (NATIVE, _MIXER) if choice.backend is NATIVE else (EAGER, _CNN)
     timed = BackendChoice(backend, choice.precision, fallbacks=())
-    first, large, refined = (_measure(arguments, timed) for arguments in (model, _LARGE, _REFINED))
+    models = [_measure(arguments, timed) for arguments in (model, _LARGE, _REFINED, _DIAGONAL)]
+    first, large, *_ = models
     gain = _COMPILED_GAIN if choice.backend is not backend else 1.0
-    madd_seconds, element_seconds = fit_costs([first, large, refined])
+    madd_seconds, element_seconds = fit_costs(models)
     step_seconds = max(0.0, first.few - first.image_seconds)
     parameter_seconds = max(0.0, large.few - first.few) / _LARGE_PARAMETERS
     return Speed(step_seconds / gain, madd_seconds / gain, element_seconds / gain, parameter_seconds)
