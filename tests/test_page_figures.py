@@ -6,8 +6,9 @@ from pathlib import Path
 from subprocess import CalledProcessError
 
 import pytest
-from benchmarks.page_figures import execute_here, expanded, fill_page
+from benchmarks.page_figures import ROOT, execute_here, expanded, fill_page
 
+from mixcoder.experiments.file.spec import read_experiment
 from tests.conftest import slow
 
 PAGE = """\
@@ -76,3 +77,18 @@ def test_a_command_that_fails_ends_it(tmp_path: Path) -> None:
     with pytest.raises(CalledProcessError, match="returned non-zero exit status 2"):
         execute_here("mixcoder table none.yml --format md", tmp_path)
     assert execute_here("mixcoder models ls --format md", tmp_path).startswith("| kind |")
+
+
+def test_the_drawing_is_of_the_network_of_the_file() -> None:
+    model = read_experiment(ROOT / "experiments" / "small-and-powerful" / "50k.yml").runs[0].model[1]
+    page = (ROOT / "docs" / "small-and-powerful.md").read_text(encoding="utf-8")
+    width, decoder = model["encoder"][0]["channels"], model["decoder"][0]["channels"]
+    code, count = model["code_channels"], model["decoder"][1]["repeat"]
+    assert (
+        f"channels 49 → {width} · kronecker · channels {width} → {width} · channels {width} → {code}" in page
+    )
+    word = {5: "five", 6: "six", 7: "seven", 8: "eight"}[count]
+    block = f"(kronecker · channels {decoder} → {decoder})"
+    assert f"channels {code} → {decoder} · {word} times {block} · channels {decoder} → 49" in page
+    assert f"\n {model['refine']['steps']} times " in page
+    assert f"`refine: {{steps: {model['refine']['steps']}}}`" in page
