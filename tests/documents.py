@@ -42,6 +42,7 @@ NOT_RUN = {
     r"mixcoder data fetch (unsplash|hub)": "the network",
     r"mixcoder \w+ (experiments/(mnist|photos)/|runs/photos-)": "minutes to hours of training",
     r"mixcoder \w+ experiments/small-and-powerful/": "minutes to hours of training",
+    r"mixcoder reconstruct mixcoder-": "the real MNIST",
     r"python -m benchmarks\.": "minutes of measuring",
 }
 """Commands that are checked, not run, and why: what they begin with."""
