@@ -173,6 +173,7 @@ def experiments_ls(format: FormatOption = Format.text) -> None:
     columns = [
         Column("name", "name"),
         Column("runs", "runs", format_count, is_number=True),
+        Column("trials", "trials", format_count, is_number=True),
         Column("expected", "expected"),
         Column("time", "time"),
     ]

@@ -18,7 +18,12 @@ from mixcoder.cli.progress import sweep_progress
 from mixcoder.errors import TrainingError
 from mixcoder.experiments.file.search_section import Search
 from mixcoder.experiments.file.spec import Experiment, Run
-from mixcoder.experiments.plans.search_plan import STAGE_COLUMNS, plan_stages, stages_summary
+from mixcoder.experiments.plans.search_plan import (
+    STAGE_COLUMNS,
+    plan_stages,
+    stages_summary,
+    unreached_rung,
+)
 from mixcoder.experiments.results.listing import ListingOptions, list_results
 from mixcoder.experiments.results.records import finalist_records
 from mixcoder.experiments.searches.proposals import check_optuna
@@ -67,6 +72,9 @@ def print_search_plan(search: Search, runs: Path, format: Format) -> None:
     print_rows(stages, STAGE_COLUMNS, format)
     if format is Format.text:
         print_text(stages_summary(search, stages))
+    unreached = unreached_rung(search.section)
+    if unreached:
+        print_note(unreached)
 
 
 def _examples(search: Search) -> list[Run]:

@@ -89,6 +89,7 @@ WRONG = {
     "unknown key": ("trials: 6", "trails: 6", "search.trails: unknown key 'trails'; did you mean 'trials'?"),
     "no trials": ("  trials: 6\n", "", "search.trials: is missing"),
     "no rungs": ("inputs: [640, 1_280]", "inputs: []", "search.inputs: "),
+    "a rung above the finalists": ("[640, 1_280]", "[640, 3_000]", "search.inputs.1: must be at most training.inputs, 2,560, which the finalists"),
     "rungs that fall": ("[640, 1_280]", "[1_280, 640]", "search.inputs.1: must be above the rung before it, 1,280"),
     "a rung of nothing": ("[640, 1_280]", "[0, 640]", "search.inputs.0: must be from 1 to 1,000,000,000,000, not 0"),
     "a rung that is a text": ("[640, 1_280]", "[few]", "search.inputs.0: must be a whole number, not the text"),
@@ -163,5 +164,34 @@ def test_the_plan_says_what_a_search_takes(cli: Cli, tmp_path: Path) -> None:
     assert [row["done"] for row in rows] == [0, 0, 0]
     status, out, _ = cli("plan", "x.yml")
     assert "6 trials on 2 rungs" in out
+
+
+@pytest.mark.parametrize(
+    ("trials", "note"),
+    [
+        (9, ""),
+        (
+            6,
+            "rung 3 needs 9 trials, or a larger keep, for one to be sure to reach it; with 6, perhaps none does\n",
+        ),
+        (
+            4,
+            "rung 3 needs 9 trials, or a larger keep, for one to be sure to reach it; with 4, no trial can\n",
+        ),
+        (
+            2,
+            "rung 2 needs 3 trials, or a larger keep, for one to be sure to reach it; with 2, no trial can\n",
+        ),
+    ],
+)
+def test_the_plan_says_which_rung_is_out_of_reach(trials: int, note: str, cli: Cli, tmp_path: Path) -> None:
+    text = SEARCH.replace("inputs: [640, 1_280]", "inputs: [640, 1_280, 2_560]")
+    (tmp_path / "x.yml").write_text(text.replace("trials: 6", f"trials: {trials}"))
+    status, _, err = cli("plan", "x.yml")
+    assert (status, err) == (0, note)
+
+
+def test_a_plan_of_what_cannot_be_trained_says_so(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "x.yml").write_text(SEARCH)
     status, _, err = cli("plan", "x.yml", "search.limits={params: 3}")
     assert (status, "none of 200 random combinations can be trained; the nearest" in err) == (2, True)

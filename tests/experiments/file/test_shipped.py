@@ -23,6 +23,9 @@ def test_listing(cli: Cli) -> None:
     assert sum(rows[name]["runs"] for name in of_article) == 64
     assert rows["mnist/kernel-sizes"]["runs"] == 28
     assert rows["mnist/kernel-sizes"]["expected"].startswith("0.0066 … 0.0105 validation loss")
+    search = rows["digits/search"]
+    assert (search["runs"], search["trials"]) == (None, 16), "whose results decide how many runs there are"
+    assert rows["mnist/kernel-sizes"]["trials"] is None
     assert "conv-mixing" in cli("experiments", "ls")[1]
 
 

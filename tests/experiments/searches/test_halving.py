@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixcoder.experiments.file.search_section import SearchSection
-from mixcoder.experiments.searches.halving import choose_finalists, next_promotion
+from mixcoder.experiments.searches.halving import (
+    choose_finalists,
+    most_on_rung,
+    next_promotion,
+    trials_for_rung,
+)
 from mixcoder.experiments.searches.trials import Trial
 
 SECTION = SearchSection(trials=9, values={"a": [1]}, inputs=[10, 20, 30], keep=0.34, finalists=3)
@@ -71,4 +76,35 @@ def test_one_after_the_other_the_best_share_reaches_the_next_rung(losses: list[f
     best = sorted(trials, key=lambda each: (each.losses[0], each.number))
     must = math.floor(len(trials) * keep + 1e-9)
     assert all(each.rung >= 1 for each in best[:must])
-    assert sum(each.rung >= 1 for each in trials) <= len(trials)
+    played = section.model_copy(update={"trials": len(trials)})
+    for rung in range(3):
+        count = sum(each.rung >= rung for each in trials)
+        assert count <= most_on_rung(played, rung)
+        assert count >= 1 or len(trials) < trials_for_rung(played, rung)
+
+
+def test_a_third_is_a_third() -> None:
+    section = SearchSection(trials=9, values={"a": [1]}, inputs=[10, 20, 30])
+    assert [trials_for_rung(section, rung) for rung in range(3)] == [1, 3, 9]
+    trials = [trial(number, 0.1 * number) for number in range(1, 10)]
+    for _ in range(3):
+        chosen = next_promotion(section, trials)
+        assert chosen
+        assert chosen.number <= 3
+        chosen.rung = 1
+    assert next_promotion(section, trials) is None
+
+
+def test_how_many_can_reach_a_rung_is_reached_by_trials_that_get_better() -> None:
+    section = SearchSection(trials=8, values={"a": [1]}, inputs=[10, 20, 30])
+    trials: list[Trial] = []
+    while (chosen := next_promotion(section, trials)) or len(trials) < section.trials:
+        if chosen is None:
+            chosen = trial(len(trials) + 1)
+            trials.append(chosen)
+        else:
+            chosen.rung += 1
+        chosen.losses[chosen.rung] = 1 / chosen.number
+    counts = [sum(each.rung >= rung for each in trials) for rung in range(3)]
+    assert counts == [most_on_rung(section, rung) for rung in range(3)] == [8, 6, 4]
+    assert trials_for_rung(section.model_copy(update={"keep": 1e-300}), 2) > section.trials

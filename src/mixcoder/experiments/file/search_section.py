@@ -81,7 +81,10 @@ class SearchSection(BaseModel):
         description="rungs, rising: the images of each training of a trial, from the first, short one on",
     )
     keep: float = Field(
-        default=0.33, gt=0, lt=1, description="the share of a rung's trials that go on to the next rung"
+        default=0.34,
+        gt=0,
+        lt=1,
+        description="the share of a rung's trials that go on to the next rung, rounded down: 0.34 of 3 is 1",
     )
     finalists: int = Field(
         default=3,
@@ -241,8 +244,23 @@ def _surrounding_problems(document: Document) -> Iterator[Problem]:
             f"needs data.{HOLDOUT}, such as {HOLDOUT}: 5_000: the choice is made on images of the training "
             "set, so that the validation set judges the finalists alone",
         )
+    yield from _rungs_beyond_finalists(document)
     for path in _compared(document):
         yield path, "must be the same for all trials, whose losses are compared; write a value, no ${…}"
+
+
+def _rungs_beyond_finalists(document: Document) -> Iterator[Problem]:
+    """Yields the rungs of more images than the finalists train on, where the file states those."""
+    training = document.data.get("training")
+    most = training.get("inputs") if isinstance(training, dict) else None
+    if type(most) is not int:
+        return
+    for i, count in enumerate(document.data["search"]["inputs"]):
+        if count > most:
+            yield (
+                ("search", "inputs", i),
+                f"must be at most training.inputs, {most:,}, which the finalists train on, not {count:,}",
+            )
 
 
 def _compared(document: Document) -> Iterator[KeyPath]:

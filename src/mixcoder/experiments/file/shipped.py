@@ -37,7 +37,10 @@ def shipped_names() -> list[str]:
 
 
 def shipped_rows() -> list[dict[str, Any]]:
-    """Returns one row a file: `name`, `runs`, and what its first line says: `expected` and `time`."""
+    """Returns one row a file: `name`, `runs` or `trials`, and what its first line says.
+
+    That is `expected` and `time`.
+    """
     return [_row(name) for name in shipped_names()]
 
 
@@ -84,13 +87,14 @@ def _row(name: str) -> dict[str, Any]:
     path = _path(name)
     first_line = path.read_text(encoding="utf-8").partition("\n")[0]
     expected, time, _ = first_line.removeprefix("# expected: ").split(" · ")
-    return {"name": name, "runs": _count_runs(path), "expected": expected, "time": time}
+    return {"name": name, **_counts(path), "expected": expected, "time": time}
 
 
-def _count_runs(path: Path) -> int:
-    """Returns how many runs a file states; of a search, how many trials."""
+def _counts(path: Path) -> dict[str, int | None]:
+    """Returns how many runs a file states; of a search, whose results decide on the runs, how many trials."""
     document = read_extended(path)
-    return document.data["search"]["trials"] if "search" in document.data else len(expand(document))
+    search = document.data.get("search")
+    return {"runs": None if search else len(expand(document)), "trials": search["trials"] if search else None}
 
 
 def _full_name(name: str) -> str:

@@ -22,7 +22,12 @@ from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.plans.estimates import FinishedRun, finished_runs
 from mixcoder.experiments.plans.plan import plan_row
 from mixcoder.experiments.runs.run_directory import RunDirectory
-from mixcoder.experiments.searches.halving import choose_finalists, next_promotion
+from mixcoder.experiments.searches.halving import (
+    choose_finalists,
+    most_on_rung,
+    next_promotion,
+    trials_for_rung,
+)
 from mixcoder.experiments.searches.search_runs import examine, is_over, read_asked
 from mixcoder.experiments.searches.trial_runs import FINAL, finalist_run, finalist_runs
 from mixcoder.experiments.searches.trials import Trial
@@ -58,7 +63,7 @@ def plan_stages(search: Search, runs: Path) -> list[dict[str, Any]]:
     inputs, minutes = _mean_time(finals, finished_runs(runs))
     an_input = None if minutes is None or inputs is None else minutes / inputs
     rows = [
-        _row(rung + 1, (count, section.trials), section.inputs[rung], an_input)  # each may be the best so far
+        _row(rung + 1, (count, most_on_rung(section, rung)), section.inputs[rung], an_input)
         for rung, count in enumerate(_count_promotions(section))
     ]
     count = min(section.finalists, section.trials) * len(section.seeds)
@@ -76,6 +81,19 @@ def stages_summary(search: Search, rows: Sequence[dict[str, Any]]) -> str:
         f"{section.trials:,} trials on {len(section.inputs)} rungs, {runs:,} runs of about {inputs:,} inputs "
         f"together, {time}"
     )
+
+
+def unreached_rung(section: SearchSection) -> str:
+    """Returns one sentence on the first rung that perhaps no trial reaches; empty where there is none."""
+    for rung in range(len(section.inputs)):
+        needed = trials_for_rung(section, rung)
+        if section.trials < needed:
+            who = "perhaps none does" if most_on_rung(section, rung) else "no trial can"
+            return (
+                f"rung {rung + 1} needs {needed:,} trials, or a larger keep, for one to be sure to reach it; "
+                f"with {section.trials:,}, {who}"
+            )
+    return ""
 
 
 def _count_done(search: Search, runs: Path) -> list[int]:

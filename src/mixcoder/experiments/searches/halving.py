@@ -1,7 +1,7 @@
 """Asynchronous successive halving: which trial goes on to the next rung, without waiting for the others.
 
     rung 0   ● ● ● ● ● ● ● ● ●     each trial, few images
-    rung 1   ● ● ●                 the best share of those that have ended below, more images
+    rung 1   ● ● ●                 the best third (0.34) of those that have ended below, more images
     rung 2   ●                     …
 
 A trial goes on as soon as it is among the best of its rung, so that no worker waits.
@@ -20,6 +20,8 @@ from mixcoder.experiments.searches.trials import Trial
 
 _ROUNDING = 1e-9
 """So that 0.2 of 5 is 1."""
+_BEYOND_ALL = 10**12
+"""More trials than any search has, for shares next to nothing."""
 
 
 def next_promotion(section: SearchSection, trials: Sequence[Trial]) -> Trial | None:
@@ -34,6 +36,27 @@ def next_promotion(section: SearchSection, trials: Sequence[Trial]) -> Trial | N
             if trial.rung == rung and math.isfinite(trial.losses[rung]):
                 return trial
     return None
+
+
+def most_on_rung(section: SearchSection, rung: int) -> int:
+    """Returns how many trials can reach a rung, from 0: where each one is better than all before it.
+
+    Each rung loses those that must have ended on it before its first one goes on, but one.
+    """
+    return max(0, section.trials - rung * (_trials_for(section.keep, 1) - 1))
+
+
+def trials_for_rung(section: SearchSection, rung: int) -> int:
+    """Returns how many trials it takes that one is sure to reach a rung, from 0, if none fails."""
+    needed = 1
+    for _ in range(rung):
+        needed = _trials_for(section.keep, needed)
+    return needed
+
+
+def _trials_for(keep: float, count: int) -> int:
+    """Returns of how many trials the share `keep` is `count`."""
+    return math.ceil(min((count - _ROUNDING) / keep, _BEYOND_ALL))
 
 
 def rank(trials: Sequence[Trial], rung: int) -> list[Trial]:
