@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError
 from mixcoder.models import MODELS, Autoencoder, create_model, register_model
+from mixcoder.models.stack import StackedMixer
 from mixcoder.models.summary import layer_rows
+from tests.conftest import own_registries
 
 
 @pytest.mark.parametrize("name", ["mixer", "cnn", "script"])
@@ -66,3 +69,21 @@ def test_same_seed_same_weights() -> None:
         return torch.cat([parameter.flatten() for parameter in model.parameters()])
 
     assert torch.equal(weights(), weights())
+
+
+def test_refine_wants_the_decoder_of_a_class_whole() -> None:
+    with own_registries():
+
+        @register_model("inverted")
+        class Inverted(StackedMixer):
+            """A stack that decodes to negatives."""
+
+            def _decode(self, latents: Tensor) -> Tensor:
+                return 1 - super()._decode(latents)
+
+        sizes: dict[str, Any] = dict(StackedMixer.example)
+        assert isinstance(create_model("inverted", **sizes), Inverted)
+        with pytest.raises(
+            ArgumentError, match="refine: needs `_decode_before_output` and `_output` of Inverted"
+        ):
+            create_model("inverted", **sizes, refine={"steps": 1})

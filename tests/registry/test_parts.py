@@ -106,3 +106,54 @@ def test_the_json_schema_takes_what_is_taken() -> None:
     assert not Draft7Validator(schema).is_valid({"shape": {"name": "torch's", "alpha": 1}})
     assert "its length" in str(schema)
     assert "comes from" not in str(schema)
+
+
+# ── classes of plugins ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def plugins() -> PartOf:
+    registry: Registry[Any] = Registry("shape", "shape")
+
+    @registry.register("named otherwise")
+    class Otherwise:
+        def __init__(self, where, size=2):  # type: ignore[no-untyped-def]
+            self.where, self.size = where, size
+
+    @registry.register("of an unknown type")
+    class Unknown:
+        def __init__(self, place: int, layer: "NotImported | None" = None) -> None:  # type: ignore[name-defined] # noqa: F821, UP037
+            self.where = place
+
+    @registry.register("of a type of torch")
+    class Torchs:
+        def __init__(self, place: int, layer: nn.Module | None = None) -> None:
+            self.where = place
+
+    @registry.register("in need")
+    class InNeed:
+        def __init__(self, place, size):  # type: ignore[no-untyped-def]
+            self.where = place
+
+    return PartOf(registry, {"place": "comes from the model; remove it here"})
+
+
+@pytest.mark.parametrize("name", ["named otherwise", "of an unknown type", "of a type of torch"])
+def test_arguments_that_no_file_can_state_keep_their_default(plugins: PartOf, name: str) -> None:
+    assert plugins.create(name, 3).where == 3
+    with pytest.raises(ArgumentError, match="shape.size: unknown key"):
+        plugins.check({"name": name, "size": 3})
+
+
+def test_an_argument_that_no_file_can_state_needs_a_default(plugins: PartOf) -> None:
+    with pytest.raises(
+        ArgumentError, match="the shape 'in need' needs 'size', to which its class gives no type"
+    ):
+        plugins.create("in need", 3)
+
+
+def test_the_schema_has_all_names_whatever_their_classes(plugins: PartOf) -> None:
+    def draw(shape: Annotated[Part, plugins]) -> None: ...
+
+    problems = argument_problems(draw, {"shape": "in need"})
+    assert problems == []

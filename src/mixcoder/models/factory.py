@@ -79,10 +79,27 @@ def _check_own_names(name: str, model: type[Autoencoder]) -> None:
 
 
 def _refinement(model: Autoencoder, settings: dict[str, Any]) -> CodeRefinement:
+    """Returns the refinement of a model's codes.
+
+    Raises:
+        ArgumentError: the settings do not fit the model, or its class has no decoder to refine them by.
+    """
+    owner, halves_of = (_owner(type(model), method) for method in ("_decode", "_decode_before_output"))
+    is_overridden = owner is not halves_of and issubclass(owner, halves_of)
+    if is_overridden and halves_of is not Autoencoder:
+        raise ArgumentError(
+            "refine",
+            f"needs `_decode_before_output` and `_output` of {owner.__name__}, whose `_decode` is its own",
+        )
     try:
         return CodeRefinement(model.latent_shape, **settings)
     except ArgumentError as error:
         raise error.below("refine") from None
+
+
+def _owner(model: type, method: str) -> type:
+    """Returns the class, of a model's class and those above it, that defines a method."""
+    return next(each for each in model.__mro__ if method in vars(each))
 
 
 def check_positive(argument: str, *numbers: int) -> None:

@@ -19,6 +19,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     JsonValue,
+    PydanticUserError,
     create_model,
 )
 from pydantic.fields import FieldInfo
@@ -73,17 +74,35 @@ class PartOf:
         """
         name, arguments = self.check(part)
         try:
-            return self.registry[name](*given, **arguments)
+            return self._build(name, given, arguments)
         except ArgumentError as error:
             is_own = error.argument in self.arguments(name).model_fields
             raise (error.below(self.registry.argument) if is_own else error) from None
 
+    def _build(self, name: str, given: Sequence[Any], arguments: Mapping[str, Any]) -> Any:
+        constructor = self.registry[name]
+        missing = _needed(constructor, len(given)) - arguments.keys()
+        if missing:
+            raise ArgumentError(
+                self.registry.argument,
+                f"the {self.registry.noun} '{name}' needs '{min(missing)}', to which its class gives no type "
+                "that a file can state, such as int; give it one, or a default",
+            )
+        return constructor(*given, **arguments)
+
     def arguments(self, name: str) -> type[BaseModel]:
         """Returns the arguments that an experiment file may state of the part called `name`."""
         constructor = self.registry[name]
-        is_own = constructor.__module__.partition(".")[0] != "torch"  # whose arguments are not for a file
-        left_out = (*self.given, "name") if is_own else _parameters(constructor)
-        return signature_schema(constructor, None, left_out)
+        parameters = tuple(inspect.signature(constructor).parameters)
+        left_out = (*parameters[: len(self.given)], "name")  # a plugin may call the first ones as it likes
+        is_torchs = constructor.__module__.partition(".")[0] == "torch"  # whose arguments are not for a file
+        if is_torchs or not {*parameters} - {*left_out}:
+            return _NoArguments
+        try:
+            schema = signature_schema(constructor, None, left_out)
+        except (NameError, PydanticUserError):  # a plugin's argument without a type, or with one of its own
+            return _NoArguments
+        return schema if schema.__pydantic_complete__ else _NoArguments
 
     def _problems(self, name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Yields the arguments that the part called `name` does not take, each with the reason."""
@@ -120,8 +139,21 @@ class PartOf:
         return schema
 
 
-def _parameters(constructor: Callable[..., Any]) -> tuple[str, ...]:
-    return tuple(inspect.signature(constructor).parameters)
+class _NoArguments(BaseModel):
+    """A part that takes no arguments from a file."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+def _needed(constructor: Callable[..., Any], given: int) -> set[str]:
+    """Returns the arguments without a default, behind the `given` first ones."""
+    parameters = list(inspect.signature(constructor).parameters.values())[given:]
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {
+        parameter.name
+        for parameter in parameters
+        if parameter.default is inspect.Parameter.empty and parameter.kind not in variable
+    }
 
 
 def _name_and_arguments(part: object, key: str) -> tuple[str, dict[str, Any]]:
