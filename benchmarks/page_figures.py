@@ -1,6 +1,7 @@
 """Fills a page of the documents from run directories: its tables, and the pictures that its commands write.
 
     python -m benchmarks.page_figures docs/small-and-powerful.md --runs runs
+    python -m benchmarks.page_figures docs/small-and-powerful.md --runs runs --only ablations
 
     indented command of the page ─┬─ table, plan, step_times --show: the table below it is written anew
                                   └─ plot, reconstruct: the picture in docs/images is written anew
@@ -28,14 +29,21 @@ Execute = Callable[[str, Path], str]
 """Runs a command line of Mixcoder with a folder of runs; returns what it prints."""
 
 
-def fill_page(text: str, runs: Path, execute: Execute) -> str:
-    """Returns a page with the tables of its commands; runs those that write pictures."""
+def fill_page(text: str, runs: Path, execute: Execute, word: str = "") -> str:
+    """Returns a page with the tables of its commands; runs those that write pictures.
+
+    Args:
+        text: of the page.
+        runs: the folder of all run directories.
+        execute: runs a command.
+        word: that commands hold; others, and their tables, are left as they are.
+    """
     lines = text.splitlines()
     filled: list[str] = []
     while lines:
         line = lines.pop(0)
         filled.append(line)
-        kind = _kind(line)
+        kind = _kind(line) if word in line else ""
         if kind in _PICTURES:
             execute(line.strip(), runs)
         elif kind in _TABLES:
@@ -86,8 +94,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("page", type=Path, help="page of the documents")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all run directories")
+    parser.add_argument("--only", default="", help="word of the commands to run; without, all")
     options = parser.parse_args()
-    filled = fill_page(options.page.read_text(encoding="utf-8"), options.runs, execute_here)
+    text = options.page.read_text(encoding="utf-8")
+    filled = fill_page(text, options.runs, execute_here, options.only)
     write_atomically(options.page, filled.encode())
 
 

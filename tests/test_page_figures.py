@@ -59,6 +59,9 @@ def test_tables_are_those_of_the_commands_and_the_rest_stays() -> None:
     expected = PAGE.replace("| old | row |\n|---|---|\n| 1 | 2 |\n", new)
     assert filled == expected.replace("| this | is |\n|---|---|\n", new)
     assert fill_page(filled, Path("here"), execute) == filled
+    done.clear()
+    assert fill_page(PAGE, Path("here"), execute, "--pareto") == PAGE
+    assert done == ["mixcoder plot x.yml --pareto params -o docs/images/x.svg"]
 
 
 def test_a_command_without_a_table_below_gets_one() -> None:
