@@ -79,6 +79,13 @@ class PartOf:
             is_own = error.argument in self.arguments(name).model_fields
             raise (error.below(self.registry.argument) if is_own else error) from None
 
+    def shorten(self, part: Part) -> Part:
+        """Returns a sound part without arguments that say a default; its name alone, where none is left."""
+        name, arguments = _name_and_arguments(part, self.registry.argument)
+        fields = self.arguments(name).model_fields
+        stated = {key: value for key, value in arguments.items() if value != fields[key].default}
+        return {"name": name, **stated} if stated else name
+
     def _build(self, name: str, given: Sequence[Any], arguments: Mapping[str, Any]) -> Any:
         constructor = self.registry[name]
         missing = _needed(constructor, len(given)) - arguments.keys()

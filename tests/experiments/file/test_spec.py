@@ -215,7 +215,7 @@ def test_what_a_part_and_a_refinement_state_counts(tmp_path: Path) -> None:
     digests = {plain.digest}
     for change in ("refine={steps: 1}", "refine={steps: 2}", "residual_scale=1", "mixer=mlp"):
         digests.add(read_experiment(write(tmp_path), [f"model.{change}"]).runs[0].digest)
-    for part in ("{name: token_mlp}", "{name: token_mlp, hidden: 3}", "token_mlp"):
+    for part in ("{name: token_mlp}", "{name: token_mlp, hidden: 3}", "token_mlp"):  # two are equal
         digests.add(read_experiment(write(tmp_path), [f"model.mixer={part}"]).runs[0].digest)
-    assert len(digests) == 8
+    assert len(digests) == 7
     assert read_experiment(write(tmp_path), ["model.refine=null"]).runs[0].digest == plain.digest

@@ -27,6 +27,7 @@ from mixcoder.images.shape import ImageShape
 from mixcoder.models import MODELS, create_model
 from mixcoder.models.code_refinement import ModelKeys
 from mixcoder.models.dispatch import CheapShapes, without_elements
+from mixcoder.models.short_form import short_form
 from mixcoder.registry.problems import Path as KeyPath
 from mixcoder.registry.problems import Problem, describe_value, list_problems
 from mixcoder.registry.registry import Registry
@@ -137,7 +138,10 @@ class RunCheck:
         arguments = {key: value for key, value in stated.items() if key != section.selector}
         problems = list(_problems_of_arguments(section, name, arguments))
         self._note_all((section.key,), problems)
-        return None if problems else (name, _with_defaults(section, name, arguments))
+        if problems:
+            return None
+        whole = _with_defaults(section, name, arguments)
+        return name, short_form(MODELS[name], whole) if section is MODEL else whole
 
     def _chosen_name(self, section: ChoiceSection, stated: dict[str, Any]) -> str | None:
         """Returns the name that a section chooses; None where there is none or it is unknown."""
