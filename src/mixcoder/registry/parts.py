@@ -80,8 +80,14 @@ class PartOf:
             raise (error.below(self.registry.argument) if is_own else error) from None
 
     def shorten(self, part: Part) -> Part:
-        """Returns a sound part without arguments that say a default; its name alone, where none is left."""
-        name, arguments = _name_and_arguments(part, self.registry.argument)
+        """Returns a part without arguments that say a default; its name alone, where none is left.
+
+        A part that is not sound stays as it is.
+        """
+        try:
+            name, arguments = self.check(part)
+        except ArgumentError:
+            return part
         fields = self.arguments(name).model_fields
         stated = {key: value for key, value in arguments.items() if value != fields[key].default}
         return {"name": name, **stated} if stated else name
