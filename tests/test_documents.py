@@ -194,6 +194,17 @@ def test_script_document(cli: Cli) -> None:
     assert cli("run", "x.yml")[2] == f"{error}\n"
 
 
+def test_costs_of_refinement_are_those_that_the_command_prints(cli: Cli) -> None:
+    text = read_document("docs/refinement.md")
+    rows = re.findall(r"^\| `(null|{steps: .})` \|(.*)\|$", text, re.MULTILINE)
+    assert len(rows) == 3
+    for refine, numbers in rows:
+        out = cli("models", "show", "stack", f"refine={refine}")[1]
+        params, encode, decode, train = (number.strip() for number in numbers.split("|"))
+        assert f"\n{params} parameters, " in out
+        assert f": {encode} to encode, {decode} to decode, {train} to train" in out
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document: str) -> None:
     """On GitHub; `test_site` sees to the site."""

@@ -75,3 +75,14 @@ def test_data_verify(cli: Cli, mnist_folder: Path, monkeypatch: pytest.MonkeyPat
     assert "damaged" not in out
     expected = f"mnist: 60,000 images to train on, 10,000 to validate on\nready in {mnist_folder}\n"
     assert cli("data", "fetch", "mnist")[:2] == (0, expected)
+
+
+def test_a_mixing_layer_is_shown_in_a_model(cli: Cli) -> None:
+    status, _, err = cli("models", "show", "kronecker")
+    command = "mixcoder models show mixer mixer=kronecker"
+    assert (status, err) == (
+        2,
+        "error: 'kronecker' is a mixing layer, not a kind of models; see docs/mixing-layers.md; "
+        f"{command} shows it in a model\n",
+    )
+    assert "KroneckerMixing" in cli(*command.split()[1:], "--format", "json")[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 import mixcoder
@@ -23,7 +25,7 @@ from mixcoder.backends.step import StepSpec
 from mixcoder.errors import ArgumentError
 from mixcoder.experiments.file.shipped import shipped_folder
 from mixcoder.experiments.file.spec import read_experiment
-from mixcoder.models.code_refinement import MOST_STEPS, CodeRefinement
+from mixcoder.models.code_refinement import MOST_STEPS, CodeRefinement, RefineSettings
 from tests.conftest import Cli, needs_compiler, slow
 
 SHAPE = (1, 8, 8)
@@ -235,7 +237,8 @@ def test_it_works_in_inference_mode_and_without_gradients() -> None:
         ({"steps": 1, "matrix": "ful"}, "refine.matrix: unknown name 'ful'; did you mean 'full'?"),
         ({"steps": 1, "trust_radius": 0}, "refine.trust_radius: must be above 0, not 0"),
         ({"steps": 1, "first_step": math.inf}, "refine.first_step: must be a finite number above 0, got inf"),
-        (2, "refine: must be a map of keys and values, not 2"),
+        (2, "refine: must be a map, such as {steps: 2}, not 2"),
+        ("on", "refine: must be a map, such as {steps: 2}, not the text 'on'"),
     ],
 )
 @pytest.mark.parametrize("kind", ["mixer", "plugged"])
@@ -268,6 +271,13 @@ def test_steps_at_evaluation() -> None:
         plain.encode(images, steps=2)
     assert torch.equal(plain.encode(images, steps=0), plain.encode(images))
     assert mixcoder.create_model("plugged", image_shape=SHAPE, refine=None).refinement is None
+
+
+def test_the_defaults_in_a_file_are_those_of_the_constructor() -> None:
+    keys = TypeAdapter(RefineSettings).json_schema()["properties"]
+    stated = {key: schema["default"] for key, schema in keys.items() if "default" in schema}
+    parameters = inspect.signature(CodeRefinement).parameters
+    assert stated == {key: parameters[key].default for key in ("matrix", "first_step", "trust_radius")}
 
 
 # ── steps of training ────────────────────────────────────────────────────────────────────────────────

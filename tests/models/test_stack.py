@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 from torch.nn import functional as F
 
 from mixcoder.errors import ArgumentError, ExperimentError
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.models import KroneckerMixing, MixingLayer, create_model
+from mixcoder.models.layer_list import MixingLayerEntry, PatchLayerEntry
 from mixcoder.models.mixer_mlp import PatchLayer
 from mixcoder.models.stack import StackedMixer
 from mixcoder.models.stack_layers import Film, LoopedLayers
@@ -244,6 +246,17 @@ def test_an_activation_of_a_layers_own() -> None:
             "1: is no layer; a layer has one of the keys channels, mixer, repeat, loop, or is film; ",
         ),
         ({"chanels": 5}, "or is film; did you mean 'channels'?"),
+        ("kronecker", "1: write {mixer: kronecker}"),
+        (
+            {"mixer": "grouped", "groups": 8},
+            "1: write mixer: {name: grouped, groups: 8}; this belongs to the mixing layer",
+        ),
+        ({"mixer": "grouped(8)"}, "1.mixer: must be a map, {name: grouped, groups: 8}, not the text"),
+        (
+            {"channels": 58, "repeat": 3},
+            "1: repeat has a list of layers; write {repeat: 3, layers: [{…}]}",
+        ),
+        ({"mixer": "cnn", "loop": 3}, "1: loop has a list of layers; write {loop: 3, layers: [{…}]}"),
         ("flim", "or is film; did you mean 'film'?"),
         (7, "1: is no layer; a layer has one of the keys"),
         ({"repeat": 2, "layers": []}, "1.layers: must have at least 1 in it, not the list []"),
@@ -255,10 +268,13 @@ def test_an_activation_of_a_layers_own() -> None:
         ),
         ({"repeat": 2, "layers": [{"mixer": "cnm"}]}, "1.layers.0.mixer: unknown mixing layer 'cnm'"),
         ({"repeat": 2, "layers": [{"mixr": "cnn"}]}, "1.layers.0: is no layer"),
-        ({"repeat": 256, "layers": BLOCK}, ": must be at most 256 layers, those of a loop each time"),
+        (
+            {"repeat": 256, "layers": BLOCK},
+            ": must be at most 256 layers; those of a loop count once for each pass",
+        ),
         (
             {"loop": 20, "layers": [{"loop": 20, "layers": BLOCK}]},
-            "must be at most 256 layers, those of a loop",
+            "must be at most 256 layers; those of a loop",
         ),
     ],
 )
@@ -269,9 +285,21 @@ def test_clear_errors(entry: Any, sentence: str, half: str) -> None:
     assert str(caught.value).startswith(f"{half}")
 
 
+@pytest.mark.parametrize("entry", [{"channels": 5}, {"mixer": "cnn"}])
+def test_the_defaults_in_a_file_are_those_of_the_layers(entry: dict[str, Any]) -> None:
+    kind = PatchLayerEntry if "channels" in entry else MixingLayerEntry
+    keys = TypeAdapter(kind).json_schema()["properties"]
+    defaults = {key: schema["default"] for key, schema in keys.items() if "default" in schema}
+    assert defaults
+    bare, stated = decoder_of(*BLOCK, entry), decoder_of(*BLOCK, {**entry, **defaults})
+    assert str(bare) == str(stated)
+    shapes = [{key: tuple(x.shape) for key, x in model.state_dict().items()} for model in (bare, stated)]
+    assert shapes[0] == shapes[1]
+
+
 def test_film_in_an_encoder() -> None:
     with pytest.raises(
-        ArgumentError, match=r"encoder\.1: stands in a decoder, which has the code; an encoder has none"
+        ArgumentError, match=r"encoder\.1: film may stand in a decoder only: an encoder has no code yet"
     ):
         stack(encoder=[{"channels": 5}, "film"])
 
@@ -338,6 +366,7 @@ training: {inputs: 1_000}
             "scal: 8",
             "20: model.output_activation.scal: unknown key 'scal'; did you mean 'scale'?",
         ),
+        ("mixer: kronecker", "kronecker", "16: model.decoder.1.layers.0: write {mixer: kronecker}"),
         ("steps: 2", "steps: 0", "22: model.refine.steps: must be at least 1, not 0"),
         ("steps: 2", "step: 2", "22: model.refine.step: unknown key 'step'; did you mean 'steps'?"),
     ],

@@ -62,6 +62,15 @@ def test_a_part_is_made_of_what_is_given_and_stated() -> None:
     ("part", "sentence"),
     [
         ("pont", "shape: unknown shape 'pont'; did you mean 'point'?"),
+        ("square(2)", "shape: must be a map, {name: square, side: 2}, not the text 'square(2)'"),
+        ("square(2, {})", "shape: must be a map, {name: square, side: 2, corners: {}}, not the text"),
+        (
+            "square(side = 2)",
+            "shape: must be a map, {name: square, side: 2}, not the text 'square(side = 2)'",
+        ),
+        ("square()", "shape: must be a map, {name: square}, not the text 'square()'"),
+        ("square(1, 2, 3)", "shape: unknown shape 'square(1, 2, 3)'; known: point, square"),
+        ("pont(2)", "shape: unknown shape 'pont(2)'; did you mean 'point'?"),
         ({"name": "pont"}, "shape.name: unknown shape 'pont'; did you mean 'point'?"),
         ("square", "shape.side: is missing"),
         ({"name": "square", "sid": 2}, "shape.sid: unknown key 'sid'; did you mean 'side'?"),

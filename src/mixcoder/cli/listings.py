@@ -14,7 +14,7 @@ from mixcoder.cli.options import Format, FormatOption
 from mixcoder.cli.output import print_note, print_rows, print_text
 from mixcoder.cli.progress import data_progress
 from mixcoder.data import SOURCES, DataSource, create_source
-from mixcoder.errors import CacheError, DataError, MixcoderError
+from mixcoder.errors import ArgumentError, CacheError, DataError, MixcoderError
 from mixcoder.experiments.file.reference import reference_markdown
 from mixcoder.experiments.file.schema import schema_json
 from mixcoder.experiments.file.shipped import copy_shipped, shipped_rows
@@ -112,7 +112,17 @@ def models_show(
 
 
 def _example(name: str) -> Mapping[str, Any]:
-    """Returns the example's arguments of a kind of models."""
+    """Returns the example's arguments of a kind of models.
+
+    Raises:
+        ArgumentError: there is no such kind; of a mixing layer, where it is told of.
+    """
+    if name in MIXERS and name not in MODELS:
+        raise ArgumentError(
+            "",
+            f"'{name}' is a mixing layer, not a kind of models; see docs/mixing-layers.md; "
+            f"mixcoder models show mixer mixer={name} shows it in a model",
+        )
     return MODELS.find(name, trained_names()).example
 
 

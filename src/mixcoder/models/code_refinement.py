@@ -19,19 +19,23 @@ encoder's latent, "Iterative Amortized Inference", arXiv 1807.09356.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal, NotRequired
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, with_config
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, with_config
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from mixcoder.errors import ArgumentError
 from mixcoder.models.refinement import pull_back
+from mixcoder.registry.problems import describe_value
 
 _Function = Callable[[Tensor], Tensor]
 MOST_STEPS = 64
+_MATRIX: Literal["full"] = "full"
+_FIRST_STEP = 0.05
+_TRUST_RADIUS = 1.0
 _LARGEST_MATRIX = 1024
 """Numbers of a code, above which a matrix of a step would be most of a small network."""
 
@@ -40,18 +44,20 @@ _LARGEST_MATRIX = 1024
 class RefineSettings(TypedDict):
     """What an experiment file states of a refinement: arguments of `CodeRefinement`."""
 
-    steps: Annotated[int, Field(ge=1, le=MOST_STEPS, description="down the gradient, in training")]
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS, description="steps down the gradient, in training")]
     matrix: NotRequired[
         Annotated[
             Literal["full", "diagonal"],
-            Field(description="by which a gradient is multiplied; `full` by default"),
+            Field(default=_MATRIX, description="by which a gradient is multiplied"),
         ]
     ]
     first_step: NotRequired[
-        Annotated[float, Field(gt=0, description="with which its diagonal begins; 0.05 by default")]
+        Annotated[float, Field(default=_FIRST_STEP, gt=0, description="start value of the matrix's diagonal")]
     ]
     trust_radius: NotRequired[
-        Annotated[float, Field(gt=0, description="the longest step, in the space of codes; 1 by default")]
+        Annotated[
+            float, Field(default=_TRUST_RADIUS, gt=0, description="the longest step, in the space of codes")
+        ]
     ]
     fewest: NotRequired[
         Annotated[
@@ -66,10 +72,22 @@ class RefineSettings(TypedDict):
     ]
 
 
+def _check_map(stated: object) -> object:
+    """Returns what a file states of a refinement, if it is a map.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(stated, Mapping):
+        right = f"{{steps: {stated}}}" if type(stated) is int and stated > 0 else "{steps: 2}"
+        raise ValueError(f"must be a map, such as {right}, not {describe_value(stated)}")
+    return stated
+
+
 class ModelKeys(BaseModel):
     """The keys of an experiment file that go with every model."""
 
-    refine: RefineSettings | None = Field(
+    refine: Annotated[RefineSettings, BeforeValidator(_check_map)] | None = Field(
         default=None,
         description="refines each code by the gradient of the decoder, such as `{steps: 2}`; `null` for none",
     )
@@ -82,7 +100,7 @@ class CodeRefinement(nn.Module):
         latent_shape: of one image's latent.
         steps: how many.
         matrix: `full` multiplies the gradient by a matrix (D, D) in each step, `diagonal` by D numbers.
-        first_step: what the diagonal begins with; the rest of a matrix begins as zeros.
+        first_step: start value of the matrix's diagonal; the rest of a matrix begins as zeros.
         trust_radius: the longest step, in the space of codes; a longer one is shortened. It keeps training
             from diverging.
         fewest: steps in training, where they are drawn at random for each batch; None for always `steps`.
@@ -102,9 +120,9 @@ class CodeRefinement(nn.Module):
         self,
         latent_shape: Sequence[int],
         steps: int,
-        matrix: Literal["full", "diagonal"] = "full",
-        first_step: float = 0.05,
-        trust_radius: float = 1.0,
+        matrix: Literal["full", "diagonal"] = _MATRIX,
+        first_step: float = _FIRST_STEP,
+        trust_radius: float = _TRUST_RADIUS,
         fewest: int | None = None,
     ) -> None:
         super().__init__()

@@ -14,15 +14,21 @@ where the layers are made.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, with_config
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, with_config
 from typing_extensions import TypeAliasType, TypedDict
 
 from mixcoder.models.activations import ActivationName
 from mixcoder.models.factory import LARGEST_SIZE, MOST_LAYERS
-from mixcoder.models.mixing import MixerPart
+from mixcoder.models.mixing import MIXER, MIXERS, Bias, MixerPart
+from mixcoder.registry.problems import describe_value
+from mixcoder.text.sanitize import sanitize
 
+PATCH_BIAS: Bias = "channel"
+KERNEL_SIZE = 1
+"""What an entry has that states none."""
 _STRICT = ConfigDict(strict=True, extra="forbid")
 _Channels = Annotated[int, Field(ge=1, le=LARGEST_SIZE, description="of a patch's vector behind the layer")]
 _Activation = Annotated[ActivationName, Field(description="in place of the model's")]
@@ -39,9 +45,10 @@ class PatchLayerEntry(TypedDict):
     channels: _Channels
     bias: NotRequired[
         Annotated[
-            Literal["position", "channel", "none"],
+            Bias,
             Field(
-                description="one for each `position`, the same for all (`channel`, the default), or `none`"
+                default=PATCH_BIAS,
+                description="one for each `position`, the same for all (`channel`), or `none`",
             ),
         ]
     ]
@@ -54,7 +61,7 @@ class MixingLayerEntry(TypedDict):
 
     mixer: Annotated[MixerPart, Field(description="by name, or a map of the `name` and its arguments")]
     kernel_size: NotRequired[
-        Annotated[int, Field(ge=1, le=LARGEST_SIZE, description="of a convolution, odd; 1 by default")]
+        Annotated[int, Field(default=KERNEL_SIZE, ge=1, le=LARGEST_SIZE, description="of a convolution, odd")]
     ]
     activation: NotRequired[_Activation]
 
@@ -75,6 +82,39 @@ class LoopEntry(TypedDict):
     layers: _Layers
 
 
+def _check_repetition(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the entry of one layer as it is.
+
+    Raises:
+        ValueError: it is to be repeated by a key of its own; says how several layers are written.
+    """
+    for kind in ("repeat", "loop"):
+        if kind in entry:
+            times = _written(entry[kind])
+            raise ValueError(f"{kind} has a list of layers; write {{{kind}: {times}, layers: [{{…}}]}}")
+    return entry
+
+
+def _written(value: object) -> str:
+    """Returns a value as a file states it."""
+    return sanitize(value) if isinstance(value, str) else describe_value(value)
+
+
+def _check_part(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the entry of a mixing layer as it is.
+
+    Raises:
+        ValueError: arguments of the mixing layer stand beside its name; says where they belong.
+    """
+    name = entry["mixer"]
+    if isinstance(name, str) and name in MIXERS:
+        own = MIXER.arguments(name).model_fields.keys() - MixingLayerEntry.__annotations__.keys()
+        misplaced = ", ".join(f"{key}: {_written(entry[key])}" for key in entry if key in own)
+        if misplaced:
+            raise ValueError(f"write mixer: {{name: {name}, {misplaced}}}; this belongs to the mixing layer")
+    return entry
+
+
 KINDS = ("channels", "mixer", "repeat", "loop")
 FILM = "film"
 
@@ -89,8 +129,13 @@ def entry_kind(entry: Any) -> str | None:
 LayerEntry = TypeAliasType(
     "LayerEntry",
     Annotated[
-        Annotated[PatchLayerEntry, Tag("layer[channels]")]
-        | Annotated[MixingLayerEntry, Tag("layer[mixer]")]
+        Annotated[PatchLayerEntry, BeforeValidator(_check_repetition), Tag("layer[channels]")]
+        | Annotated[
+            MixingLayerEntry,
+            BeforeValidator(_check_repetition),
+            BeforeValidator(_check_part),
+            Tag("layer[mixer]"),
+        ]
         | Annotated[RepeatEntry, Tag("layer[repeat]")]
         | Annotated[LoopEntry, Tag("layer[loop]")]
         | Annotated[Literal["film"], Tag("layer[film]")],
@@ -98,7 +143,7 @@ LayerEntry = TypeAliasType(
             entry_kind,
             custom_error_type="layer_kind",
             custom_error_message=f"is no layer; a layer has one of the keys {', '.join(KINDS)}, or is {FILM}",
-            custom_error_context={"kinds": [*KINDS, FILM]},
+            custom_error_context={"kinds": [*KINDS, FILM], "registry": MIXERS},
         ),
     ],
 )

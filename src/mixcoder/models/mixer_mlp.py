@@ -129,7 +129,7 @@ class MixerMLP(Autoencoder):
         encoder_mixer_activation: of the encoder's mixing layers alone; `none` gives the form of the
             article's listing. By default it is `activation`.
         norm: the normalisation before every residual layer.
-        residual_scale: with which a trained factor for each channel of what a residual layer adds begins;
+        residual_scale: start value of a trained factor, one for each channel, on what a residual layer adds;
             `null` for no factor.
         output_activation: behind the decoder's last layer, on the pixels: an activation, or `clamp`, which
             clips to [0, 1] and in training lets a tenth through of what lies outside; or a map, such as

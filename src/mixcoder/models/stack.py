@@ -59,7 +59,7 @@ class StackedMixer(Autoencoder):
             `code_channels` numbers of each patch, without such a layer.
         activation: of all layers but the two next to the code and the last.
         norm: the normalisation before every residual layer.
-        residual_scale: with which a trained factor for each channel of what a residual layer adds begins;
+        residual_scale: start value of a trained factor, one for each channel, on what a residual layer adds;
             `null` for no factor.
         output_bias: of the last layer: of each `position`, of each `channel`, or `none`.
         output_activation: behind the last layer, on the pixels: a name, or a map such as

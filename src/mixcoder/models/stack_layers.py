@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError
 from mixcoder.models.factory import MOST_LAYERS
-from mixcoder.models.layer_list import FILM
+from mixcoder.models.layer_list import FILM, KERNEL_SIZE, PATCH_BIAS
 from mixcoder.models.mixer_mlp import PatchLayer
 from mixcoder.models.mixing import Bias, Residual, create_bias, create_mixing_layer
 from mixcoder.models.patch_convolutions import linear_in_patches
@@ -136,7 +136,9 @@ class StackBuilder:
                 raise _at(path, entry, error) from None
             layers.append(layer)
             if layers.applied > MOST_LAYERS:
-                raise ArgumentError(half, f"must be at most {MOST_LAYERS} layers, those of a loop each time")
+                raise ArgumentError(
+                    half, f"must be at most {MOST_LAYERS} layers; those of a loop count once for each pass"
+                )
         return layers, channels
 
     def _layer(self, path: str, entry: Any, channels: int) -> tuple[nn.Module, int]:
@@ -147,15 +149,15 @@ class StackBuilder:
             return self._loop(path, entry, channels), channels
         residual = replace(self.residual, activation=entry.get("activation", self.residual.activation))
         if "mixer" in entry:
-            kernel_size = entry.get("kernel_size", 1)
+            kernel_size = entry.get("kernel_size", KERNEL_SIZE)
             return create_mixing_layer(entry["mixer"], self.grid, channels, kernel_size, residual), channels
         after = entry["channels"]
-        linear = PositionLinear(math.prod(self.grid), channels, after, entry.get("bias", "channel"))
+        linear = PositionLinear(math.prod(self.grid), channels, after, entry.get("bias", PATCH_BIAS))
         return PatchLayer(linear, residual), after
 
     def _film(self, channels: int) -> Film:
         if self.latent_dim is None:
-            raise ArgumentError("", "stands in a decoder, which has the code; an encoder has none yet")
+            raise ArgumentError("", "film may stand in a decoder only: an encoder has no code yet")
         return Film(self.latent_dim, channels)
 
     def _loop(self, path: str, entry: Any, channels: int) -> LoopedLayers:

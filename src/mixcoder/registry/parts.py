@@ -9,6 +9,7 @@ The constructor of a part states its arguments, as that of a model does.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ from mixcoder.text.sanitize import sanitize
 
 Part = str | dict[str, Any]
 """What an experiment file states of a part."""
+_CALL = re.compile(r"(\w+)\(([^()]*)\)")
 _RIGHT = "must be a name, or a map of a `name` and its arguments"
 
 
@@ -61,7 +63,8 @@ class PartOf:
         try:
             self.registry[name]
         except ArgumentError as error:
-            raise ArgumentError(key if isinstance(part, str) else f"{key}.name", error.message) from None
+            message = self._hint(name) or error.message
+            raise ArgumentError(key if isinstance(part, str) else f"{key}.name", message) from None
         for argument, message in self._problems(name, arguments):
             raise ArgumentError(f"{key}.{argument}", message)
         return name, arguments
@@ -116,6 +119,22 @@ class PartOf:
         except (NameError, PydanticUserError):  # a plugin's argument without a type, or with one of its own
             return _NoArguments
         return schema if schema.__pydantic_complete__ else _NoArguments
+
+    def _hint(self, name: str) -> str:
+        """Returns what a name written like a call, `grouped(8)`, should be; nothing for any other."""
+        called = _CALL.fullmatch(name)
+        if called is None or called[1] not in self.registry:
+            return ""
+        values = [value.strip() for value in called[2].split(",") if value.strip()]
+        keys = list(self.arguments(called[1]).model_fields)
+        if len(values) > len(keys):
+            return ""
+        named = (
+            value if "=" in value else f"{key}={value}" for key, value in zip(keys, values, strict=False)
+        )
+        pairs = (map(str.strip, each.split("=", 1)) for each in named)
+        stated = ", ".join([f"name: {called[1]}", *map(": ".join, pairs)])
+        return f"must be a map, {{{sanitize(stated)}}}, not the text '{sanitize(name)}'"
 
     def _problems(self, name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Yields the arguments that the part called `name` does not take, each with the reason."""

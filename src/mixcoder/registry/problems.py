@@ -119,6 +119,8 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
     if kind == "too_short":
         return f"must have at least {context['min_length']} in it, not {describe_value(value)}"
     if kind == "layer_kind":
+        if isinstance(value, str) and value in context["registry"]:
+            return f"write {{{context['registry'].argument}: {value}}}"
         return f"{finding['msg']}{_nearest(value, context['kinds'])}"
     if kind == "json_invalid":
         return f"is not JSON ({context['error']})"

@@ -96,7 +96,7 @@ class SearchSection(BaseModel):
         default=[0, 1, 2], min_length=1, description="the values of `training.seed` of each finalist"
     )
     limits: SearchLimits = Field(
-        default=SearchLimits(), description="what the sampler proposes above them is never trained"
+        default=SearchLimits(), description="bounds of a model; a larger one is not trained"
     )
     seed: int = Field(default=0, ge=0, le=_MOST_SEED, description="of the sampler's random choices")
 
