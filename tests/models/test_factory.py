@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError
-from mixcoder.models import MODELS, Autoencoder, create_model, register_model
+from mixcoder.models import MODELS, Autoencoder, create_model, named, register_model
 from mixcoder.models.stack import StackedMixer
 from mixcoder.models.summary import layer_rows
 from tests.conftest import own_registries
@@ -60,6 +60,13 @@ def test_a_users_own_model() -> None:
     )
     with pytest.raises(ArgumentError, match="latent_dim: is missing"):
         create_model("flat", image_shape=(1, 2, 2))
+
+
+def test_a_known_kind_needs_no_list_of_trained_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(named, "TRAINED", None)  # which cannot be listed
+    assert create_model("cnn", image_shape=(1, 8, 8), channels=[2], kernel_size=3, latent_dim=2)
+    with pytest.raises(AttributeError):
+        create_model("cnnx")
 
 
 def test_same_seed_same_weights() -> None:

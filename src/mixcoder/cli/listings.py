@@ -123,7 +123,7 @@ def _example(name: str) -> Mapping[str, Any]:
             f"'{name}' is a mixing layer, not a kind of models; see docs/mixing-layers.md; "
             f"mixcoder models show mixer mixer={name} shows it in a model",
         )
-    return MODELS.find(name, trained_names()).example
+    return MODELS.find(name, trained_names).example
 
 
 def _print_card(card: ModelCard) -> None:

@@ -35,10 +35,10 @@ def create_model(name: str, /, **arguments: Any) -> Autoencoder:
     Raises:
         ArgumentError: an unknown name or argument, a wrong type, numbers that clash or are beyond reason.
     """
-    if is_trained_name(name) and name not in MODELS:
+    if name not in MODELS and is_trained_name(name):
         name, stated = trained_description(name)
         arguments = {**stated, **arguments}
-    model = MODELS.find(name, trained_names())
+    model = MODELS.find(name, trained_names)
     _check_own_names(name, model)
     checked = check_arguments(model, arguments, f"model '{name}'", ModelKeys)
     refine = checked.pop("refine", None)

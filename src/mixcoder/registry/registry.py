@@ -59,19 +59,19 @@ class Registry(Generic[T]):
         """
         return self.find(name)
 
-    def find(self, name: str, others: Iterable[str] = ()) -> T:
+    def find(self, name: str, others: Callable[[], Iterable[str]] = tuple) -> T:
         """Returns the entry called `name`.
 
         Args:
             name: of the entry.
-            others: names of a kind that the caller knows beside the entries, for the suggestion.
+            others: returns names that the caller knows beside the entries, for the suggestion.
 
         Raises:
             ArgumentError: the name is unknown; the message suggests the nearest one.
         """
         self._check_name(name, f"such as '{next(iter(self._entries), '')}'")
         if name not in self._entries:
-            known = did_you_mean(name, [*self._entries, *others])
+            known = did_you_mean(name, [*self._entries, *others()])
             raise ArgumentError(self.argument, f"unknown {self.noun} '{sanitize(name)}'{known}")
         return self._entries[name]
 
@@ -85,7 +85,7 @@ class Registry(Generic[T]):
         return iter(self._entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return isinstance(name, str) and name in self._entries
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(core_schema), "enum": list(self)}
