@@ -51,6 +51,7 @@ _PROGRAMS = ("mixcoder ", "make ", "pip ", "python ", "torchrun ")
 _FILE = re.compile(r"`([\w./-]+\.(?:yml|py))`:\Z")
 _DURATION = re.compile(r"\binputs(?:=|: )([\d_]+)")
 _FEW_INPUTS = "640"
+_LAST_RUNG = re.compile(r"^  inputs: \[(?:.*, )?([\d_]+)\]", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,13 @@ def headings_of(page: str) -> list[str]:
 
 
 def shortened(page: str) -> str:
-    """The page with ten steps for every training that it states, where it shows their number too."""
+    """The page with ten steps for every training that it states, where it shows their number too.
+
+    Finalists of a search train no shorter than its last rung.
+    """
+    few = max([_FEW_INPUTS, *_LAST_RUNG.findall(page)], key=int)
     for number in sorted(set(_DURATION.findall(page)), key=len, reverse=True):
-        page = page.replace(number, _FEW_INPUTS).replace(f"{int(number):,}", _FEW_INPUTS)
+        page = page.replace(number, few).replace(f"{int(number):,}", few)
     return page
 
 

@@ -62,6 +62,37 @@ def test_a_users_own_model() -> None:
         create_model("flat", image_shape=(1, 2, 2))
 
 
+def test_a_model_has_a_decoder_in_one_piece_or_in_two() -> None:
+    class Deaf(Autoencoder):
+        """Encodes alone."""
+
+        image_shape, latent_shape = (1, 2, 2), (4,)
+
+        def _encode(self, images: Tensor) -> Tensor:
+            return images.flatten(1)
+
+    class Whole(Deaf):
+        """Decodes in one go."""
+
+        def _decode(self, latents: Tensor) -> Tensor:
+            return latents.view(-1, 1, 2, 2).sigmoid()
+
+    class Halves(Deaf):
+        """Decodes the same in two steps."""
+
+        def _decode_before_output(self, latents: Tensor) -> Tensor:
+            return latents.view(-1, 1, 2, 2)
+
+        def _output(self, values: Tensor) -> Tensor:
+            return values.sigmoid()
+
+    images = torch.rand(3, 1, 2, 2)
+    assert torch.equal(Whole()(images), Halves()(images))
+    assert torch.equal(Whole()._decode_before_output(images), Whole().decode(images.flatten(1)))
+    with pytest.raises(ArgumentError, match="^Deaf has no decoder; implement `_decode`, or `_decode_before_"):
+        Deaf()
+
+
 def test_a_known_kind_needs_no_list_of_trained_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(named, "TRAINED", None)  # which cannot be listed
     assert create_model("cnn", image_shape=(1, 8, 8), channels=[2], kernel_size=3, latent_dim=2)

@@ -29,8 +29,8 @@ class Autoencoder(nn.Module, ABC):
     """A model that maps images to latents and back, and raises a clear error for what it cannot take.
 
     A subclass sets `image_shape` and `latent_shape` and implements `_encode` and `_decode`. One that ends in
-    an activation of the pixels implements `_decode_before_output` and `_output` too, so that a refinement of
-    its codes leaves that activation out of its gradients.
+    an activation of the pixels implements `_decode_before_output` and `_output` in place of `_decode`, so
+    that a refinement of its codes leaves that activation out of its gradients.
 
     Attributes:
         image_shape: (C, H, W) of the images it is made for.
@@ -47,15 +47,16 @@ class Autoencoder(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
+        _check_decoder(type(self))
         self.refinement: CodeRefinement | None = None
 
     @abstractmethod
     def _encode(self, images: Tensor) -> Tensor:
         """Returns latents (B, *latent_shape) of images whose shape was checked."""
 
-    @abstractmethod
     def _decode(self, latents: Tensor) -> Tensor:
         """Returns images (B, C, H, W) of latents whose shape was checked."""
+        return self._output(self._decode_before_output(latents))
 
     def _decode_before_output(self, latents: Tensor) -> Tensor:
         """Returns what the output activation takes, (B, C, H, W); without one, the images."""
@@ -118,6 +119,21 @@ class Autoencoder(nn.Module, ABC):
 
     def _check_latents(self, latents: Tensor) -> None:
         _check_shape("latents", latents, self.latent_shape)
+
+
+def _check_decoder(model: type[Autoencoder]) -> None:
+    """Checks that a class has a decoder: each of the two methods of `Autoencoder` calls the other one.
+
+    Raises:
+        ArgumentError: it has none; says what to implement.
+    """
+    if all(
+        getattr(model, half) is getattr(Autoencoder, half) for half in ("_decode", "_decode_before_output")
+    ):
+        raise ArgumentError(
+            "",
+            f"{model.__name__} has no decoder; implement `_decode`, or `_decode_before_output` and `_output`",
+        )
 
 
 def as_autoencoder(model: object) -> Autoencoder:

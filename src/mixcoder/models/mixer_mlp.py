@@ -192,9 +192,6 @@ class MixerMLP(Autoencoder):
         latents: Tensor = self.encoder(self.patchify(images))  # (B, latent_dim)
         return latents
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        return self._output(self._decode_before_output(latents))
-
     def _decode_before_output(self, latents: Tensor) -> Tensor:
         values: Tensor = self.unpatchify(self.decoder(latents))  # (B, C, H, W)
         return values

@@ -128,9 +128,6 @@ class StackedMixer(Autoencoder):
         latents: Tensor = self.to_latent(self.act(x).flatten(1))  # (B, P·code_channels) → (B, latent_dim)
         return latents
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        return self._output(self._decode_before_output(latents))
-
     def _decode_before_output(self, latents: Tensor) -> Tensor:
         x = latents if self.from_latent is None else self.act(self.from_latent(latents))
         x = patch_major(self.unflatten(x))  # (B, P, code_channels)
