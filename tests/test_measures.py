@@ -141,6 +141,22 @@ def test_a_model_whose_codes_cannot_be_rounded_lacks_these_losses_alone(tiny_dat
     assert rounded_losses(trainer, codes) == rounded_losses(trainer, None) == dict.fromkeys(keys)
 
 
+class Greedy(Entries):
+    """A model that needs more memory than there is once its codes are rounded."""
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        if not torch.equal(latents, latents.round()):
+            torch.empty(2**60)
+        return super()._decode(latents)
+
+
+def test_no_loss_is_left_out_for_want_of_memory(tiny_data: ImageData) -> None:
+    trainer = Trainer(Greedy(tiny_data.image_shape), tiny_data, Recipe(steps=1))
+    codes = keep_codes(trainer.model, tiny_data.validation)
+    with pytest.raises(RuntimeError, match="alloc"):
+        rounded_losses(trainer, codes)
+
+
 @slow
 def test_a_new_measure_is_one_entry(tmp_path: Path) -> None:
     """It is computed, kept, shown in table and report, averaged, and sent to TensorBoard."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mixcoder.experiments.file.search_section import Search
-from mixcoder.experiments.results.records import Record, records_of
+from mixcoder.experiments.results.records import Record, State, records_of
 from mixcoder.experiments.searches.search_runs import read_asked
 from mixcoder.experiments.sweeps.run_state import RunState
-from mixcoder.report.search_story import tell_search
+from mixcoder.report.search_story import SearchStory, tell_search
 from tests.conftest import Cli
 from tests.experiments.searches.inline import SEARCH, InlineWorkers, KilledError, read, search_on
 from tests.report.test_page import embedded
@@ -92,6 +93,54 @@ def test_before_there_is_a_winner_the_page_shows_what_was_tried(tmp_path: Path) 
     assert (story.finalists, story.verdict, story.best) == ([], "", None)
     assert len(story.charts["points"]) == 2
     assert story.examined == {0, 1}
+
+
+def told(searched: Searched, records: list[Record]) -> SearchStory:
+    return tell_search(searched.search, read_asked(searched.search, searched.folder / "runs"), records)
+
+
+def ended(searched: Searched, losses: dict[int, float | None], state: State = "failed") -> list[Record]:
+    """The records, some finals with another loss, by their place among the finals; None in another state."""
+    finals = [i for i, record in enumerate(searched.records) if record.values["rung"] == "final"]
+    records = list(searched.records)
+    for place, loss in losses.items():
+        i = finals[place]
+        records[i] = replace(
+            records[i],
+            state=state if loss is None else "done",
+            result={} if loss is None else {**records[i].result, "validation_loss": loss},
+        )
+    return records
+
+
+def test_no_winner_before_all_seeds_have_ended(searched: Searched) -> None:
+    """The finals are seed by seed: 0 and 2 are of one finalist, 1 and 3 of the other."""
+    for missing in range(4):
+        records = ended(searched, {0: 0.1, 1: 0.2, 2: 0.1, 3: 0.2, missing: None}, "running")
+        story = told(searched, records)
+        assert (story.verdict, story.best) == ("", None)
+        assert sorted("1 of 2 seeds" in row[-2] for row in story.finalists[:2]) == [False, True]
+    story = told(searched, [record for record in searched.records if record.values.get("seed") != 4])
+    assert (story.verdict, story.best) == ("", None), "on a page of some seeds"
+
+
+def test_a_seed_that_failed_is_the_worst(searched: Searched) -> None:
+    for lost in (None, float("inf"), float("nan")):
+        story = told(searched, ended(searched, {0: 0.1, 1: 0.2, 2: lost, 3: 0.3}))
+        first, second = (row[0] for row in story.finalists[:2])
+        records = ended(searched, {})
+        winner = [record.values["trial"] for record in records if record.values["rung"] == "final"][1]
+        assert first == str(winner)
+        assert story.verdict.startswith(f"Trial {winner} won: its mean validation loss is the lowest of 2 ")
+        assert f"and trainings of trial {second}, the second, failed" in story.verdict
+        assert story.finalists[1][-2] == "0.1000000 (1 of 2 seeds), 1 failed"
+    story = told(searched, ended(searched, {0: 0.1, 1: 0.2, 2: None, 3: None}))
+    assert (story.verdict, story.best) == ("", None), "where all failed"
+
+
+def test_losses_of_zero_are_compared(searched: Searched) -> None:
+    verdict = told(searched, ended(searched, dict.fromkeys(range(4), 0.0))).verdict
+    assert "is the lowest of 2 finalists, and equal to that of trial " in verdict
 
 
 def test_a_value_may_be_called_as_a_measure(tmp_path: Path) -> None:

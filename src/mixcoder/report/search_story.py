@@ -40,7 +40,8 @@ class SearchStory:
         counts: how many trials were trained on each rung, and how many combinations never were.
         headings: of the table of finalists and those behind them.
         finalists: its rows, texts; the winner first, and behind the finalists the best of the other trials.
-        verdict: a sentence on the winner; empty before there is one.
+        verdict: a sentence on the winner; empty before there is one, and where the page lacks some of the
+            finalists' seeds.
         charts: for the page's script: a chart for each value, and the points of all.
         best: the number of the record of the winner with its lowest loss; None before there is one.
         examined: the numbers of the records whose models are looked at: of finalists, or before there are
@@ -58,22 +59,46 @@ class SearchStory:
 
 @dataclass(frozen=True)
 class _Finalist:
-    """A finalist and its losses on the validation set, by the numbers of their records."""
+    """A finalist, and how its trainings ended.
+
+    Attributes:
+        trial: that is trained with each seed.
+        losses: on the validation set by the numbers of their records; infinite of a training that failed.
+        seeds: how many losses it has in the end.
+    """
 
     trial: Trial
     losses: dict[int, float]
+    seeds: int
+
+    @property
+    def has_ended(self) -> bool:
+        """Returns whether no seed is missing, so that its mean is one to compare."""
+        return len(self.losses) == self.seeds
 
     @property
     def mean(self) -> float:
-        return statistics.fmean(self.losses.values())
+        """Returns the mean loss; infinite where a training failed, or none has ended."""
+        return statistics.fmean(self.losses.values()) if self.losses else math.inf
 
     @property
     def spread(self) -> str:
-        """Mean and standard deviation of the sample, in words."""
-        text = measure("validation_loss").format(self.mean)
-        if len(self.losses) > 1:
-            text += f" ± {measure('validation_loss').format(statistics.stdev(self.losses.values()))}"
-        return f"{text} ({len(self.losses)} seed{'s' if len(self.losses) != 1 else ''})"
+        """Mean and standard deviation of the seeds that did not fail, in words."""
+        known = [loss for loss in self.losses.values() if math.isfinite(loss)]
+        failed = len(self.losses) - len(known)
+        parts = [f"{failed} failed"] if failed else []
+        if known:
+            seeds = f"{len(known)}" if len(known) == self.seeds else f"{len(known)} of {self.seeds}"
+            parts.insert(0, f"{_spread(known)} ({seeds} seed{'s' if self.seeds != 1 else ''})")
+        return ", ".join(parts)
+
+
+def _spread(losses: Sequence[float]) -> str:
+    """Returns the mean and the standard deviation of the sample, in words."""
+    text = measure("validation_loss").format(statistics.fmean(losses))
+    if len(losses) > 1:
+        text += f" ± {measure('validation_loss').format(statistics.stdev(losses))}"
+    return text
 
 
 def tell_search(search: Search, asked: AskedTrials, records: Sequence[Record]) -> SearchStory:
@@ -84,18 +109,19 @@ def tell_search(search: Search, asked: AskedTrials, records: Sequence[Record]) -
         asked: the trials so far, with their losses.
         records: of trials and finalists that the page shows, in its order.
     """
-    finalists = _rank_finalists(asked, records)
+    finalists = _rank_finalists(search, asked, records)
+    winner = _winner(search, asked, finalists)
     rows = [_row(search, each.trial, each.spread, records) for each in finalists]
     if finalists:
         others = _next_best(search, asked, [each.trial for each in finalists])
         rows += [_row(search, trial, "", records) for trial in others]
     losses = (f"loss after {inputs:,}" for inputs in search.section.inputs)
-    best = min(finalists[0].losses, key=finalists[0].losses.__getitem__) if finalists else None
+    best = min(winner.losses, key=winner.losses.__getitem__) if winner else None
     return SearchStory(
         _describe_counts(search, asked),
         ["trial", *search.spaces, *losses, "validation loss", "parameters"],
         rows,
-        _verdict(finalists),
+        _verdict(winner, finalists[1:]) if winner else "",
         _charts(search, asked, records),
         best,
         _examined(search, asked, records),
@@ -121,17 +147,33 @@ def _next_best(search: Search, asked: AskedTrials, finalists: Sequence[Trial]) -
     return [trial for trial in choose_finalists(more, asked.trained) if trial not in finalists][:_NEXT_BEST]
 
 
-def _rank_finalists(asked: AskedTrials, records: Sequence[Record]) -> list[_Finalist]:
-    """Returns the finalists that have a result, the lowest mean loss first."""
+def _rank_finalists(search: Search, asked: AskedTrials, records: Sequence[Record]) -> list[_Finalist]:
+    """Returns the finalists: those with all their seeds first, and of these the lowest mean loss."""
     trials = {trial.number: trial for trial in asked.trained}
     losses: dict[int, dict[int, float]] = {}
     for i, record in enumerate(records):
-        loss = record.result.get("validation_loss")
-        if record.values.get("rung") == FINAL and loss is not None and math.isfinite(loss):
-            losses.setdefault(record.values["trial"], {})[i] = loss
-    found = [_Finalist(trials[number], of_seeds) for number, of_seeds in losses.items()]
-    order = sorted((each.mean, each.trial.number, i) for i, each in enumerate(found))
+        if record.values.get("rung") == FINAL:
+            of_seeds = losses.setdefault(record.values["trial"], {})
+            if record.state in ("done", "failed"):
+                of_seeds[i] = _final_loss(record)
+    seeds = len(search.section.seeds)
+    found = [_Finalist(trials[number], of_seeds, seeds) for number, of_seeds in losses.items()]
+    order = sorted((not each.has_ended, each.mean, each.trial.number, i) for i, each in enumerate(found))
     return [found[i] for *_, i in order]
+
+
+def _final_loss(record: Record) -> float:
+    """Returns the loss of a training that has ended; infinite where it failed, or gave no number."""
+    loss = record.result.get("validation_loss")
+    return loss if loss is not None and math.isfinite(loss) else math.inf
+
+
+def _winner(search: Search, asked: AskedTrials, finalists: Sequence[_Finalist]) -> _Finalist | None:
+    """Returns the finalist of the lowest mean loss; None before all seeds of all finalists have ended."""
+    chosen = {trial.number for trial in choose_finalists(search.section, asked.trained)}
+    shown = {each.trial.number for each in finalists if each.has_ended}
+    is_decided = chosen and chosen == shown and math.isfinite(finalists[0].mean)
+    return finalists[0] if is_decided else None
 
 
 def _examined(search: Search, asked: AskedTrials, records: Sequence[Record]) -> frozenset[int]:
@@ -155,19 +197,25 @@ def _describe_counts(search: Search, asked: AskedTrials) -> str:
     return f"{text} {never:,} combinations beyond the limits were never trained." if never else text
 
 
-def _verdict(finalists: Sequence[_Finalist]) -> str:
-    if not finalists:
-        return ""
-    winner, *others = finalists
+def _verdict(winner: _Finalist, others: Sequence[_Finalist]) -> str:
+    """Returns a sentence on the winner, given the other finalists from the second on."""
     if not others:
         return f"Trial {winner.trial.number} is the only finalist: {winner.spread}."
     values = [name for name, value in winner.trial.values.items() if others[0].trial.values[name] != value]
     differing = f"; it differs from the second in {', '.join(values)}" if values else ""
-    second = others[0].trial.number
     return (
-        f"Trial {winner.trial.number} won: its mean validation loss is the lowest of {len(finalists)} "
-        f"finalists, {1 - winner.mean / others[0].mean:.1%} below that of trial {second}{differing}."
+        f"Trial {winner.trial.number} won: its mean validation loss is the lowest of {len(others) + 1} "
+        f"finalists, {_distance(winner, others[0])}{differing}."
     )
+
+
+def _distance(winner: _Finalist, second: _Finalist) -> str:
+    """Returns how far the winner is ahead, in words."""
+    if math.isinf(second.mean):
+        return f"and trainings of trial {second.trial.number}, the second, failed"
+    if winner.mean == second.mean:
+        return f"and equal to that of trial {second.trial.number}"
+    return f"{1 - winner.mean / second.mean:.1%} below that of trial {second.trial.number}"
 
 
 def _charts(search: Search, asked: AskedTrials, records: Sequence[Record]) -> _Json:

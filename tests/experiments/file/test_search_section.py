@@ -146,6 +146,23 @@ def test_values_that_do_not_fit_together_are_told_with_the_values(tmp_path: Path
         read(tmp_path, text.replace("[cnn, mlp]", "[mlp, cnn2df]"))
 
 
+@pytest.mark.parametrize(
+    ("values", "training", "sentence"),
+    [
+        ("compile: [auto, 'off']", "compile: '${compile}'", "compile: auto and off train the same"),
+        ("names: [[], [tensorboard]]", "log: '${names}'", "names: none and tensorboard train the same"),
+        ("clip: [0.5, 1, 1.0]", "clip_norm: '${clip}'", "clip: 1 and 1.0 train the same"),
+    ],
+)
+def test_values_that_train_the_same_are_told(
+    values: str, training: str, sentence: str, tmp_path: Path
+) -> None:
+    """Or two trials would be one training."""
+    text = SEARCH.replace("validations: 1}", f"validations: 1, {training}}}")
+    with pytest.raises(ExperimentError, match=re.escape(f"search.values.{sentence}; leave out one of them")):
+        read(tmp_path, text.replace("    mixer: [cnn, mlp]", f"    mixer: [cnn, mlp]\n    {values}"))
+
+
 def test_a_config_of_a_run_is_no_search(tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text(SEARCH)
     with pytest.raises(RunDirectoryError, match=r"config\.yml: states a search, not a run"):

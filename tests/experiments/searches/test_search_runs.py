@@ -22,12 +22,16 @@ import torch
 from mixcoder.data import ImageSplit
 from mixcoder.data.sources.digits import Digits
 from mixcoder.errors import ArgumentError, RunDirectoryError, RunLockedError
+from mixcoder.experiments.file.search_section import read_search
+from mixcoder.experiments.file.spec import Experiment
+from mixcoder.experiments.file.yaml_file import read_document
 from mixcoder.experiments.plans.search_plan import plan_stages
 from mixcoder.experiments.results.records import read_records, records_of
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.searches.search_runs import read_asked, search_lock
+from mixcoder.experiments.searches.trials import AskedTrials, Trial
 from tests.conftest import Cli, slow, slow_but
-from tests.experiments.searches.inline import InlineWorkers, KilledError, read, search_on
+from tests.experiments.searches.inline import SEARCH, InlineWorkers, KilledError, read, search_on
 
 pytest.importorskip("optuna")
 
@@ -178,6 +182,37 @@ def test_a_longer_search_goes_on(file: Path, tmp_path: Path) -> None:
     states = search_on(read(file, "search.trials=8"), more)
     assert [state.run.values["trial"] for state in more.trained if state.run.values["rung"] == 1] == [7, 8]
     assert {state.run.values["trial"] for state in states} == set(range(1, 9))
+
+
+def twins(file: Path) -> Experiment:
+    """A search whose values are not checked: of each two trials, both train the same."""
+    text = SEARCH.replace("validations: 1}", "validations: 1, compile: '${compile}'}")
+    values = "rate: [0.01, 0.1]\n    channels: [4]\n    mixer: [cnn]\n    compile: [auto, 'off']\n"
+    file.write_text(f"{text.partition('    rate: {')[0]}    {values}")
+    return Experiment("tried", (), read_search(read_document(file)))
+
+
+def test_what_another_trial_trains_is_no_trial(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        search_on(twins(file), InlineWorkers(tmp_path, killed_after=1))
+    states = search_on(twins(file), InlineWorkers(tmp_path))
+    assert [state.run.values["trial"] for state in states if state.run.values["rung"] == 1] == [1, 2]
+    assert {state.run.values["rate"] for state in states} == {0.01, 0.1}
+    assert [state.run.values["seed"] for state in states[-4:]] == [3, 3, 4, 4], "and the finalists follow"
+
+
+def test_trials_of_an_older_version_may_train_the_same(file: Path, tmp_path: Path) -> None:
+    """Then a digest may have become that of several."""
+    experiment = twins(file)
+    assert experiment.search
+    asked = AskedTrials.read(experiment.search, tmp_path)
+    for compiled in ("auto", "off"):
+        asked.add(Trial({"rate": 0.01, "channels": 4, "mixer": "cnn", "compile": compiled}))
+    (tmp_path / "tried").mkdir()
+    asked.write()
+    states = search_on(experiment, InlineWorkers(tmp_path))
+    assert not any(trial.is_pending for trial in read_asked(experiment.search, tmp_path).trained)
+    assert states[-1].run.values["rung"] == "final"
 
 
 def test_another_search_of_the_same_name_is_refused(file: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from mixcoder.experiments.file.search_section import Search, read_search
 from mixcoder.experiments.file.yaml_file import Document
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.text.sanitize import sanitize
+from mixcoder.text.values import format_value
 from mixcoder.training.recipe import Recipe
 
 
@@ -192,8 +193,9 @@ def _read_search_experiment(document: Document) -> Experiment:
     search = read_search(document)
     bodies = Document(document.source, {**document.data}, document.places)
     del bodies.data["search"]
-    _, problems = _check_runs(bodies, search.probes(), search.checked)
-    problems = [*unused_names(document, ("search", "values"), search.spaces), *problems]
+    runs, problems = _check_runs(bodies, search.probes(), search.checked)
+    unused = unused_names(document, ("search", "values"), search.spaces)
+    problems = [*unused, *problems] or _same_values(runs, document)
     if problems:
         raise ExperimentError(problems)
     return Experiment(document.data["name"], (), search)
@@ -217,6 +219,21 @@ def _check_runs(
         problem if len(where) == len(combinations) else f"{problem} (with {sanitize(label(where[0]), 200)})"
         for problem, where in problems.items()
     ]
+
+
+def _same_values(runs: Sequence[Run], document: Document) -> list[str]:
+    """Returns a problem for each value of a search that trains what another one trains."""
+    first: dict[str, Run] = {}
+    problems = []
+    for run in runs:
+        earlier = first.setdefault(run.digest, run)
+        for name, value in run.values.items():
+            other = earlier.values[name]
+            if repr(value) != repr(other):
+                both = " and ".join(sanitize(format_value(each), 200) for each in (other, value))
+                message = f"{both} train the same; leave out one of them"
+                problems.append(document.problem(("search", "values", name), message))
+    return problems
 
 
 def _same_runs(runs: Sequence[Run], document: Document) -> list[str]:

@@ -6,7 +6,6 @@ import math
 import os
 import platform
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mixcoder import __version__  # also of a source tree that is not installed
+from mixcoder.errors import is_out_of_memory
 from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.stop_requests import check_sweep
@@ -94,9 +94,12 @@ def rounded_losses(trainer: Trainer, codes: Sequence[Tensor] | None) -> dict[str
     bits = {measure.key: measure.bits for measure in MEASURES if measure.bits}
     images, loss = trainer.data.validation, trainer.recipe.loss
     losses = None
-    with suppress(*_FAILURES_OF_DECODERS):
+    try:
         if codes is not None:
             losses = losses_of_few_bits(trainer.model, images, codes, loss, [*bits.values()], check_sweep)
+    except _FAILURES_OF_DECODERS as error:
+        if is_out_of_memory(error):  # says nothing of the decoder; the run can be tried again
+            raise
     if losses is None:
         return dict.fromkeys(bits)
     return {key: value if math.isfinite(value) else None for key, value in zip(bits, losses, strict=True)}

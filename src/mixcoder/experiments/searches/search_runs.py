@@ -10,7 +10,7 @@ Only the finalists wait for the others: who they are, all trials decide.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +18,14 @@ from typing import Any
 
 from filelock import Timeout
 
-from mixcoder.errors import ArgumentError, RunDirectoryError, RunLockedError, WriteError, system_reason
+from mixcoder.errors import (
+    ArgumentError,
+    ExperimentError,
+    RunDirectoryError,
+    RunLockedError,
+    WriteError,
+    system_reason,
+)
 from mixcoder.experiments.file.checks import RunCheck
 from mixcoder.experiments.file.matrix import Values
 from mixcoder.experiments.file.search_section import Search
@@ -74,14 +81,14 @@ class SearchRuns:
         self.search = search
         self.asked = AskedTrials.read(search, runs)
         self._runs = runs
-        self._places: dict[str, tuple[Trial, int]] = {}
+        self._places: dict[str, list[tuple[Trial, int]]] = defaultdict(list)
         self._finalists: deque[Run] | None = None
 
     def asked_before(self) -> list[Run]:
         """Returns the runs that were asked for already, done or not."""
         runs = []
         for trial, rung, run in asked_runs(self.search, self.asked.trained):
-            self._places[run.digest] = trial, rung
+            self._places[run.digest].append((trial, rung))
             runs.append(run)
         return runs
 
@@ -102,11 +109,12 @@ class SearchRuns:
     def _note_losses(self, states: Sequence[RunState]) -> None:
         """Notes the losses of trials whose run has ended since the last call."""
         for state in states:
-            place = self._places.get(state.run.digest)
-            if place is None or not state.has_ended:
+            places = self._places.get(state.run.digest, [])  # several in a file of an older version alone
+            if not state.has_ended or all(rung in trial.losses for trial, rung in places):
                 continue
-            trial, rung = self._places.pop(state.run.digest)
-            trial.losses[rung] = read_loss(state.directory) if state.state == "done" else math.inf
+            loss = read_loss(state.directory) if state.state == "done" else math.inf
+            for trial, rung in places:
+                trial.losses[rung] = loss
 
     def _next_trial_run(self) -> Run | None:
         """Returns the next run of a trial, once it is written down; None while there is none."""
@@ -121,7 +129,7 @@ class SearchRuns:
         if trial is None:
             return None
         run = trial_run(self.search, trial, trial.rung)
-        self._places[run.digest] = trial, trial.rung
+        self._places[run.digest].append((trial, trial.rung))
         return run
 
     def _next_trial(self) -> Trial | None:
@@ -149,13 +157,20 @@ class SearchRuns:
         return None
 
     def _new_values(self) -> Values | None:
-        """Returns values that were not proposed before, or None."""
+        """Returns values that were not proposed before, and train what no other trial trains; or None."""
         known = {repr(sorted(trial.values.items())) for trial in self.asked.proposed}
         for attempt in range(_MOST_ATTEMPTS):
             values = propose(self.search, self.asked.proposed, attempt)
-            if repr(sorted(values.items())) not in known:
+            if repr(sorted(values.items())) not in known and not self._is_trained(values):
                 return values
         return None
+
+    def _is_trained(self, values: Values) -> bool:
+        """Returns whether a trial with other values trains the same, as with 1 and 1.0."""
+        try:
+            return trial_run(self.search, Trial(values), 0).digest in self._places
+        except ExperimentError:  # they do not fit together, which `examine` notes
+            return False
 
     def _next_finalist_run(self) -> Run | None:
         """Returns the next run of a finalist, once no trial is trained any more."""
