@@ -12,12 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mixcoder.data import to_float
-from mixcoder.errors import DataError, MixcoderError, WriteError
+from mixcoder.errors import ArgumentError, DataError, MixcoderError, WriteError
 from mixcoder.inference import Codes, decode
 from mixcoder.inference.decoding import decode_batches, file_name
 from mixcoder.inference.encoding import encode_batches
 from mixcoder.inference.image_stream import ImageBatch
 from mixcoder.inference.latents_file import write_codes
+from mixcoder.io.safetensors_header import Entry, safetensors_header
 from tests.faults.broken_bytes import broken
 from tests.zoo import KINDS, SHAPE, build
 
@@ -254,3 +255,22 @@ def test_whatever_stands_in_a_file_of_levels_it_is_sound_or_refused(tmp_path: Pa
             assert opened.latents.isfinite().all()
             assert len(opened.names) == len(opened.latents)
     assert 30 < refused < 300
+
+
+@pytest.mark.parametrize("axes", [64, 65, 70, 1_000])
+def test_more_axes_than_torch_computes_with(axes: int, tmp_path: Path) -> None:
+    path, range_entry = tmp_path / "c.safetensors", Entry("F32", (1,) * axes)
+    rounded = {"lowest": range_entry, "highest": range_entry, "levels": Entry("U8", (2, 1))}
+    path.write_bytes(safetensors_header(rounded, {"bits": "8"}) + bytes(10))
+    with pytest.raises(DataError, match=f"est must have at most 63 axes, not {axes:,}"):
+        Codes.open(path)
+    path.write_bytes(safetensors_header({"latents": range_entry}, {}) + bytes(4))
+    if axes == 64:
+        assert Codes.open(path).latents.ndim == axes
+        Codes(["a"], torch.zeros((1,) * axes), bits=8).save(path)
+        assert Codes.open(path).latents.ndim == axes
+        return
+    with pytest.raises(DataError, match=f"latents must have at most 64 axes, not {axes:,}"):
+        Codes.open(path)
+    with pytest.raises(ArgumentError, match=f"latents: must have at most 64 axes, got {axes:,}"):
+        Codes(["a"], torch.zeros((1,) * axes))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -69,3 +71,25 @@ def test_a_model_that_does_not_refine_has_no_steps() -> None:
     reconstruction_grid(Inverting(1), images, 1, [0])
     with pytest.raises(ArgumentError, match="steps: must be 0 for a model without `refine`, got 1"):
         reconstruction_grid(Inverting(1), images, 1, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("steps", "sentence"),
+    [
+        (2.0, "must be a whole number, or a list of such numbers, got float"),
+        ("02", "must be a whole number, or a list of such numbers, got str"),
+        (True, "must be a whole number from 0 to 64, got True"),
+        ([0, 1.0], "must be a whole number from 0 to 64, got 1.0"),
+        (-1, "must be a whole number from 0 to 64, got -1"),
+        (2, "must be 0 for a model without `refine`, got 2"),
+    ],
+)
+def test_steps_that_are_none(steps: Any, sentence: str) -> None:
+    with pytest.raises(ArgumentError, match=f"steps: {sentence}"):
+        reconstruction_grid(Inverting(1), torch.zeros(1, 1, 2, 3), steps=steps)
+
+
+def test_a_single_number_of_steps() -> None:
+    model, images = Inverting(1), torch.rand(2, 1, 2, 3)
+    found, expected = (reconstruction_grid(model, images, steps=steps) for steps in (0, [0]))
+    assert found.tobytes() == expected.tobytes()

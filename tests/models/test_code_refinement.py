@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -422,3 +423,132 @@ def test_a_mixing_layer_that_sets_what_the_model_sets_is_told(attribute: str) ->
     sentence = f"Scaled sets its attribute `{attribute}`, which the model sets; give it another name"
     with pytest.raises(ArgumentError, match=sentence):
         mixcoder.create_model("mixer", image_shape=SHAPE, **MODELS["mixer"][1], mixer="scaled")
+
+
+# ── a plugin that leaves a refinement no place ───────────────────────────────────────────────────────
+
+
+class Narrow(Plugged):
+    """Its own `encode` knows of no steps."""
+
+    def encode(self, images: Tensor) -> Tensor:  # type: ignore[override]
+        return super().encode(images) * 2
+
+
+class Deaf(Plugged):
+    """Its own `encode` refines nothing."""
+
+    def encode(self, images: Tensor, steps: int | None = None) -> Tensor:
+        return self._encode(images)
+
+
+class Direct(Plugged):
+    """Its own `forward` goes round `encode`."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._decode(self._encode(images))
+
+
+class Noisy(Plugged):
+    """Its own `forward` goes by way of `encode`."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        codes = self.encode(images)
+        return self.decode(codes + torch.randn_like(codes))
+
+
+def create_mine(model: type[mixcoder.Autoencoder], refine: Any) -> mixcoder.Autoencoder:
+    mixcoder.models.MODELS._entries["mine"] = model
+    return mixcoder.create_model("mine", image_shape=SHAPE, refine=refine)
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (
+            Narrow,
+            "refine: needs `encode(self, images, steps=None)`, and `encode` of model 'mine' has no `steps`",
+        ),
+        (
+            Deaf,
+            "refine: has no effect on model 'mine', whose own `encode` does not call that of "
+            "mixcoder.Autoencoder",
+        ),
+        (Direct, "refine: has no effect on model 'mine', whose own `forward` does not call `encode`"),
+    ],
+)
+def test_a_plugin_that_would_not_be_refined_is_told(model: type[mixcoder.Autoencoder], sentence: str) -> None:
+    with pytest.raises(ArgumentError, match=re.escape(sentence)):
+        create_mine(model, {"steps": 1})
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            assert create_mine(model, None).refinement is None
+            assert create_mine(Noisy, {"steps": 1}).refinement is not None
+
+
+def test_steps_of_a_plugin_whose_encode_takes_none() -> None:
+    model = create_mine(Narrow, None)
+    expected = mixcoder.encode(model, "digits:0").latents
+    assert torch.equal(mixcoder.encode(model, "digits:0", steps=0).latents, expected)
+    for steps, sentence in ((1, "must be 0 for a model without `refine`"), (True, "must be a whole number")):
+        for use in (mixcoder.encode, mixcoder.score):
+            with pytest.raises(ArgumentError, match=f"steps: {sentence}"):
+                use(model, "digits:0", steps=steps)
+
+
+class Cut(Plugged):
+    """A decoder through which no gradient comes."""
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return super()._decode(latents.detach())
+
+
+class Argmax(Plugged):
+    """Codes are whole numbers."""
+
+    def _encode(self, images: Tensor) -> Tensor:
+        return (super()._encode(images) * 9).long()
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return super()._decode(latents.float())
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_decoder_without_a_gradient_is_told(device: str) -> None:
+    sentence = "refine: has no effect on model 'mine': no gradient comes through its decoder to the code"
+    with torch.device(device), pytest.raises(ArgumentError, match=sentence):
+        create_mine(Cut, {"steps": 1})
+    assert create_mine(Cut, None).refinement is None
+
+
+def test_codes_that_are_whole_numbers_are_not_refined() -> None:
+    model = create_mine(Argmax, {"steps": 1})
+    sentence = "refine: needs codes of floating point numbers, and those of this model are torch.int64"
+    for use in (model, model.encode):
+        with pytest.raises(ArgumentError, match=sentence):
+            use(torch.rand(2, *SHAPE))
+    assert torch.equal(model.encode(torch.ones(1, *SHAPE), 0), model._encode(torch.ones(1, *SHAPE)))
+
+
+def test_a_model_made_in_inference_mode_refines_outside() -> None:
+    with torch.inference_mode():
+        model = refined("stack")
+    assert not any(parameter.is_inference() for parameter in model.parameters())
+    expected = model.encode(torch.rand(2, *SHAPE), steps=3)
+    assert expected.isfinite().all()
+    assert mixcoder.encode(model, "digits:0", steps=3).latents.isfinite().all()
+    assert mixcoder.score(model, "digits:0")[0].mse >= 0
+    model(torch.rand(2, *SHAPE)).sum().backward()
+
+
+@pytest.mark.parametrize("change", [nn.Module.double, deepcopy])
+def test_a_model_changed_in_inference_mode_is_told(
+    change: Callable[[nn.Module], mixcoder.Autoencoder],
+) -> None:
+    with torch.inference_mode():
+        model = change(refined("stack"))
+        assert mixcoder.encode(model, "digits:0", steps=0).latents.isfinite().all()
+    sentence = "the model has weights made in torch.inference_mode(); build, copy or convert it outside"
+    for use in (mixcoder.encode, mixcoder.score):
+        with pytest.raises(ArgumentError, match=re.escape(sentence)):
+            use(model, "digits:0")

@@ -11,6 +11,7 @@ from mixcoder.inference.image_stream import ImageBatch
 from mixcoder.inference.trained import as_model_input
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.code_grid import CodeGrid, CodeRange, check_bits
+from mixcoder.models.code_refinement import check_steps
 from mixcoder.models.modes import evaluation_mode
 
 
@@ -32,7 +33,9 @@ class Coding:
         Raises:
             ArgumentError: there are steps, and the model has no refinement.
         """
-        latents = model.encode(images) if self.steps is None else model.encode(images, self.steps)
+        check_steps(self.steps, model.refinement)
+        is_as_trained = self.steps is None or model.refinement is None  # also a plugin's without `steps`
+        latents = model.encode(images) if is_as_trained else model.encode(images, self.steps)
         return latents if self.grid is None else self.grid.rounded(latents)
 
     def reconstruct(self, model: Autoencoder, images: Tensor) -> Tensor:

@@ -45,6 +45,8 @@ _OUR_FORMAT = re.compile(r"mixcoder codes \d+")
 _HEADER_BYTES = 4096
 _CHUNK_NUMBERS = 2**18
 """Of codes that are rounded at a time: a number takes up to 16 bytes for its bits, and some more."""
+_MOST_AXES = 64
+"""Of latents (N, *latent_shape): torch computes with no more."""
 _FILE = "the path of a file of codes"
 
 
@@ -73,6 +75,8 @@ class Codes:
         if not (isinstance(latents, Tensor) and latents.is_floating_point() and latents.ndim > 1):
             wanted = "must be a torch.Tensor (N, …) of floating point numbers"
             raise ArgumentError("latents", f"{wanted}, got {describe_type(latents)}")
+        if latents.ndim > _MOST_AXES:
+            raise ArgumentError("latents", f"must have at most {_MOST_AXES} axes, got {latents.ndim:,}")
         if latents.is_meta:
             raise ArgumentError("latents", "are on the meta device, where there are no numbers")
         if not (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)):
@@ -239,12 +243,25 @@ def _read(file_path: Path, path: str) -> tuple[dict[str, Tensor], dict[str, str]
             keys, metadata = set(file.keys()), file.metadata() or {}
             _check_keys(path, keys, metadata)
             wanted = keys & {"latents", "names", "lowest", "highest", "levels"}
+            for key in sorted(wanted):
+                _check_axes(path, key, len(file.get_slice(key).get_shape()))
             return {key: file.get_tensor(key) for key in wanted}, metadata
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise DataError(f"{path}: is not a file of codes ({reason or first_line(error)})") from error
+
+
+def _check_axes(path: str, key: str, axes: int) -> None:
+    """Checks that torch can compute with a tensor of a file, and with the latents of a range.
+
+    Raises:
+        DataError: it has too many axes.
+    """
+    most = _MOST_AXES - (key in ("lowest", "highest"))  # latents have one more, that of the images
+    if axes > most:
+        raise DataError(f"{path}: {key} must have at most {most} axes, not {axes:,}")
 
 
 def _check_keys(path: str, keys: set[str], metadata: Mapping[str, str]) -> None:

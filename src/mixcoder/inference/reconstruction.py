@@ -15,7 +15,7 @@ from mixcoder.models.modes import evaluation_mode
 
 
 def reconstruction_grid(
-    model: nn.Module, images: Tensor, scale: int | None = None, steps: Sequence[int] = ()
+    model: nn.Module, images: Tensor, scale: int | None = None, steps: int | Sequence[int] = ()
 ) -> Image.Image:
     """Returns a picture of images, each with its reconstruction below it, eight a row.
 
@@ -24,14 +24,18 @@ def reconstruction_grid(
         images: (N, C, H, W) float in [0, 1], C being 1 or 3; N at least 1.
         scale: pixels of the picture for each pixel of an image; by default whatever makes an image
             about 64 pixels high.
-        steps: of refinement; for each of them a reconstruction of every image, one below the other. By
-            default a single one, with the steps that the model was trained with.
+        steps: of refinement, one number or several; for each of them a reconstruction of every image, one
+            below the other. By default a single one, with the steps that the model was trained with.
 
     Raises:
         ArgumentError: an argument is of another type; says what it must be. Or the model cannot refine.
     """
+    counts = [steps] if isinstance(steps, int) else steps
+    if not isinstance(counts, Sequence) or isinstance(counts, str):
+        wanted = "must be a whole number, or a list of such numbers"
+        raise ArgumentError("steps", f"{wanted}, got {describe_type(steps)}")
     return coded_grid(
-        as_autoencoder(model), images, scale, [Coding(count) for count in steps] or [AS_TRAINED]
+        as_autoencoder(model), images, scale, [Coding(count) for count in counts] or [AS_TRAINED]
     )
 
 

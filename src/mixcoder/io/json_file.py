@@ -26,7 +26,9 @@ def read_json_object(path: Path) -> dict[str, Any]:
         value = json.loads(content.decode("utf-8"))
     except OSError as error:
         raise RunDirectoryError(f"{path}: {system_reason(error)}") from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise RunDirectoryError(f"{path}: is nested too deeply") from error
+    except ValueError as error:
         raise RunDirectoryError(f"{path}: is not readable JSON ({first_line(error)})") from error
     if not isinstance(value, dict):
         raise RunDirectoryError(f"{path}: is not a JSON object")

@@ -91,9 +91,7 @@ class Autoencoder(nn.Module, ABC):
                 "convert them, for uint8 with images.float() / 255",
             )
         self._check_images(images)
-        check_steps(steps)
-        if steps and self.refinement is None:
-            raise ArgumentError("steps", f"must be 0 for a model without `refine`, got {steps}")
+        check_steps(steps, self.refinement)
         latents = self._encode(images)
         if self.refinement is None:
             return latents

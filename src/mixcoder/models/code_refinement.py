@@ -148,6 +148,9 @@ class CodeRefinement(nn.Module):
             decode: the decoder before its output activation, from latents to (B, C, H, W).
             output: that activation.
             steps: how many; None for those that are trained. Further steps repeat the last one's matrix.
+
+        Raises:
+            ArgumentError: the latents are integers.
         """
 
         def error(values: Tensor) -> Tensor:
@@ -155,6 +158,11 @@ class CodeRefinement(nn.Module):
 
         if steps is None:
             steps = self.steps_now if self.training else self.steps
+        if steps and not latents.is_floating_point():
+            raise ArgumentError(
+                "refine",
+                f"needs codes of floating point numbers, and those of this model are {latents.dtype}",
+            )
         for step in range(steps):
             gradient = pull_back(decode, latents, error)
             latents = latents - self._bounded(gradient.flatten(1), step).view_as(latents)
@@ -189,11 +197,13 @@ def _check_numbers(numbers: int, steps: int, matrix: str, first_step: float, tru
             raise ArgumentError(name, f"must be a finite number above 0, got {number}")
 
 
-def check_steps(steps: object) -> None:
-    """Checks how many steps are asked for at evaluation.
+def check_steps(steps: object, refinement: CodeRefinement | None) -> None:
+    """Checks how many steps of a refinement are asked for at evaluation.
 
     Raises:
-        ArgumentError: it is no number of steps.
+        ArgumentError: it is no number of steps, or there are some and no refinement.
     """
     if steps is not None and (type(steps) is not int or not 0 <= steps <= MOST_STEPS):
         raise ArgumentError("steps", f"must be a whole number from 0 to {MOST_STEPS}, got {steps}")
+    if steps and refinement is None:
+        raise ArgumentError("steps", f"must be 0 for a model without `refine`, got {steps}")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
+
 from mixcoder.errors import ArgumentError, MixcoderError, first_line, is_out_of_memory
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.code_refinement import CodeRefinement, ModelKeys
 from mixcoder.models.named import is_trained_name, trained_description, trained_names
+from mixcoder.models.refinable import check_refinable
 from mixcoder.registry.registry import Registry
 from mixcoder.registry.signatures import check_arguments
 
@@ -43,11 +46,13 @@ def create_model(name: str, /, **arguments: Any) -> Autoencoder:
     checked = check_arguments(model, arguments, f"model '{name}'", ModelKeys)
     refine = checked.pop("refine", None)
     try:
-        built = model(**checked)
-        if built.refinement is not None:
-            raise ArgumentError("", _TAKEN.format(name=name, own="attribute `refinement`"))
-        if refine is not None:
-            built.refinement = _refinement(built, refine)
+        with torch.inference_mode(False):  # whose tensors can neither be refined by nor trained
+            built = model(**checked)
+            if built.refinement is not None:
+                raise ArgumentError("", _TAKEN.format(name=name, own="attribute `refinement`"))
+            if refine is not None:
+                built.refinement = _refinement(built, refine)
+                check_refinable(name, built)
         return built
     except MixcoderError:
         raise

@@ -18,9 +18,13 @@ from torch.func import vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
+from mixcoder.errors import ArgumentError
 from mixcoder.torch_private import is_within_transform
 
 _Function = Callable[[Tensor], Tensor]
+_OF_INFERENCE_MODE = (
+    "the model has weights made in torch.inference_mode(); build, copy or convert it outside that mode"
+)
 
 
 def pull_back(function: _Function, point: Tensor, cotangent: _Function) -> Tensor:
@@ -41,6 +45,9 @@ def pull_back(function: _Function, point: Tensor, cotangent: _Function) -> Tenso
             parameters, is constant in J, and is trained.
         point: where the Jacobian is taken.
         cotangent: of the function's result, to a tensor of its shape. It is not derived for J.
+
+    Raises:
+        ArgumentError: weights are tensors of inference mode, and it is left.
     """
     if has_torch_function_unary(point):  # a backend has an operation for it
         overridden: Tensor = handle_torch_function(pull_back, (point,), function, point, cotangent)
@@ -48,7 +55,12 @@ def pull_back(function: _Function, point: Tensor, cotangent: _Function) -> Tenso
     with sdpa_kernel(SDPBackend.MATH):  # torch's other forms of attention have no second derivatives
         if torch.is_inference_mode_enabled() or is_within_transform():
             return _transformed(function, point, cotangent)
-        return _recorded(function, point, cotangent)
+        try:
+            return _recorded(function, point, cotangent)
+        except RuntimeError as error:
+            if "Inference tensors cannot be saved for backward" not in str(error):
+                raise
+            raise ArgumentError("", _OF_INFERENCE_MODE) from error
 
 
 def _transformed(function: _Function, point: Tensor, cotangent: _Function) -> Tensor:

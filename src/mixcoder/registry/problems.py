@@ -45,6 +45,13 @@ _BOUNDS = {
 
 def describe_value(value: Any) -> str:
     """Returns what a value is, in the words of an experiment file."""
+    try:
+        return _in_words(value)
+    except RecursionError:  # lists within lists, hundreds of them
+        return "a value that is nested too deeply"
+
+
+def _in_words(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -122,6 +129,8 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
         if isinstance(value, str) and value in context["registry"]:
             return f"write {{{context['registry'].argument}: {value}}}"
         return f"{finding['msg']}{_nearest(value, context['kinds'])}"
+    if kind == "recursion_depth_exceeded":
+        return "is nested too deeply"
     if kind == "json_invalid":
         return f"is not JSON ({context['error']})"
     if kind == "value_error":
