@@ -122,7 +122,8 @@ def _count_step(model: Autoencoder) -> _Count:
             torch.autograd.grad(loss, trained, allow_unused=True)
 
     with keeping_modes(model), torch.inference_mode(False), torch.enable_grad():
-        model.train()
+        if not model.training:  # submodules in evaluation mode stay so, as a frozen norm
+            model.train()
         few, more = (_run(step, images)[0] for images in _two_batches(model))
     return more.added_to(few)
 
