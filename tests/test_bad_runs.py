@@ -18,12 +18,13 @@ from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.training_run import train_run
 from tests.conftest import Cli, slow
 
-FILE = """\
+DATA = "{source: digits, search_holdout: null}"
+FILE = f"""\
 name: mine
-data: {source: digits, search_holdout: null}
-model: {type: mixer, patch_size: 4, hidden_channels: [9], latent_dim: 3, mixer_at: [1], mixer: "${mixer}"}
-training: {steps: 2, validations: 1, seed: "${seed}"}
-matrix: {mixer: [cnn, mlp], seed: [0, 1]}
+data: {DATA}
+model: {{type: mixer, patch_size: 4, hidden_channels: [9], latent_dim: 3, mixer_at: [1], mixer: "${{mixer}}"}}
+training: {{steps: 2, validations: 1, seed: "${{seed}}"}}
+matrix: {{mixer: [cnn, mlp], seed: [0, 1]}}
 """
 OTHERS = """\
 name: others
@@ -77,8 +78,8 @@ UNREADABLE: dict[str, tuple[Damage, str]] = {
     "a later key": (_config("  patch_size: 4", "  turn: 3\n  patch_size: 4"), "unknown key 'turn'"),
     "a later section": (_config("name: mine", "name: mine\nteacher: mine"), "unknown key 'teacher'"),
     "a missing key": (_config("  patch_size: 4\n", ""), "config.yml:3: model.patch_size: is missing"),
-    "a missing section": (_config("data: {source: digits, search_holdout: null}\n", ""), "config.yml:1: data: is missing"),
-    "a section of another kind": (_config("{source: digits, search_holdout: null}", "[3]"), "config.yml:2: data: must be a map"),
+    "a missing section": (_config(f"data: {DATA}\n", ""), "config.yml:1: data: is missing"),
+    "a section of another kind": (_config(DATA, "[3]"), "config.yml:2: data: must be a map"),
     "no YAML": (_content("config.yml", b"name: ["), "config.yml:1: is not valid YAML"),
     "no UTF-8": (_content("config.yml", b"name: \xff"), "config.yml: is not a text file in UTF-8"),
     "empty": (_content("config.yml", b""), "config.yml:1: must be a map"),
