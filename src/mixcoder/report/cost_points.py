@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mixcoder.errors import ArgumentError, did_you_mean
 from mixcoder.experiments.results.article import article_run, row_costs, row_kind, row_name, rows_beside
+from mixcoder.experiments.results.query import check_axis
 from mixcoder.experiments.results.records import Record, short_names
 from mixcoder.experiments.results.step_times import StepTimes
 from mixcoder.measures import COSTS
@@ -99,9 +99,7 @@ def _groups(records: Sequence[Record], average: str | None) -> list[tuple[int, .
     """Returns the places of records that differ in one axis alone, a group after the other."""
     if average is None:
         return [(i,) for i in range(len(records))]
-    axes = {axis for record in records for axis in record.values}
-    if average not in axes:
-        raise ArgumentError("average", f"'{average}' is no axis of the matrix{did_you_mean(average, axes)}")
+    check_axis(average, {axis for record in records for axis in record.values})
     groups: dict[str, list[int]] = {}
     for i, record in enumerate(records):
         rest = _without_axis(record, average).values

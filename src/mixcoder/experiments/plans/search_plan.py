@@ -30,7 +30,7 @@ from mixcoder.experiments.searches.halving import (
 )
 from mixcoder.experiments.searches.search_runs import examine, is_over, read_asked
 from mixcoder.experiments.searches.trial_runs import FINAL, finalist_run, finalist_runs
-from mixcoder.experiments.searches.trials import Trial
+from mixcoder.experiments.searches.trials import Trial, nearest_reason
 from mixcoder.text.durations import format_duration
 from mixcoder.text.table import Column
 from mixcoder.text.values import format_count, format_value
@@ -151,10 +151,9 @@ def _draw_examples(search: Search) -> list[Trial]:
         if not drawn[-1].excess:
             found.append(drawn[-1])
     if not found:
-        nearest = min(drawn, key=lambda trial: trial.excess)
         raise ArgumentError(
             "search",
-            f"none of {len(drawn)} random combinations can be trained; the nearest: {nearest.reason}",
+            f"none of {len(drawn)} random combinations can be trained; the nearest: {nearest_reason(drawn)}",
         )
     return found
 

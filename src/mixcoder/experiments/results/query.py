@@ -6,7 +6,7 @@ import math
 import operator
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from mixcoder.errors import ArgumentError, did_you_mean
@@ -81,14 +81,23 @@ def average_rows(rows: Sequence[Row], axes: Sequence[str], over: str) -> list[Ro
     Raises:
         ArgumentError: there is no such axis.
     """
-    if over not in axes:
-        raise ArgumentError("average", f"'{over}' is no axis of the matrix{did_you_mean(over, axes)}")
+    check_axis(over, axes)
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if row["state"] != "unreadable":
             groups.setdefault(repr([row.get(axis) for axis in axes if axis != over]), []).append(row)
     unreadable = [row for row in rows if row["state"] == "unreadable"]
     return [_average(group, over) for group in groups.values()] + unreadable
+
+
+def check_axis(over: str, axes: Collection[str]) -> None:
+    """Checks that there is an axis to average over.
+
+    Raises:
+        ArgumentError: there is none of that name; suggests the nearest one.
+    """
+    if over not in axes:
+        raise ArgumentError("average", f"'{over}' is no axis of the matrix{did_you_mean(over, axes)}")
 
 
 def _average(group: Sequence[Row], over: str) -> Row:

@@ -34,7 +34,7 @@ from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.searches.halving import choose_finalists, next_promotion
 from mixcoder.experiments.searches.proposals import propose
 from mixcoder.experiments.searches.trial_runs import asked_runs, finalist_runs, trial_run
-from mixcoder.experiments.searches.trials import AskedTrials, Trial
+from mixcoder.experiments.searches.trials import AskedTrials, Trial, nearest_reason
 from mixcoder.experiments.sweeps.run_state import RunState
 from mixcoder.io.file_lock import file_lock
 from mixcoder.measures import measure
@@ -148,11 +148,10 @@ class SearchRuns:
                 return trial
         self.asked.is_exhausted = True
         if not self.asked.trained:
-            nearest = min(self.asked.proposed, key=lambda trial: trial.excess)
             raise ArgumentError(
                 "search",
                 f"none of {len(self.asked.proposed):,} combinations can be trained; the nearest: "
-                f"{nearest.reason}; widen search.values or search.limits",
+                f"{nearest_reason(self.asked.proposed)}; widen search.values or search.limits",
             )
         return None
 
