@@ -3,8 +3,8 @@
     python -m benchmarks.page_figures docs/small-and-powerful.md --runs runs
     python -m benchmarks.page_figures docs/small-and-powerful.md --runs runs --only ablations
 
-    indented command of the page ─┬─ table, plan, step_times --show: the table below it is written anew
-                                  └─ plot, reconstruct: the picture in docs/images is written anew
+    indented command of the page ─┬─ table, plan, step_times, refinement_steps: the table below is made anew
+                                  └─ plot, reconstruct: the picture in docs/images is too
 
 The commands on the page are those that run: a reader gets the same by the same command. A command whose runs
 are not there ends the program before the page is written.
@@ -23,7 +23,7 @@ from pathlib import Path
 from mixcoder.io.atomic_file import write_atomically
 
 ROOT = Path(__file__).parents[1]
-_TABLES, _PICTURES = ("table", "plan", "step_times --show"), ("plot", "reconstruct")
+_TABLES, _PICTURES = ("table", "plan", "step_times --show", "refinement_steps"), ("plot", "reconstruct")
 _WITH_RUNS = ("table", "plan", "plot")
 Execute = Callable[[str, Path], str]
 """Runs a command line of Mixcoder with a folder of runs; returns what it prints."""
@@ -58,7 +58,9 @@ def fill_page(text: str, runs: Path, execute: Execute, word: str = "") -> str:
 
 def _kind(line: str) -> str:
     """Returns the command of an indented line; an empty text for any other line."""
-    found = re.match(r"    (?:mixcoder (\w+) |python -m benchmarks\.(step_times --show) )", line)
+    found = re.match(
+        r"    (?:mixcoder (\w+) |python -m benchmarks\.(step_times --show|refinement_steps) )", line
+    )
     return found[1] or found[2] if found else ""
 
 

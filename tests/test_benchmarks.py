@@ -11,11 +11,13 @@ import pytest
 import torch
 from benchmarks import gemms, own_networks, plain, plain_invented
 from benchmarks.pca import pca_losses
+from benchmarks.refinement_steps import losses_by_steps
 from benchmarks.throughput import MODELS, mixer_arguments
 from sklearn.decomposition import PCA  # type: ignore[import-untyped]
 
 from mixcoder.data import ImageSplit, load_data, to_float
 from mixcoder.models import create_model
+from mixcoder.training.evaluation import measure_reconstructions, validation_loss
 from tests.conftest import needs_compiler, own_registries, register_again, registered, slow
 
 with own_registries():
@@ -112,3 +114,16 @@ def test_the_loss_of_pca_is_scikit_learns() -> None:
         pca = PCA(size).fit(train)
         restored = pca.inverse_transform(pca.transform(validation))
         assert loss == pytest.approx(((restored - validation) ** 2).mean(), rel=1e-4)
+
+
+def test_losses_by_steps_are_those_of_validations() -> None:
+    """As many steps as trained give the validation loss, and other numbers another one."""
+    torch.manual_seed(0)
+    model = create_model(
+        "mixer", image_shape=(1, 8, 8), patch_size=4, hidden_channels=[8], latent_dim=4, refine={"steps": 2}
+    )
+    split = load_data("digits").validation
+    none, _, two, three = losses_by_steps(model, split, range(4))
+    assert two["loss"] == pytest.approx(validation_loss(model, split, "mse"), rel=1e-5)
+    assert two["psnr"] == pytest.approx(measure_reconstructions(model, split)["psnr"], rel=1e-5)
+    assert none["loss"] > two["loss"] > three["loss"]

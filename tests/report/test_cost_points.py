@@ -15,7 +15,7 @@ from benchmarks.step_times import REFERENCE, article_contestants, measure_all, o
 from mixcoder.errors import ArgumentError
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.results.article import article_run, article_tables
-from mixcoder.experiments.results.records import Record, records_of
+from mixcoder.experiments.results.records import Record, read_all_records, records_of
 from mixcoder.experiments.results.step_times import StepTimes, read_step_times, step_key
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.report.chart_data import pareto_front
@@ -73,7 +73,9 @@ def test_means_over_seeds(tmp_path: Path) -> None:
 def test_means_of_several_experiments_have_their_names(tmp_path: Path) -> None:
     """In whatever order; seeds of one never count for another."""
     one = SWEEP.replace("width: [8, 16]", "width: [8]")
-    runs = records(tmp_path, one.replace("mine", "small"), "a") + records(tmp_path, one, "b")
+    records(tmp_path, one.replace("mine", "small"), "a")
+    records(tmp_path, one, "b")
+    runs = read_all_records([tmp_path / "a.yml", tmp_path / "b.yml"], (), tmp_path / "runs")
     points = cost_points(runs, CostOptions(average="seed"))
     assert [(point.name, point.runs) for point in points] == [("small", (0, 1, 2)), ("mine", (3, 4, 5))]
 

@@ -11,7 +11,7 @@ import pytest
 
 from mixcoder.experiments.file.search_section import Search
 from mixcoder.experiments.results.records import Record, State, records_of
-from mixcoder.experiments.searches.search_runs import read_asked
+from mixcoder.experiments.searches.trial_losses import read_asked
 from mixcoder.experiments.sweeps.run_state import RunState
 from mixcoder.report.search_story import SearchStory, tell_search
 from tests.conftest import Cli

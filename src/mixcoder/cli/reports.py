@@ -26,7 +26,7 @@ from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.results.records import Record
 from mixcoder.experiments.results.step_times import read_step_times
 from mixcoder.experiments.runs.run_data import allow_all, allow_local
-from mixcoder.experiments.searches.search_runs import read_asked
+from mixcoder.experiments.searches.trial_losses import read_asked
 from mixcoder.report.cost_points import CostOptions
 from mixcoder.report.figures import loss_curves, pareto_plot, save_figure
 from mixcoder.report.page import write_page

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mixcoder.experiments.results.article import article_run, row_costs, row_kind, row_name, rows_beside
-from mixcoder.experiments.results.query import check_axis
+from mixcoder.experiments.results.columns import axes_of
+from mixcoder.experiments.results.query import groups_over
 from mixcoder.experiments.results.records import Record, short_names
 from mixcoder.experiments.results.step_times import StepTimes
 from mixcoder.measures import COSTS
@@ -99,13 +100,11 @@ def _groups(records: Sequence[Record], average: str | None) -> list[tuple[int, .
     """Returns the places of records that differ in one axis alone, a group after the other."""
     if average is None:
         return [(i,) for i in range(len(records))]
-    check_axis(average, {axis for record in records for axis in record.values})
-    groups: dict[str, list[int]] = {}
-    for i, record in enumerate(records):
-        rest = _without_axis(record, average).values
-        alone = "" if record.run else str(i)
-        groups.setdefault(repr((record.run and record.run.experiment, rest, alone)), []).append(i)
-    return [tuple(group) for group in groups.values()]
+    values = [record.values for record in records]
+    readable = [i for i, record in enumerate(records) if record.run]
+    groups = groups_over([values[i] for i in readable], axes_of(values), average)
+    unreadable = [(i,) for i, record in enumerate(records) if not record.run]
+    return [tuple(readable[j] for j in group) for group in groups] + unreadable
 
 
 def _without_axis(record: Record, axis: str | None) -> Record:

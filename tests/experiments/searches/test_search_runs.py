@@ -28,7 +28,8 @@ from mixcoder.experiments.file.yaml_file import read_document
 from mixcoder.experiments.plans.search_plan import plan_stages
 from mixcoder.experiments.results.records import read_records, records_of
 from mixcoder.experiments.runs.run_directory import RunDirectory
-from mixcoder.experiments.searches.search_runs import read_asked, search_lock
+from mixcoder.experiments.searches.search_runs import search_lock
+from mixcoder.experiments.searches.trial_losses import read_asked
 from mixcoder.experiments.searches.trials import AskedTrials, Trial
 from tests.conftest import Cli, slow, slow_but
 from tests.experiments.searches.inline import SEARCH, InlineWorkers, KilledError, read, search_on

@@ -22,15 +22,17 @@ from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.plans.estimates import FinishedRun, finished_runs
 from mixcoder.experiments.plans.plan import plan_row
 from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.experiments.searches.examination import examine, nearest_reason
 from mixcoder.experiments.searches.halving import (
     choose_finalists,
+    is_over,
     most_on_rung,
     next_promotion,
     trials_for_rung,
 )
-from mixcoder.experiments.searches.search_runs import examine, is_over, read_asked
+from mixcoder.experiments.searches.trial_losses import read_asked
 from mixcoder.experiments.searches.trial_runs import FINAL, finalist_run, finalist_runs
-from mixcoder.experiments.searches.trials import Trial, nearest_reason
+from mixcoder.experiments.searches.trials import Trial
 from mixcoder.text.durations import format_duration
 from mixcoder.text.table import Column
 from mixcoder.text.values import format_count, format_value
@@ -106,7 +108,7 @@ def _count_done(search: Search, runs: Path) -> list[int]:
     counts = [
         sum(rung in trial.losses for trial in asked.trained) for rung in range(len(search.section.inputs))
     ]
-    if not is_over(search, asked):
+    if not is_over(search.section, asked):
         return [*counts, 0]
     finals = finalist_runs(search, choose_finalists(search.section, asked.trained))
     return [*counts, sum(directory.is_done() for directory in RunDirectory.of_all(finals, runs))]

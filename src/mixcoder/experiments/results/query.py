@@ -81,23 +81,29 @@ def average_rows(rows: Sequence[Row], axes: Sequence[str], over: str) -> list[Ro
     Raises:
         ArgumentError: there is no such axis.
     """
-    check_axis(over, axes)
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        if row["state"] != "unreadable":
-            groups.setdefault(repr([row.get(axis) for axis in axes if axis != over]), []).append(row)
+    readable = [row for row in rows if row["state"] != "unreadable"]
     unreadable = [row for row in rows if row["state"] == "unreadable"]
-    return [_average(group, over) for group in groups.values()] + unreadable
+    groups = groups_over(readable, axes, over)
+    return [_average([readable[i] for i in group], over) for group in groups] + unreadable
 
 
-def check_axis(over: str, axes: Collection[str]) -> None:
-    """Checks that there is an axis to average over.
+def groups_over(rows: Sequence[Row], axes: Collection[str], over: str) -> list[tuple[int, ...]]:
+    """Returns the places of the rows that differ in the axis `over` alone, a group after the other.
+
+    Args:
+        rows: with a value for each of their axes.
+        axes: the names of all axes.
+        over: the axis that is averaged over.
 
     Raises:
-        ArgumentError: there is none of that name; suggests the nearest one.
+        ArgumentError: there is no such axis; suggests the nearest one.
     """
     if over not in axes:
         raise ArgumentError("average", f"'{over}' is no axis of the matrix{did_you_mean(over, axes)}")
+    groups: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(repr([row.get(axis) for axis in axes if axis != over]), []).append(i)
+    return [tuple(group) for group in groups.values()]
 
 
 def _average(group: Sequence[Row], over: str) -> Row:

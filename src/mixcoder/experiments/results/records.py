@@ -24,8 +24,8 @@ from mixcoder.experiments.file.yaml_file import read_document
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.run_folders import find_run_folders
 from mixcoder.experiments.runs.unknown_names import unknown_name
-from mixcoder.experiments.searches.halving import choose_finalists
-from mixcoder.experiments.searches.search_runs import is_over, read_asked
+from mixcoder.experiments.searches.halving import choose_finalists, is_over
+from mixcoder.experiments.searches.trial_losses import read_asked
 from mixcoder.experiments.searches.trial_runs import asked_runs, finalist_runs
 from mixcoder.measures import COMPARISONS, MEASURES
 from mixcoder.models.named import is_trained_name
@@ -140,7 +140,7 @@ def finalist_records(search: Search, runs: Path) -> list[Record]:
         RunDirectoryError: the file of trials is damaged.
     """
     asked = read_asked(search, runs)
-    if not is_over(search, asked):
+    if not is_over(search.section, asked):
         return []
     return _records(finalist_runs(search, choose_finalists(search.section, asked.trained)), runs)
 

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 
 from mixcoder.experiments.file.search_section import SearchSection
-from mixcoder.experiments.searches.trials import Trial
+from mixcoder.experiments.searches.trials import AskedTrials, Trial
 
 _ROUNDING = 1e-9
 """So that 0.2 of 5 is 1."""
@@ -78,3 +78,11 @@ def _loss(trial: Trial, rung: int) -> float:
     """Returns the loss on a rung; infinite where there is none, or no number."""
     loss = trial.losses.get(rung, math.inf)
     return math.inf if math.isnan(loss) else loss
+
+
+def is_over(section: SearchSection, asked: AskedTrials) -> bool:
+    """Returns whether all trials have ended, so that the finalists are known."""
+    trained = asked.trained
+    is_all_asked = asked.is_exhausted or len(trained) >= section.trials
+    is_waiting = any(trial.is_pending for trial in trained)
+    return is_all_asked and not is_waiting and next_promotion(section, trained) is None

@@ -14,33 +14,28 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import Timeout
 
 from mixcoder.errors import (
     ArgumentError,
     ExperimentError,
-    RunDirectoryError,
     RunLockedError,
     WriteError,
     system_reason,
 )
-from mixcoder.experiments.file.checks import RunCheck
 from mixcoder.experiments.file.matrix import Values
 from mixcoder.experiments.file.search_section import Search
 from mixcoder.experiments.file.spec import Run
 from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.experiments.searches.examination import examine, nearest_reason
 from mixcoder.experiments.searches.halving import choose_finalists, next_promotion
 from mixcoder.experiments.searches.proposals import propose
+from mixcoder.experiments.searches.trial_losses import read_loss
 from mixcoder.experiments.searches.trial_runs import asked_runs, finalist_runs, trial_run
-from mixcoder.experiments.searches.trials import AskedTrials, Trial, nearest_reason
+from mixcoder.experiments.searches.trials import AskedTrials, Trial
 from mixcoder.experiments.sweeps.run_state import RunState
 from mixcoder.io.file_lock import file_lock
-from mixcoder.measures import measure
-from mixcoder.models.cost import cost_measures, count_costs
-from mixcoder.models.dispatch import without_elements
-from mixcoder.models.summary import count_parameters
 
 _MOST_ATTEMPTS = 100
 """Proposals in a row that are known already, or beyond the limits, after which nothing else is expected."""
@@ -179,61 +174,3 @@ class SearchRuns:
             chosen = choose_finalists(self.search.section, self.asked.trained)
             self._finalists = deque(finalist_runs(self.search, chosen))
         return self._finalists.popleft() if self._finalists else None
-
-
-def is_over(search: Search, asked: AskedTrials) -> bool:
-    """Returns whether all trials have ended, so that the finalists are known."""
-    trained = asked.trained
-    is_all_asked = asked.is_exhausted or len(trained) >= search.section.trials
-    is_waiting = any(trial.is_pending for trial in trained)
-    return is_all_asked and not is_waiting and next_promotion(search.section, trained) is None
-
-
-def read_asked(search: Search, runs: Path) -> AskedTrials:
-    """Returns the trials that were asked for, with the losses of those that are done.
-
-    Raises:
-        RunDirectoryError: the file of trials is damaged, or of another search.
-    """
-    asked = AskedTrials.read(search, runs)
-    places = asked_runs(search, asked.trained)
-    directories = RunDirectory.of_all([run for *_, run in places], runs)
-    for (trial, rung, _), directory in zip(places, directories, strict=True):
-        if directory.is_done():
-            trial.losses[rung] = read_loss(directory)
-        elif has_failed(directory):
-            trial.losses[rung] = math.inf
-    return asked
-
-
-def read_loss(directory: RunDirectory) -> float:
-    """Returns the validation loss of a run that is done; infinite where it is no number."""
-    result: dict[str, Any] = directory.read_result() or {}
-    loss = float(result.get("validation_loss", math.inf))
-    return loss if math.isfinite(loss) else math.inf
-
-
-def has_failed(directory: RunDirectory) -> bool:
-    """Returns whether the last try of a run failed, and no other goes on."""
-    try:
-        return directory.read_failure() is not None and not directory.is_locked()
-    except RunDirectoryError:
-        return True
-
-
-def examine(search: Search, values: Values) -> Trial:
-    """Returns a trial of values, with how far its model is beyond the limits, and why."""
-    check = RunCheck(search.trial_document(values, 0), search.document, search.checked)
-    parts = check.parts()
-    if parts is None:
-        return Trial(values, excess=1.0, reason=check.problems[0])
-    limits = search.section.limits.model_dump(exclude_none=True)
-    with without_elements():
-        model = Run(search.name, values, *parts).create_model()
-        figures = {"params": count_parameters(model)}
-        if limits.keys() - figures.keys():
-            figures |= cost_measures(count_costs(model))
-    beyond = {key: figures[key] for key, most in limits.items() if figures[key] > most}
-    excess = math.fsum(math.log(figure / limits[key]) for key, figure in beyond.items())
-    reasons = (f"{figure:,} {measure(key).heading}, above {limits[key]:,}" for key, figure in beyond.items())
-    return Trial(values, excess=excess, reason=" and ".join(reasons))

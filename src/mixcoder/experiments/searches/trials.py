@@ -180,8 +180,3 @@ def _check_trial(path: Path, search: Search, trial: _StatedTrial) -> None:
     )
     if not fits or trial.rung >= len(search.section.inputs):
         raise RunDirectoryError(f"{path}: is damaged: it holds a trial that the search cannot have asked for")
-
-
-def nearest_reason(trials: Sequence[Trial]) -> str:
-    """Returns why the trial that is least beyond the limits is never trained."""
-    return min(trials, key=lambda trial: trial.excess).reason
