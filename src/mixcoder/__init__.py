@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mixcoder.inference.reconstruction import reconstruction_grid
     from mixcoder.loggers import Logger, register_logger
     from mixcoder.models import Autoencoder, MixingLayer, create_model, register_mixer, register_model
-    from mixcoder.models.refinement import pull_back
+    from mixcoder.models.pull_back import pull_back
     from mixcoder.training.optimizers import register_optimizer
     from mixcoder.training.trainer import train
 
@@ -43,7 +43,7 @@ _HOMES = {
     "export_onnx": "mixcoder.export.onnx",
     "load": "mixcoder.experiments.runs.run_directory",
     "load_data": "mixcoder.data",
-    "pull_back": "mixcoder.models.refinement",
+    "pull_back": "mixcoder.models.pull_back",
     "reconstruction_grid": "mixcoder.inference.reconstruction",
     "register_logger": "mixcoder.loggers",
     "register_mixer": "mixcoder.models",

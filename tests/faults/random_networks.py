@@ -17,7 +17,7 @@ from mixcoder.models import MIXERS, Autoencoder, create_model
 from mixcoder.models.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from mixcoder.models.norms import NORMS
 from mixcoder.models.patches import Grid, Patchify, Unpatchify
-from mixcoder.models.refinement import pull_back
+from mixcoder.models.pull_back import pull_back
 from tests.faults.random_blocks import BLOCKS
 
 Case = dict[str, Any]

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from mixcoder.errors import ArgumentError
-from mixcoder.models.refinement import pull_back
+from mixcoder.models.pull_back import pull_back
 from mixcoder.registry.problems import describe_value
 
 _Function = Callable[[Tensor], Tensor]

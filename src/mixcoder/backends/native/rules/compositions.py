@@ -13,7 +13,7 @@ from mixcoder.backends.native import graph
 from mixcoder.backends.native.derivatives import gradients, substitute
 from mixcoder.backends.native.rules.rule_table import TRACED, check
 from mixcoder.backends.native.rules.shapes import filled
-from mixcoder.models.refinement import pull_back
+from mixcoder.models.pull_back import pull_back
 from mixcoder.torch_private import without_override_check
 
 Composition = Callable[..., Any]

@@ -20,7 +20,7 @@ from mixcoder.backends.native.tracing import trace
 from mixcoder.backends.parameters import FlatParameters
 from mixcoder.backends.step import StepSpec
 from mixcoder.models.cost import count_madds
-from mixcoder.models.refinement import pull_back
+from mixcoder.models.pull_back import pull_back
 from mixcoder.torch_private import trace as trace_operations
 from tests.backends.native.evaluate import check_function, gradients_of
 from tests.conftest import needs_compiler, slow
