@@ -14,7 +14,7 @@ from mixcoder.backends.inductor.compiled_graph import load_graph
 from mixcoder.backends.inductor.package_runner import PackageRunner
 from mixcoder.backends.inductor.package_trial import check_package
 from mixcoder.backends.inductor.step_graph import compile_step
-from mixcoder.backends.self_check import as_unsupported, check_close, check_pure
+from mixcoder.backends.self_check import as_unsupported, check_close, check_pure, check_rounding
 from mixcoder.backends.step import Gradients, StepSpec, TrainingStep, UnsupportedError, apply_optimizers
 from mixcoder.backends.threads import for_each_slice, one_thread, run_in_parallel
 from mixcoder.backends.workload import Workload, library_bfloat16_pays_from, shards_of
@@ -135,7 +135,7 @@ def sharded_gradients(spec: StepSpec) -> Gradients:
         runner = PackageRunner(compile_step(spec, shard), spec.shards)
         gradients_of = _ShardedGradients(runner, spec.parameters.vector.detach(), spec.shards)
         problem = "the compiled graph computes something else"
-        check_close(gradients_of(spec.images), whole, spec.precision, problem)
+        check_rounding(gradients_of(spec.images), whole, spec, problem)
     return gradients_of
 
 

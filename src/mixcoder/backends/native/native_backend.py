@@ -12,7 +12,7 @@ from mixcoder.backends.eager import eager_gradients
 from mixcoder.backends.native.native_step import NativeStep, missing_operation
 from mixcoder.backends.native.products import describe_processor
 from mixcoder.backends.native.updates import threads_can_update
-from mixcoder.backends.self_check import as_unsupported, check_close, check_each_close, check_pure
+from mixcoder.backends.self_check import as_unsupported, check_each_close, check_pure, check_rounding
 from mixcoder.backends.step import StepSpec, TrainingStep, apply_optimizers
 from mixcoder.backends.threads import one_thread
 from mixcoder.backends.workload import Workload, bfloat16_instructions, shards_of
@@ -93,7 +93,7 @@ def _check_gradients(spec: StepSpec, gradients_of: NativeStep) -> None:
     problem = "the operations compute something else"
     exact = replace(spec, precision=torch.float32)
     expected = eager_gradients(exact)(spec.images)
-    check_close(_second_call(gradients_of, spec.images), expected, spec.precision, problem)
+    check_rounding(_second_call(gradients_of, spec.images), expected, spec, problem)
     in_float32 = gradients_of if spec.precision == torch.float32 else NativeStep(exact)
     found, _ = _second_call(in_float32, spec.images)
     split = spec.parameters.split
