@@ -57,7 +57,7 @@ _REFINED: dict[str, Any] = {
 that each parameter adds to a step, and two networks that write many elements for each multiply-add: the
 Mixer with kernels of one patch, and a refined network with its second derivatives."""
 _IMAGE_SHAPE = (1, 28, 28)
-_FEW, _MANY = 1, 16
+_FEW, _MANY = 1, 64
 """Images of the two batches: one shows what a step takes at least, the other what an image adds."""
 _REPETITIONS = 3
 _LEAST_SECONDS = 1e-9
