@@ -1,6 +1,6 @@
 """Prints the loss of a trained model's reconstructions by the number of its refinement's steps.
 
-    python -m benchmarks.refinement_steps mixcoder-50k-mnist 0 1 2 3 4 5
+    python -m benchmarks.refinement_steps mixcoder-50k-mnist 0 1 2 3 4 5 8
 
 The images are the validation images of MNIST. The model is one network: the first row is its encoder's guess.
 """
