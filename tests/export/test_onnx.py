@@ -17,7 +17,7 @@ from mixcoder.errors import ExportError
 from mixcoder.experiments.runs.model_files import hash_weights
 from mixcoder.export import onnx as export
 from tests.conftest import slow, slow_but
-from tests.models.test_refinement import Refined
+from tests.models.test_pull_back import Refined
 from tests.zoo import KINDS, SHAPE, build, save
 
 

@@ -13,7 +13,7 @@ from mixcoder.backends.native.tracing import trace
 from mixcoder.backends.step import UnsupportedError
 from mixcoder.models import create_model
 from tests.backends.native.test_tracing import ARTICLE, GOOD, IMAGES, Network
-from tests.models.test_refinement import Refined
+from tests.models.test_pull_back import Refined
 
 APART: dict[str, Callable[[Any, Tensor], Any]] = {
     **GOOD,
