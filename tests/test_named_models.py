@@ -34,8 +34,6 @@ matrix: {seed: [5, 6]}
 """
 NAME = "mixcoder-tiny-digits"
 SHIPPED = named.TRAINED
-NOT_YET_TRAINED = {"mixcoder-100k-mnist"}
-"""Names whose experiment file is there, and whose weights are still to come."""
 
 
 @pytest.fixture(scope="module")
@@ -273,8 +271,7 @@ def test_what_is_shipped_has_the_loss_of_its_card(name: str, mnist_folder: Path)
 
 def test_each_name_is_shipped() -> None:
     assert all((EXPERIMENTS / source.file).is_file() for source in NAMED.values())
-    assert NAMED.keys() - set(trained_names()) <= NOT_YET_TRAINED
-    assert set(trained_names()) <= NAMED.keys()
+    assert NAMED.keys() == set(trained_names())
 
 
 def test_what_is_shipped_is_whole_and_small() -> None:
