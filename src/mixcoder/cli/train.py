@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,33 +85,39 @@ def plan(
 ) -> None:
     """Show every run of experiment files with its size, cost and time; train nothing."""
     files, assignments = split_sources(file, overrides)
-    experiments = [read_experiment(each, assignments) for each in files]
-    if len(experiments) == 1 and experiments[0].search:
-        print_search_plan(experiments[0].search, runs, format)
-        return
-    rows, values = _plan_all(files, experiments, runs)
+    experiments = {each: read_experiment(each, assignments) for each in files}
+    searches = {each: experiment.search for each, experiment in experiments.items() if experiment.search}
+    if searches and len(files) > 1 and format in (Format.csv, Format.json):
+        raise ArgumentError(
+            "file", f"{min(searches)} states a search, whose plan has other columns; plan it alone"
+        )
+    matrices = {each: experiments[each] for each in files if each not in searches}
+    if matrices:
+        _print_plan(matrices, runs, format)
+    for search in searches.values():
+        if len(files) > 1:
+            print_text(f"\n{search.name}:\n")
+        print_search_plan(search, runs, format)
+
+
+def _print_plan(experiments: Mapping[Path, Experiment], runs: Path, format: Format) -> None:
+    """Prints the runs of experiment files as one table."""
+    rows, values = _plan_all(experiments, runs)
     print_rows(rows, [*value_columns(values), *PLAN_COLUMNS], format)
     if format is Format.text:
         print_text(plan_summary(rows))
 
 
 def _plan_all(
-    files: Sequence[Path], experiments: Sequence[Experiment], runs: Path
+    experiments: Mapping[Path, Experiment], runs: Path
 ) -> tuple[list[dict[str, Any]], list[Values]]:
-    """Returns the plan of several files: its rows, and the values of each; of one file its own.
-
-    Raises:
-        ArgumentError: one of them states a search, whose plan has other columns.
-    """
-    for file, experiment in zip(files, experiments, strict=True):
-        if experiment.search:
-            raise ArgumentError("file", f"{file} states a search; plan it alone")
-    names = tell_apart(files, [experiment.name for experiment in experiments])
+    """Returns the plan of several files: its rows, and the values of each; of one file its own."""
+    names = tell_apart(list(experiments), [experiment.name for experiment in experiments.values()])
     rows: list[dict[str, Any]] = []
     values: list[Values] = []
-    for name, experiment in zip(names, experiments, strict=True):
+    for name, experiment in zip(names, experiments.values(), strict=True):
         own_rows, own_values = plan_rows(experiment, runs), plan_values(experiment)
-        if len(files) > 1:
+        if len(experiments) > 1:
             own_rows = [with_experiment(name, row) for row in own_rows]
             own_values = [with_experiment(name, each) for each in own_values]
         rows += own_rows

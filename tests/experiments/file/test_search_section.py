@@ -183,6 +183,25 @@ def test_the_plan_says_what_a_search_takes(cli: Cli, tmp_path: Path) -> None:
     assert "6 trials on 2 rungs" in out
 
 
+def test_searches_are_planned_beside_matrices(cli: Cli, tmp_path: Path) -> None:
+    """In tables of their own, which no single list of rows can hold."""
+    (tmp_path / "x.yml").write_text(SEARCH)
+    (tmp_path / "y.yml").write_text(
+        "name: one\ndata: {source: digits}\nmodel: {type: script, script: ch=2}\ntraining: {inputs: 640}\n"
+    )
+    status, out, err = cli("plan", "y.yml", "x.yml")
+    assert status == 0, err
+    runs, _, rungs = out.partition(f"\n{read_experiment(Path('x.yml')).name}:\n")
+    assert "1 runs, 0 done" in runs
+    assert "6 trials on 2 rungs" in rungs
+    for kind in ("csv", "json"):
+        status, _, err = cli("plan", "y.yml", "x.yml", "--format", kind)
+        assert (status, err) == (
+            2,
+            "error: file: x.yml states a search, whose plan has other columns; plan it alone\n",
+        )
+
+
 @pytest.mark.parametrize(
     ("trials", "note"),
     [
