@@ -58,7 +58,8 @@ that each parameter adds to a step, and two networks that write many elements fo
 Mixer with kernels of one patch, and a refined network with its second derivatives."""
 _IMAGE_SHAPE = (1, 28, 28)
 _FEW, _MANY = 1, 64
-"""Images of the two batches: one shows what a step takes at least, the other what an image adds."""
+"""Images of the two batches: one shows what a step takes at least, the other what an image adds. With only a
+few images, products with large matrices wait for memory, and a further image looks free."""
 _REPETITIONS = 3
 _LEAST_SECONDS = 1e-9
 """Of an image, also where a clock of few ticks or another program hides them."""
