@@ -75,6 +75,7 @@ def test_networks(name: str, shards: int) -> None:
 
 
 @needs_compiler
+@pytest.mark.filterwarnings(rules.EVEN_KERNEL)
 @pytest.mark.parametrize("name", slow_but(60, CASES))
 def test_rules(name: str) -> None:
     torch.manual_seed(0)

@@ -231,12 +231,15 @@ def test_a_killed_sweep_and_an_interrupted_one_go_on(
         assert time.monotonic() - start < SOON
     assert sweep.returncode == 1
     assert err.splitlines()[-1] == "error: interrupted; the same command goes on from there"
-    for path in checkpoints(project / "runs"):
+    # by the time that both had a new checkpoint, one may have been done
+    unfinished = [
+        path for path in checkpoints(project / "runs") if not (path.parents[1] / "result.json").exists()
+    ]
+    for path in unfinished:
         step = json.loads(read_metadata(path, "")["state"])["step"]
         last_words = (path.parents[1] / "log.txt").read_text().splitlines()[-1]
-        is_done = (path.parents[1] / "result.json").exists()  # on a busy machine, one may have been faster
-        assert is_done or f"interrupted after {step * 64:,} inputs" in last_words
-    assert swept(project, *command).count("done: ") == 2
+        assert f"interrupted after {step * 64:,} inputs" in last_words
+    assert swept(project, *command).count("done: ") == len(unfinished)
     assert outcomes(project / "runs") == of_first_rate(calm)
 
 

@@ -21,6 +21,9 @@ from tests.backends.native.evaluate import check_function
 
 Case = tuple[str, Callable[..., Any], tuple[tuple[int, ...], ...]]
 
+EVEN_KERNEL = "ignore:Using padding='same' with even kernel lengths"
+"""What torch warns of once a process, in whichever test is the first."""
+
 A, B = (2, 3, 4), (4, 5)
 MASK = torch.tensor([[True, False, True, True], [False, True, True, False], [True, True, False, True]])
 
@@ -419,6 +422,7 @@ def test_products(name: str) -> None:
     check_function(function, *map(torch.randn, shapes))
 
 
+@pytest.mark.filterwarnings(EVEN_KERNEL)
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_convolutions(name: str) -> None:
     function, shapes = CONVOLUTIONS[name]
