@@ -82,7 +82,7 @@ def cost_points(records: Sequence[Record], options: CostOptions = EACH_RUN) -> l
     firsts = [_without_axis(records[group[0]], options.average) for group in groups]
     names, colours = _names(firsts, options.average is not None), run_colours(firsts)
     ours = [
-        _mean_point([records[i] for i in group], group, (name, colour), options.times)
+        CostPoint(name, colour, *_mean_figures([records[i] for i in group], options.times), group)
         for group, name, colour in zip(groups, names, colours, strict=True)
     ]
     return ours + (_article_points(records, options.times) if options.has_article else [])
@@ -119,10 +119,10 @@ def _names(records: Sequence[Record], is_averaged: bool) -> list[str]:
     return short_names(records)
 
 
-def _mean_point(
-    records: Sequence[Record], places: tuple[int, ...], look: tuple[str, str], times: StepTimes | None
-) -> CostPoint:
-    """Returns the mark of records; `look` is its name and its colour."""
+def _mean_figures(
+    records: Sequence[Record], times: StepTimes | None
+) -> tuple[float | None, float | None, dict[str, float | None]]:
+    """Returns the mean loss of records, its standard deviation, and the mean of each cost."""
     results = [record.result for record in records if record.result]
     losses = [result["validation_loss"] for result in results]
     loss = drawable(_mean(losses))
@@ -133,7 +133,7 @@ def _mean_point(
     if times is not None and results:
         costs[_TIME] = _mean([times.minutes(record.run) for record in records if record.run])
     std = statistics.stdev(losses) if loss is not None and len(losses) > 1 else None
-    return CostPoint(*look, loss, std, costs, places)
+    return loss, std, costs
 
 
 def _mean(values: Sequence[Any]) -> Any:
