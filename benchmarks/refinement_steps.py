@@ -10,22 +10,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-import torch
-
+from mixcoder.backends.losses import LOSSES
 from mixcoder.data import ImageSplit, load_data, to_float
 from mixcoder.images.quality import psnr
 from mixcoder.inference.coding import Coding
 from mixcoder.inference.trained import open_model
 from mixcoder.models.autoencoder import Autoencoder
-from mixcoder.models.modes import evaluation_mode
 from mixcoder.text.table import Column, to_markdown
+from mixcoder.training.evaluation import evaluating, validation_batches
 
 _COLUMNS = (
     Column("steps", "steps", is_number=True),
     Column("loss", "validation loss", "{:.5g}".format, is_number=True),
     Column("psnr", "PSNR (dB)", "{:.2f}".format, is_number=True),
 )
-_BATCH = 500
 
 
 def losses_by_steps(model: Autoencoder, split: ImageSplit, steps: Sequence[int]) -> list[dict[str, float]]:
@@ -39,14 +37,14 @@ def losses_by_steps(model: Autoencoder, split: ImageSplit, steps: Sequence[int])
     rows = []
     for each in steps:
         errors, decibels = [], []
-        for batch in torch.split(split.images, _BATCH):
-            images = to_float(batch)
-            with evaluation_mode(model):
+        with evaluating(model, split.device):
+            for batch in validation_batches(split):
+                images = to_float(batch)
                 copies = Coding(each).reconstruct(model, images)
-            errors.append((copies - images).square().double().sum())
-            decibels.append(psnr(copies.clamp(0, 1), images).double().sum())
-        loss = torch.stack(errors).sum() / split.images.numel()
-        rows.append({"steps": each, "loss": float(loss), "psnr": float(sum(decibels) / len(split))})
+                errors.append(LOSSES["mse"](copies, images, reduction="sum").item())
+                decibels.append(psnr(copies.clamp(0, 1), images).sum().item())
+        loss, decibel = sum(errors) / split.images.numel(), sum(decibels) / len(split)
+        rows.append({"steps": each, "loss": loss, "psnr": decibel})
     return rows
 
 
