@@ -239,7 +239,7 @@ def test_a_killed_sweep_and_an_interrupted_one_go_on(
         step = json.loads(read_metadata(path, "")["state"])["step"]
         last_words = (path.parents[1] / "log.txt").read_text().splitlines()[-1]
         assert f"interrupted after {step * 64:,} inputs" in last_words
-    assert swept(project, *command).count("done: ") == len(unfinished)
+    assert swept(project, *command).count("running: ") == len(unfinished)
     assert outcomes(project / "runs") == of_first_rate(calm)
 
 
