@@ -41,7 +41,7 @@ training: {learning_rate: "${rate}", inputs: 30_000, validations: 3, seed: "${se
 matrix: {rate: [0.01, 0.02, 0.03], seed: [0, 1]}
 """
 PLUGIN = """\
-import mixcoder, time, torch
+import mixcoder, os, time, torch
 from mixcoder.experiments.runs import training_run
 
 training_run.CHECKPOINT_SECONDS = 0.3  # so that there is much to lose soon
@@ -61,9 +61,13 @@ class Own(mixcoder.MixingLayer):
 TWO = "matrix.rate=[0.01]"
 
 
-def slow_down(project: Path) -> None:
-    """Lets a run take some seconds, also on a fast machine: there is time to kill it."""
-    (project / "own.py").write_text(PLUGIN.replace("sleep(0)", "sleep(0.002)"))
+def slow_down(project: Path) -> Path:
+    """Lets a run take half a minute, also on a fast machine, until the file that is returned is deleted."""
+    slow = project / "slow"
+    slow.touch()
+    seconds = f"0.03 if os.path.exists({str(slow)!r}) else 0"
+    (project / "own.py").write_text(PLUGIN.replace("sleep(0)", f"sleep({seconds})"))
+    return slow
 
 
 OTHER_TORCH = """\
@@ -198,11 +202,12 @@ def test_a_search_runs_there_too(ray_cluster: RayCluster, project: Path) -> None
 def test_a_node_that_vanishes_takes_nothing_with_it(
     ray_cluster: RayCluster, project: Path, calm: dict[str, bytes]
 ) -> None:
-    slow_down(project)
+    slow = slow_down(project)
     with started(project, "--cluster", ray_cluster.address, TWO) as sweep:
         wait_until(lambda: len(checkpoints(project / "runs")) == 2)
         ray_cluster.kill_node(1)
         ray_cluster.add_node(num_cpus=1)
+        slow.unlink()
         _, err = sweep.communicate(timeout=120)
     assert sweep.returncode == 0, err
     assert "was lost; goes on from its last checkpoint" in err
@@ -215,7 +220,7 @@ def test_a_killed_sweep_and_an_interrupted_one_go_on(
     ray_cluster: RayCluster, project: Path, calm: dict[str, bytes]
 ) -> None:
     """After a kill no process is left soon; after a Ctrl-C the last checkpoints are here soon."""
-    slow_down(project)
+    slow = slow_down(project)
     command = ("--cluster", ray_cluster.address, TWO)
     with started(project, *command) as sweep:
         wait_until(lambda: len(checkpoints(project / "runs")) == 2)
@@ -229,17 +234,14 @@ def test_a_killed_sweep_and_an_interrupted_one_go_on(
         sweep.send_signal(signal.SIGINT)
         _, err = sweep.communicate(timeout=60)
         assert time.monotonic() - start < SOON
+    slow.unlink()
     assert sweep.returncode == 1
     assert err.splitlines()[-1] == "error: interrupted; the same command goes on from there"
-    # by the time that both had a new checkpoint, one may have been done
-    unfinished = [
-        path for path in checkpoints(project / "runs") if not (path.parents[1] / "result.json").exists()
-    ]
-    for path in unfinished:
+    for path in checkpoints(project / "runs"):
         step = json.loads(read_metadata(path, "")["state"])["step"]
         last_words = (path.parents[1] / "log.txt").read_text().splitlines()[-1]
         assert f"interrupted after {step * 64:,} inputs" in last_words
-    assert swept(project, *command).count("running: ") == len(unfinished)
+    assert swept(project, *command).count("running: ") == 2
     assert outcomes(project / "runs") == of_first_rate(calm)
 
 
