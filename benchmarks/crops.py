@@ -28,7 +28,7 @@ from mixcoder.data.crops import CropSplit
 from mixcoder.data.split import TrainingBatches, to_float
 from mixcoder.data.store.image_listing import list_images
 from mixcoder.data.store.image_store import pack
-from mixcoder.images.codec import Fit, decode_file
+from mixcoder.pixels.codec import Fit, decode_file
 
 
 class CropsOfFiles(Dataset[Tensor]):

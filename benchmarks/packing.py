@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mixcoder.data.store.image_listing import list_images
 from mixcoder.data.store.image_store import pack
-from mixcoder.images.codec import Fit, decode_file
+from mixcoder.pixels.codec import Fit, decode_file
 
 
 def peak_of_packing(folder: Path, times: int, result: Queue[tuple[int, int, float, float]]) -> None:

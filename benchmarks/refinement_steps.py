@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from mixcoder.backends.losses import LOSSES
 from mixcoder.data import ImageSplit, load_data, to_float
-from mixcoder.images.quality import psnr
+from mixcoder.pixels.quality import psnr
 from mixcoder.inference.coding import Coding
 from mixcoder.inference.trained import open_model
 from mixcoder.models.autoencoder import Autoencoder

@@ -17,9 +17,9 @@ from mixcoder.data.split import ImageData, ImageSplit
 from mixcoder.experiments.results.columns import MEASURE_COLUMNS, RESULT_COLUMNS
 from mixcoder.experiments.runs.run_result import rounded_losses
 from mixcoder.experiments.runs.training_run import train_run
-from mixcoder.images.shape import ImageShape
 from mixcoder.measures import COSTS, MEASURES, measure
 from mixcoder.models import Autoencoder, create_model
+from mixcoder.pixels.shape import ImageShape
 from mixcoder.training.evaluation import keep_codes, measure_reconstructions
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.trainer import Trainer, train

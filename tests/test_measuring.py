@@ -15,9 +15,9 @@ from mixcoder.backends import speed
 from mixcoder.data.split import ImageData, ImageSplit
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.runs.training_run import train_run
-from mixcoder.images import quality
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.models.cost import count_madds
+from mixcoder.pixels import quality
 from mixcoder.training import trainer
 from mixcoder.training.evaluation import measure_reconstructions
 from mixcoder.training.recipe import Recipe

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mixcoder.data import DataSource, ImageData, ImageSplit, load_data, register_source
+    from mixcoder.data import DataSource, ImageData, ImageSplit, images, load_data, register_source
     from mixcoder.errors import MixcoderError
     from mixcoder.experiments.runs.run_directory import load
     from mixcoder.export.onnx import export_onnx
@@ -41,6 +41,7 @@ _HOMES = {
     "decode": "mixcoder.inference",
     "encode": "mixcoder.inference",
     "export_onnx": "mixcoder.export.onnx",
+    "images": "mixcoder.data",
     "load": "mixcoder.experiments.runs.run_directory",
     "load_data": "mixcoder.data",
     "pull_back": "mixcoder.models.pull_back",
@@ -69,6 +70,7 @@ __all__ = [
     "decode",
     "encode",
     "export_onnx",
+    "images",
     "load",
     "load_data",
     "pull_back",

@@ -76,13 +76,13 @@ def format_loss(loss: float) -> str:
 
 
 def _psnr(reconstructions: Tensor, images: Tensor) -> Tensor:
-    from mixcoder.images.quality import psnr  # torch is imported only where something is computed
+    from mixcoder.pixels.quality import psnr  # torch is imported only where something is computed
 
     return psnr(reconstructions, images)
 
 
 def _ssim(reconstructions: Tensor, images: Tensor) -> Tensor | None:
-    from mixcoder.images.quality import ssim
+    from mixcoder.pixels.quality import ssim
 
     return ssim(reconstructions, images)
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from mixcoder.errors import DataError
-from mixcoder.images.codec import Fit, ImageError, Pixels, decode_file
+from mixcoder.pixels.codec import Fit, ImageError, Pixels, decode_file
 from tests.faults.broken_bytes import broken
 
 Case = dict[str, Any]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mixcoder.data.store.image_store import ImageStore, pack
-from mixcoder.images.codec import ImageError, Pixels
+from mixcoder.pixels.codec import ImageError, Pixels
 from tests.faults.broken_bytes import broken
 from tests.faults.broken_experiments import change_values
 

@@ -24,7 +24,7 @@ from mixcoder.errors import ArgumentError, TrainingError
 from mixcoder.experiments.file.spec import Run, read_experiment
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.training_run import train_run
-from mixcoder.images.pictures import stacked_grid
+from mixcoder.pixels.pictures import stacked_grid
 from mixcoder.training.trainer import Progress, Trainer
 from tests.experiments.file.test_spec import SOUND
 

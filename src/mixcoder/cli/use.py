@@ -38,7 +38,6 @@ from mixcoder.experiments.runs.model_files import hash_weights
 from mixcoder.experiments.runs.run_data import allow_all, allow_local, load_run_data
 from mixcoder.experiments.runs.run_directory import load
 from mixcoder.export.onnx import export_onnx
-from mixcoder.images.pictures import picture_grid, picture_row, save_animation, save_picture
 from mixcoder.inference import walking
 from mixcoder.inference.coding import Coding, with_bits
 from mixcoder.inference.decoding import decode_batches, write_pictures
@@ -50,6 +49,7 @@ from mixcoder.inference.reconstruction import coded_grid, reconstruction_grid
 from mixcoder.inference.scoring import rank_scores, score_batches
 from mixcoder.inference.trained import open_images
 from mixcoder.models import Autoencoder
+from mixcoder.pixels.pictures import picture_grid, picture_row, save_animation, save_picture
 from mixcoder.text.sanitize import sanitize
 from mixcoder.text.table import Column
 

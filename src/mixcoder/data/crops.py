@@ -20,7 +20,7 @@ from torch import Tensor
 from mixcoder.data.split import ImageSplit
 from mixcoder.data.store.image_store import ImageStore
 from mixcoder.errors import DataError
-from mixcoder.images.shape import ImageShape
+from mixcoder.pixels.shape import ImageShape
 from mixcoder.text.sanitize import sanitize
 
 _GPU_SHARE = 0.5

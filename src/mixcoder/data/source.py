@@ -12,7 +12,7 @@ from mixcoder.data.fetch_progress import StartTask, no_progress
 from mixcoder.data.holdout import HOLDOUT, SourceKeys, check_count, hold_out
 from mixcoder.data.split import ImageData
 from mixcoder.errors import ArgumentError
-from mixcoder.images.shape import ImageShape
+from mixcoder.pixels.shape import ImageShape
 from mixcoder.registry.registry import Registry
 from mixcoder.registry.signatures import check_arguments
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mixcoder.device import resolve_device
 from mixcoder.errors import ArgumentError, describe_type
-from mixcoder.images.shape import ImageShape
+from mixcoder.pixels.shape import ImageShape
 
 
 @runtime_checkable

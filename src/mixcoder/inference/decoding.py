@@ -11,27 +11,30 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 from torch import Tensor, nn
 
+from mixcoder.data.rows import as_tensor, is_array
 from mixcoder.errors import ArgumentError, DataError, describe_type
 from mixcoder.experiments.runs.model_files import hash_weights
-from mixcoder.images.pictures import save_picture, to_picture
 from mixcoder.inference.latents_file import Codes, check_finite
 from mixcoder.inference.trained import open_model
 from mixcoder.models.autoencoder import Autoencoder, device_and_dtype
 from mixcoder.models.modes import evaluation_mode, joined
+from mixcoder.pixels.pictures import save_picture, to_picture
 from mixcoder.training.evaluation import safe_batch_size
 
 _LONGEST_NAME = 100
 
 
-def decode(run: str | Path | nn.Module, codes: Codes | str | Path) -> Tensor:
+def decode(run: str | Path | nn.Module, codes: Codes | str | Path | Tensor | npt.NDArray[Any]) -> Tensor:
     """Returns the images (N, C, H, W) of codes: what `model(images)` gives, not clipped to [0, 1].
 
     Args:
         run: the folder of a finished run, or a model, which computes in its own type and stays as it is.
-        codes: as `encode` gives them, or a file of them.
+        codes: as `encode` gives them, a file of them, or latents (N, *latent_shape) in memory.
 
     Raises:
         ArgumentError: an argument is of another type; says what it must be.
@@ -39,14 +42,26 @@ def decode(run: str | Path | nn.Module, codes: Codes | str | Path) -> Tensor:
         RunDirectoryError: there is no trained model.
     """
     model = open_model(run)
-    if not isinstance(codes, Codes | str | os.PathLike):
-        raise ArgumentError(
-            "codes",
-            f"must be as mixcoder.encode gives them, or a file of them, got {describe_type(codes)}; "
-            "latents in memory go to model.decode(latents)",
-        )
-    codes = codes if isinstance(codes, Codes) else Codes.open(codes)
-    return joined(images for _, images in decode_batches(model, codes))
+    return joined(images for _, images in decode_batches(model, _opened_codes(codes)))
+
+
+def _opened_codes(codes: object) -> Codes:
+    """Returns codes that a Python caller gives.
+
+    Raises:
+        ArgumentError: they are of another type; says what it must be.
+    """
+    if isinstance(codes, Codes):
+        return codes
+    if isinstance(codes, str | os.PathLike):
+        return Codes.open(os.fspath(codes))
+    if not is_array(codes):
+        wanted = "must be as mixcoder.encode gives them, a file of them, or an array of latents"
+        raise ArgumentError("codes", f"{wanted}, got {describe_type(codes)}")
+    latents = as_tensor(codes, "codes")
+    if not latents.is_floating_point():
+        raise ArgumentError("codes", f"must be floats, got {describe_type(latents)}")
+    return Codes([f"codes:{i}" for i in range(len(latents))], latents.float())
 
 
 def decode_batches(model: Autoencoder, codes: Codes) -> Iterator[tuple[list[str], Tensor]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mixcoder.experiments.runs.model_files import hash_weights
 from mixcoder.inference.coding import Coding
-from mixcoder.inference.image_stream import ImageBatch, Place
+from mixcoder.inference.image_stream import ImageBatch, Images
 from mixcoder.inference.latents_file import Codes
 from mixcoder.inference.trained import as_model_input, open_images, open_model
 from mixcoder.models.autoencoder import Autoencoder
@@ -24,7 +24,7 @@ from mixcoder.models.modes import evaluation_mode, joined
 
 def encode(
     run: str | Path | nn.Module,
-    *images: Place | Iterable[Place],
+    *images: Images,
     fit: bool = False,
     bits: int | None = None,
     steps: int | None = None,
@@ -33,8 +33,8 @@ def encode(
 
     Args:
         run: the folder of a finished run, or a model, which computes in its own type and stays as it is.
-        images: files, folders, patterns, or names of data sources such as "digits" or "digits:train"; or
-            lists of them.
+        images: files, folders, patterns, or names of data sources such as "digits" or "digits:train"; images
+            in memory, as `mixcoder.images` takes them, or what it returns; or lists of any of these.
         fit: resizes and crops images of another size.
         bits: of each number of a code, 1 to 16, between its extremes over these images; None for float32.
         steps: of refinement, 0 for none; None for those that the model was trained with.

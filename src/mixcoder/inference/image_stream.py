@@ -1,7 +1,7 @@
 """The images that a user names, as a stream of batches that fit a model.
 
-    files, folders, patterns, data sources ─▶ names and where to read them ─┬▶ ImageBatch, …
-                                                                            └▶ unreadable: left_out
+    files, folders, patterns, data sources, images in memory ─▶ names and where to read them ─┬▶ ImageBatch, …
+                                                                                              └▶ left_out
 
 Images are read ahead by a few threads.
 """
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,16 +26,20 @@ from mixcoder.data.read_ahead import map_ahead
 from mixcoder.data.split import ImageData, ImageSplit
 from mixcoder.data.store.image_listing import describe_passed_over, is_pattern, list_images
 from mixcoder.errors import ArgumentError, DataError, did_you_mean, system_reason
-from mixcoder.images.codec import Fit, ImageError, Pixels, decode_file
-from mixcoder.images.shape import ImageShape
 from mixcoder.inference.resizing import to_shape
 from mixcoder.io.user_folders import expand_home
+from mixcoder.pixels.codec import Fit, ImageError, Pixels, decode_file
+from mixcoder.pixels.shape import ImageShape
 from mixcoder.text.sanitize import sanitize
 from mixcoder.training.evaluation import safe_batch_size
 
 Place = str | Path
 """A file, a folder, a pattern such as `photos/**/*.jpg`, or images of a data source: `digits`, those that
 validate; `digits:train`; `digits:7`, the eighth that validates; `digits:train:7`."""
+
+Images = Any
+"""A `Place`; or images in memory: an array, a tensor, PIL images, a data set of another library, `ImageData`;
+or a list of any of these."""
 
 _CHUNK = 32
 """Images that a thread reads at a time: a hand-over for each image takes longer than to read a small one."""
@@ -80,27 +85,27 @@ class _ImageFile:
 
 
 @dataclass(frozen=True, slots=True)
-class _SourceImage:
-    """An image of a data source: a name, and the index in a split."""
+class _LoadedImage:
+    """An image in memory, such as one of a data source: a name, and the index among others."""
 
     name: str
-    split: ImageSplit
+    images: Tensor
     index: int
 
     def read(self, fit: Fit) -> Pixels:
         """Returns the pixels (c, h, w) uint8."""
-        pixels: Pixels = self.split.images[self.index].numpy()
+        pixels: Pixels = self.images[self.index].numpy()
         return pixels
 
 
-_NamedImage = _ImageFile | _SourceImage
+_NamedImage = _ImageFile | _LoadedImage
 
 
 class ImageStream:
     """A stream of the images at some places, in the order of the places; those of a folder by their path.
 
     Args:
-        places: at least one.
+        places: at least one; images in memory are (N, c, h, w) uint8.
         shape: the shape of the model's images.
         fit: resizes and crops images of another size.
         sources: data sources that are known already, by name.
@@ -115,21 +120,22 @@ class ImageStream:
 
     def __init__(
         self,
-        places: Iterable[Place],
+        places: Iterable[Place | Tensor],
         shape: ImageShape,
         fit: bool = False,
         sources: Mapping[str, DataSource] | None = None,
     ) -> None:
-        if shape[0] not in (1, 3):
-            raise DataError(f"the model takes images of {shape[0]} channels; files hold 1 or 3")
         self.shape = shape
         self.fit = fit
         self.left_out: dict[str, str] = {}
         self.passed_over: dict[str, str] = {}
         self._codec_fit = Fit(shape[0], longest_edge=None, shortest_edge=1)
-        self._images = list(
-            chain.from_iterable(self._images_at(str(place), sources or {}) for place in places)
-        )
+        self._images: list[_NamedImage] = []
+        for place in places:
+            if isinstance(place, Tensor):
+                self._images += _loaded_images(place, len(self._images))
+            else:
+                self._images += self._images_at(str(place), sources or {})
 
     def __iter__(self) -> Iterator[ImageBatch]:
         """Yields all images, in batches that are sure to fit into memory.
@@ -159,6 +165,8 @@ class ImageStream:
 
     def _images_at(self, place: str, sources: Mapping[str, DataSource]) -> list[_NamedImage]:
         """Returns the images at a place; notes files that are passed over."""
+        if self.shape[0] not in (1, 3):
+            raise DataError(f"the model takes images of {self.shape[0]} channels; files hold 1 or 3")
         path = expand_home(place)
         if _is_dir(path) or (is_pattern(place) and not path.exists()):
             listing = list_images(place)
@@ -229,4 +237,9 @@ def _source_images(spec: re.Match[str], data: ImageData) -> list[_NamedImage]:
     indices = [int(spec["index"])] if spec["index"] else range(len(split))
     if indices[-1] >= len(split):
         raise ArgumentError("images", f"{spec[0]} is none of the {len(split):,} images of {side}")
-    return [_SourceImage(f"{side}:{index}", split, index) for index in indices]
+    return [_LoadedImage(f"{side}:{index}", split.images, index) for index in indices]
+
+
+def _loaded_images(images: Tensor, before: int) -> list[_LoadedImage]:
+    """Returns images (N, c, h, w) in memory, numbered on from those before them."""
+    return [_LoadedImage(f"images:{before + index}", images, index) for index in range(len(images))]

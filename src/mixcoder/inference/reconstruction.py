@@ -8,10 +8,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError, describe_type
-from mixcoder.images.pictures import LARGEST_SCALE, stacked_grid
 from mixcoder.inference.coding import AS_TRAINED, Coding
 from mixcoder.models.autoencoder import Autoencoder, as_autoencoder, device_and_dtype
 from mixcoder.models.modes import evaluation_mode
+from mixcoder.pixels.pictures import LARGEST_SCALE, stacked_grid
 
 
 def reconstruction_grid(

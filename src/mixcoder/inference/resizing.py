@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mixcoder.errors import DataError
-from mixcoder.images.codec import Pixels
-from mixcoder.images.shape import ImageShape
+from mixcoder.pixels.codec import Pixels
+from mixcoder.pixels.shape import ImageShape
 
 
 def to_shape(pixels: Pixels, shape: ImageShape, fit: bool = False) -> Pixels:

@@ -16,12 +16,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mixcoder.data.split import to_float
-from mixcoder.images.quality import psnr
 from mixcoder.inference.coding import AS_TRAINED, Coding, with_bits
-from mixcoder.inference.image_stream import ImageBatch, Place
+from mixcoder.inference.image_stream import ImageBatch, Images
 from mixcoder.inference.trained import as_model_input, open_images, open_model
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.modes import evaluation_mode
+from mixcoder.pixels.quality import psnr
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Score:
 
 def score(
     run: str | Path | nn.Module,
-    *images: Place | Iterable[Place],
+    *images: Images,
     fit: bool = False,
     bits: int | None = None,
     steps: int | None = None,
@@ -50,8 +50,8 @@ def score(
 
     Args:
         run: the folder of a finished run, or a model, which computes in its own type and stays as it is.
-        images: files, folders, patterns, or names of data sources such as "digits" or "digits:train"; or
-            lists of them.
+        images: files, folders, patterns, or names of data sources such as "digits" or "digits:train"; images
+            in memory, as `mixcoder.images` takes them, or what it returns; or lists of any of these.
         fit: resizes and crops images of another size.
         bits: of each number of a code, 1 to 16, between its extremes over these images; None for float32.
             With bits, the images are read twice.

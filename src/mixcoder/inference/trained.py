@@ -1,4 +1,4 @@
-"""A trained model, and the images for it."""
+"""A trained model, and the images for it: places, or images in memory."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mixcoder.data import DataSource
-from mixcoder.data.split import to_float
+from mixcoder.data.rows import KINDS, is_data_set, is_image, is_row, read_rows, rows_of, warn_of_conversion
+from mixcoder.data.split import ImageData, ImageSplit, to_float
 from mixcoder.errors import ArgumentError, MixcoderError, describe_type
 from mixcoder.experiments.runs.run_directory import find_run, load
 from mixcoder.inference.image_stream import ImageStream, Place
 from mixcoder.models.autoencoder import Autoencoder, as_autoencoder, device_and_dtype
+from mixcoder.pixels.shape import ImageShape
 from mixcoder.registry.signatures import check_path
 
 _RUN = "the folder of a finished run, the name of a trained model, or a model"
@@ -33,16 +35,19 @@ def open_model(run: str | Path | nn.Module) -> Autoencoder:
 def open_images(
     run: str | Path | nn.Module, model: Autoencoder, images: Iterable[object], fit: bool
 ) -> ImageStream:
-    """Returns the images at some places for `model`; the data source of its run has the run's arguments.
+    """Returns the given images for `model`; the data source of its run has the run's arguments.
 
     Raises:
-        ArgumentError: one of `images` is no place, or there is none.
+        ArgumentError: one of `images` is no place and no image, or there is none.
         DataError: a place does not exist, or holds no image.
     """
-    places = [place for given in images for place in _places(given, model)]
-    if not places:
+    converted: list[str] = []
+    opened = [_opened(one, model.image_shape, converted) for given in images for one in _elements(given)]
+    if not opened:
         raise ArgumentError("images", f"name at least one: {_PLACES}")
-    return ImageStream(places, model.image_shape, fit, _own_source(run))
+    if converted:
+        warn_of_conversion("images", converted[0], stacklevel=4)
+    return ImageStream(opened, model.image_shape, fit, _own_source(run))
 
 
 def as_model_input(images: Tensor, model: nn.Module) -> Tensor:
@@ -51,18 +56,30 @@ def as_model_input(images: Tensor, model: nn.Module) -> Tensor:
     return to_float(images.to(device)).to(dtype)
 
 
-def _places(given: object, model: Autoencoder) -> Iterator[Place]:
-    """Yields the places that an argument names: the argument itself, or the elements of a list."""
-    for place in given if isinstance(given, list | tuple | Iterator) else [given]:
-        if not isinstance(place, str | os.PathLike):
-            shape = ", ".join(map(str, model.image_shape))
-            raise ArgumentError(
-                "images",
-                f"must be {_PLACES}, got {describe_type(place)}; "
-                f"images in memory go to model.encode(images): a tensor (B, {shape}) in [0, 1]",
-            )
-        path = check_path("images", place, _PLACES)
-        yield place if isinstance(place, str) else path
+def _elements(given: object) -> Iterable[object]:
+    """Returns the elements of a list, and the rows of a data set; of anything else the thing itself."""
+    if isinstance(given, list | tuple | Iterator) and not is_row(given):
+        return given
+    return rows_of(given) if is_data_set(given) else [given]
+
+
+def _opened(given: object, shape: ImageShape, converted: list[str]) -> Place | Tensor:
+    """Returns a place, or images (N, c, h, w) uint8 that are in memory; notes what was converted to uint8.
+
+    Raises:
+        ArgumentError: it is neither; says what it must be.
+    """
+    if isinstance(given, str | os.PathLike):
+        path = check_path("images", given, _PLACES)
+        return given if isinstance(given, str) else path
+    if isinstance(given, ImageData | ImageSplit):
+        return (given.validation if isinstance(given, ImageData) else given).images
+    if not (is_image(given) or is_row(given)):
+        raise ArgumentError("images", f"must be {_PLACES}, or {KINDS}, got {describe_type(given)}")
+    rows = read_rows(given if is_image(given) else [given], "images", shape)
+    if rows.converted:
+        converted.append(rows.converted)
+    return rows.images
 
 
 def _own_source(run: str | Path | nn.Module) -> dict[str, DataSource]:

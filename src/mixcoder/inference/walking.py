@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mixcoder.errors import ArgumentError, DataError
+from mixcoder.errors import ArgumentError, DataError, describe_type
 from mixcoder.inference.decoding import decode_batches
 from mixcoder.inference.encoding import encode_batches
-from mixcoder.inference.image_stream import Place
+from mixcoder.inference.image_stream import Images
 from mixcoder.inference.latents_file import Codes
 from mixcoder.inference.trained import open_images, open_model
 from mixcoder.models.autoencoder import Autoencoder
@@ -29,14 +29,16 @@ _MOST_STEPS = 100_000
 """The largest number of images of a walk: all are in memory in the end."""
 
 
-def walk(run: str | Path | nn.Module, start: Place, end: Place, steps: int = 9, fit: bool = False) -> Tensor:
+def walk(
+    run: str | Path | nn.Module, start: Images, end: Images, steps: int = 9, fit: bool = False
+) -> Tensor:
     """Returns images (steps, C, H, W) between two images, from interpolated latents; not clipped to [0, 1].
 
     The first is the reconstruction of `start`, the last that of `end`.
 
     Args:
         run: the folder of a finished run, or a model, which computes in its own type and stays as it is.
-        start: an image file, or an image of a data source, such as "digits:7".
+        start: an image file; an image of a data source, such as "digits:7"; or an image in memory.
         end: likewise.
         steps: how many images, at least two.
         fit: resizes and crops images of another size.
@@ -56,7 +58,7 @@ def walk(run: str | Path | nn.Module, start: Place, end: Place, steps: int = 9, 
     return joined(images for _, images in decode_batches(model, Codes(names, latents)))
 
 
-def _encode_one(run: str | Path | nn.Module, model: Autoencoder, place: Place, fit: bool) -> Tensor:
+def _encode_one(run: str | Path | nn.Module, model: Autoencoder, place: Images, fit: bool) -> Tensor:
     """Returns the latent (1, *latent_shape) of the one image at a place.
 
     Raises:
@@ -65,6 +67,6 @@ def _encode_one(run: str | Path | nn.Module, model: Autoencoder, place: Place, f
     first, *others = islice(encode_batches(model, open_images(run, model, [place], fit)), 2)
     names, latent = first
     if len(names) > 1 or others:
-        name = sanitize(str(place), 200)
+        name = sanitize(str(place), 200) if isinstance(place, str | Path) else describe_type(place)
         raise DataError(f"{name}: holds more than one image; name one of them, such as {names[0]}")
     return latent

@@ -47,7 +47,7 @@ class TensorBoard(Logger):
         self._write(CURVE_TAGS, row)
 
     def images(self, inputs: int, originals: Tensor, reconstructions: Tensor) -> None:
-        from mixcoder.images.pictures import stacked_grid
+        from mixcoder.pixels.pictures import stacked_grid
 
         self._events.write_picture(inputs, "reconstructions", stacked_grid([originals, reconstructions]))
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from mixcoder.errors import ArgumentError, describe_type
-from mixcoder.images.shape import ImageShape
 from mixcoder.models.code_refinement import CodeRefinement, check_steps
+from mixcoder.pixels.shape import ImageShape
 from mixcoder.text.sanitize import sanitize
 
 LARGEST_SIDE = 65_536

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError
-from mixcoder.images.shape import ImageShape
+from mixcoder.pixels.shape import ImageShape
 
 Grid = tuple[int, int]
 

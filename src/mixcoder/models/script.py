@@ -28,11 +28,11 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError, ScriptError
-from mixcoder.images.shape import ImageShape
 from mixcoder.models.activations import ActivationName, create_activation
 from mixcoder.models.autoencoder import Autoencoder, check_image_shape
 from mixcoder.models.factory import register_model
 from mixcoder.models.patch_convolutions import same_padding
+from mixcoder.pixels.shape import ImageShape
 from mixcoder.text.sanitize import sanitize
 
 _TOKEN = re.compile(

@@ -21,8 +21,8 @@ from mixcoder.errors import MixcoderError, first_line
 from mixcoder.experiments.results.records import Record
 from mixcoder.experiments.runs.run_data import MayOpen, load_run_data
 from mixcoder.experiments.runs.run_directory import load
-from mixcoder.images.pictures import tile
 from mixcoder.models import Autoencoder
+from mixcoder.pixels.pictures import tile
 from mixcoder.report.latents import (
     encode_flat,
     gaussian_samples,

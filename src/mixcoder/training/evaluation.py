@@ -11,11 +11,11 @@ from torch import Tensor
 
 from mixcoder.backends.losses import LOSSES
 from mixcoder.data.split import ImageSplit, to_float
-from mixcoder.images.shape import ImageShape
 from mixcoder.measures import MEASURES
 from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.code_grid import CodeGrid, CodeRange
 from mixcoder.models.modes import evaluation_mode
+from mixcoder.pixels.shape import ImageShape
 from mixcoder.training.ranks import ALONE, Ranks
 
 _LARGEST_BATCH = 500

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from mixcoder.backends.backend import choose_backend
 from mixcoder.backends.parameters import FlatParameters, give_own_memory, trained_parameters
 from mixcoder.backends.step import StepSpec, TrainingStep
+from mixcoder.data.own_images import images
 from mixcoder.data.split import ImageData, TrainingBatches
-from mixcoder.errors import ArgumentError, DataError, DivergenceError, describe_type
+from mixcoder.errors import ArgumentError, DataError, DivergenceError
 from mixcoder.models.autoencoder import Autoencoder, as_autoencoder
 from mixcoder.models.cost import count_madds
 from mixcoder.models.modes import keeping_modes, make_trainable
@@ -59,7 +60,7 @@ _LARGEST_CHUNK = 25
 _CHUNKS_A_RUN = 400
 
 
-def train(model: nn.Module, data: ImageData, **settings: Any) -> Progress:
+def train(model: nn.Module, data: Any, **settings: Any) -> Progress:
     """Trains `model` in place on `data`; returns its last progress.
 
     Gradients are computed also where the caller has switched them off; the model's training modes are
@@ -67,7 +68,7 @@ def train(model: nn.Module, data: ImageData, **settings: Any) -> Progress:
 
     Args:
         model: takes images of the data's shape; float32, on the device of the data.
-        data: uint8 images, such as `load_data` gives.
+        data: as `load_data` or `images` gives it, or what `images` takes, such as an array.
         settings: of `Recipe`, such as `learning_rate=0.003, inputs=100_000`. Here `seed` is that of the order
             of images and of their crops. Weights are the model's own: call `torch.manual_seed` before
             `create_model` to repeat them.
@@ -77,12 +78,7 @@ def train(model: nn.Module, data: ImageData, **settings: Any) -> Progress:
         TrainingError: the loss is no longer finite.
     """
     recipe, inner = _recipe(settings), as_autoencoder(model)
-    if not isinstance(data, ImageData):
-        raise ArgumentError(
-            "",
-            f"data must be mixcoder.ImageData, such as load_data gives, got {describe_type(data)}; "
-            'ImageData("mine", ImageSplit(training_images), ImageSplit(validation_images)) makes it',
-        )
+    data = data if isinstance(data, ImageData) else images(data)
     no_autocast = torch.autocast(data.validation.device.type, enabled=False)
     try:
         with keeping_modes(inner), torch.inference_mode(False), torch.enable_grad(), no_autocast:

@@ -23,7 +23,7 @@ from mixcoder.data.sources import photo_fetch
 from mixcoder.data.sources.photo_fetch import fetch_photos
 from mixcoder.data.sources.photo_list import Photo
 from mixcoder.errors import DataError
-from mixcoder.images.codec import Fit
+from mixcoder.pixels.codec import Fit
 from tests.conftest import slow_but
 from tests.data.dripping import WAYS, dripping
 from tests.data.servers import serving
@@ -65,7 +65,7 @@ SCRIPTS = {
         download([address], Path("f"), checksum=None, max_bytes=10**6)
     """,
     "photos": """
-        from mixcoder.images.codec import Fit
+        from mixcoder.pixels.codec import Fit
         from mixcoder.data.sources.photo_fetch import fetch_photos
         from mixcoder.data.sources.photo_list import Photo
         photos = [Photo(str(i), address, (200, 200)) for i in range(200)]
@@ -80,7 +80,7 @@ SCRIPTS = {
     """,
     "look-up of photos": """
         import socket
-        from mixcoder.images.codec import Fit
+        from mixcoder.pixels.codec import Fit
         from mixcoder.data.sources.photo_fetch import fetch_photos
         from mixcoder.data.sources.photo_list import Photo
         socket.getaddrinfo = lambda *arguments, **more: time.sleep(99)

@@ -21,7 +21,7 @@ from mixcoder.data.sources.folder import Folder
 from mixcoder.data.split import TrainingBatches
 from mixcoder.data.store.image_store import ImageStore, open_store
 from mixcoder.errors import ArgumentError, DataError, WriteError
-from mixcoder.images.codec import Fit, decode_file
+from mixcoder.pixels.codec import Fit, decode_file
 from tests.conftest import Cli
 from tests.data.pictures import encoded, noise, smooth
 

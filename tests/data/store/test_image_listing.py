@@ -12,7 +12,7 @@ from PIL import features
 from mixcoder.data import load_data
 from mixcoder.data.store.image_listing import describe_passed_over, list_images
 from mixcoder.errors import DataError
-from mixcoder.images.codec import suffixes
+from mixcoder.pixels.codec import suffixes
 from tests.data.pictures import noise
 
 

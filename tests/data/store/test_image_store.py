@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from mixcoder.data.store.image_store import ImageStore, open_store, pack
 from mixcoder.errors import DataError, WriteError
-from mixcoder.images.codec import ImageError, Pixels
+from mixcoder.pixels.codec import ImageError, Pixels
 from tests.conftest import slow
 from tests.data.pictures import flat
 

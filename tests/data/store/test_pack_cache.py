@@ -13,7 +13,7 @@ import pytest
 from mixcoder.data.fetch_progress import no_progress
 from mixcoder.data.store.image_store import ImageStore, open_store
 from mixcoder.data.store.pack_cache import describe_left_out, pack_into, pack_path
-from mixcoder.images.codec import ImageError, Pixels
+from mixcoder.pixels.codec import ImageError, Pixels
 from tests.conftest import slow
 from tests.data.pictures import flat
 

@@ -16,10 +16,10 @@ from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.plans import plan
 from mixcoder.experiments.results.article import article_row, article_tables
 from mixcoder.experiments.runs.run_directory import RunDirectory
-from mixcoder.images.shape import ImageShape
 from mixcoder.models import register_model
 from mixcoder.models.convolutional import ConvAutoencoder
 from mixcoder.models.cost import count_madds
+from mixcoder.pixels.shape import ImageShape
 from tests.conftest import Cli, slow
 
 ROOT = Path(__file__).parents[3]

@@ -17,8 +17,8 @@ from mixcoder.data.sources.packed import Packed, PackedSource
 from mixcoder.data.store.image_listing import Listing, list_images
 from mixcoder.data.store.pack_cache import pack_into, pack_path
 from mixcoder.errors import ArgumentError
-from mixcoder.images.codec import ImageError, Pixels, decode_file
 from mixcoder.io.user_folders import expand_home
+from mixcoder.pixels.codec import ImageError, Pixels, decode_file
 
 _PATHS = ("path", "train", "validation")
 

@@ -19,7 +19,7 @@ from mixcoder.data.sources.packed import Packed, PackedSource
 from mixcoder.data.store.image_store import ImageStore
 from mixcoder.data.store.pack_cache import open_packed, pack_into, pack_path
 from mixcoder.errors import ArgumentError, DataError, did_you_mean, first_line
-from mixcoder.images.codec import ImageError, Pixels, decode_bytes, decode_file
+from mixcoder.pixels.codec import ImageError, Pixels, decode_bytes, decode_file
 from mixcoder.text.sanitize import sanitize
 
 if TYPE_CHECKING:

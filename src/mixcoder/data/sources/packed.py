@@ -20,7 +20,7 @@ from mixcoder.data.store.image_listing import describe_passed_over
 from mixcoder.data.store.image_store import ImageStore
 from mixcoder.data.store.pack_cache import describe_left_out
 from mixcoder.errors import ArgumentError, DataError
-from mixcoder.images.codec import Fit
+from mixcoder.pixels.codec import Fit
 
 _LARGEST_EDGE = 4096
 

@@ -21,8 +21,8 @@ from mixcoder.data.net.addresses import Pace, paced
 from mixcoder.data.net.http import REQUEST_ERRORS, WrongContentError, create_client, reason_of, retry_after
 from mixcoder.data.sources.photo_list import Photo
 from mixcoder.errors import DataError
-from mixcoder.images.codec import Fit, ImageError, decode_bytes
 from mixcoder.io.atomic_file import write_atomically
+from mixcoder.pixels.codec import Fit, ImageError, decode_bytes
 
 CONNECTIONS = 16
 ATTEMPTS = 5

@@ -32,10 +32,10 @@ from mixcoder.data.split import ImageData
 from mixcoder.data.store.image_store import ImageStore
 from mixcoder.data.store.pack_cache import describe_left_out, pack_into, pack_path
 from mixcoder.errors import DataError, WriteError
-from mixcoder.images.codec import Fit, Pixels, decode_file
 from mixcoder.io.atomic_file import write_atomically
 from mixcoder.io.file_lock import file_lock
 from mixcoder.io.user_folders import expand_home
+from mixcoder.pixels.codec import Fit, Pixels, decode_file
 from mixcoder.text.sanitize import csv_cell
 
 PHOTOS = 25_000

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixcoder.errors import DataError
-from mixcoder.images.codec import suffix_objection, suffixes
 from mixcoder.io.user_folders import expand_home
+from mixcoder.pixels.codec import suffix_objection, suffixes
 from mixcoder.text.sanitize import sanitize
 
 _MAGIC = frozenset("*?[")

@@ -35,9 +35,9 @@ from torch import Tensor
 from mixcoder.data.fetch_progress import UpdateTask
 from mixcoder.data.read_ahead import map_ahead
 from mixcoder.errors import DataError, WriteError, first_line
-from mixcoder.images.codec import ImageError, Pixels
 from mixcoder.io.file_lock import file_lock
 from mixcoder.io.safetensors_header import Entry, safetensors_header
+from mixcoder.pixels.codec import ImageError, Pixels
 from mixcoder.text.sanitize import sanitize
 
 _HEADER_BYTES = 4096

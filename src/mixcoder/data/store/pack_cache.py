@@ -12,10 +12,10 @@ from pathlib import Path
 from mixcoder.data.fetch_progress import UpdateTask
 from mixcoder.data.store.image_store import ImageStore, lock_path, open_store, pack, remove_store
 from mixcoder.errors import WriteError
-from mixcoder.images.codec import Pixels
 from mixcoder.io.atomic_file import write_atomically
 from mixcoder.io.file_lock import file_lock
 from mixcoder.io.user_folders import cache_folder
+from mixcoder.pixels.codec import Pixels
 from mixcoder.text.sanitize import csv_cell
 
 _LONGEST_LABEL = 40

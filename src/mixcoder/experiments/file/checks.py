@@ -23,11 +23,11 @@ from mixcoder.data.source import build_source
 from mixcoder.errors import ArgumentError, is_out_of_memory
 from mixcoder.experiments.file.data_paths import Choice, with_root
 from mixcoder.experiments.file.yaml_file import Document
-from mixcoder.images.shape import ImageShape
 from mixcoder.models import MODELS, create_model
 from mixcoder.models.code_refinement import ModelKeys
 from mixcoder.models.dispatch import CheapShapes, without_elements
 from mixcoder.models.short_form import short_form
+from mixcoder.pixels.shape import ImageShape
 from mixcoder.registry.problems import Path as KeyPath
 from mixcoder.registry.problems import Problem, describe_value, list_problems
 from mixcoder.registry.registry import Registry

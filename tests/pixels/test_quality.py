@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixcoder.images.quality import psnr, ssim
+from mixcoder.pixels.quality import psnr, ssim
 
 
 def pairs(channels: int, height: int, width: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from mixcoder.images.codec import Fit, ImageError, Pixels, decode_bytes
+from mixcoder.pixels.codec import Fit, ImageError, Pixels, decode_bytes
 from tests.data.pictures import encoded, pixels_of
 from tests.data.raw_images import Chunk, png, tiff
 

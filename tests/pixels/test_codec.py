@@ -18,8 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mixcoder.images.codec import MAX_PIXELS, Fit, ImageError, Pixels, decode_bytes, decode_file
-from mixcoder.images.pixel_budget import PixelBudget
+from mixcoder.pixels.codec import MAX_PIXELS, Fit, ImageError, Pixels, decode_bytes, decode_file
+from mixcoder.pixels.pixel_budget import PixelBudget
 from tests.conftest import slow
 from tests.data.pictures import encoded, noise, pixels_of, smooth
 from tests.pace import at_most
@@ -294,8 +294,8 @@ import resource, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from PIL import Image
-from mixcoder.images import codec
-from mixcoder.images.pixel_budget import PixelBudget
+from mixcoder.pixels import codec
+from mixcoder.pixels.pixel_budget import PixelBudget
 
 edge, most, mode, form, fitted = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:6]
 file = BytesIO()
@@ -366,8 +366,8 @@ def test_a_budget_is_never_exceeded_and_never_left_taken() -> None:
 def test_a_huge_picture_is_averaged_and_still_right(
     form: str, orientation: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mixcoder.images.codec._LARGE", 100_000)
-    monkeypatch.setattr("mixcoder.images.codec._BAND_PIXELS", 30_000)
+    monkeypatch.setattr("mixcoder.pixels.codec._LARGE", 100_000)
+    monkeypatch.setattr("mixcoder.pixels.codec._BAND_PIXELS", 30_000)
     image, fit = smooth(1_003, 611, mode="RGBA"), Fit(3, 90, 40)
     turn = STORED_AS[orientation]
     exif = Image.Exif()
@@ -386,7 +386,7 @@ def test_a_huge_picture_is_averaged_and_still_right(
 def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [smooth(301, 203, mode="RGBA"), smooth(301, 203).quantize(50), smooth(301, 203).convert("1")]
     whole = [decoded(image, "PNG", Fit(3, 90, 40)) for image in images]
-    monkeypatch.setattr("mixcoder.images.codec._BAND_PIXELS", 1_000)
+    monkeypatch.setattr("mixcoder.pixels.codec._BAND_PIXELS", 1_000)
     for image, pixels in zip(images, whole, strict=True):
         assert np.array_equal(decoded(image, "PNG", Fit(3, 90, 40)), pixels)
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL import _imaging as core
 
-from mixcoder.images.pixel_budget import PixelBudget
-from mixcoder.images.pixel_modes import ImageError as ImageError
-from mixcoder.images.pixel_modes import Values, on_white
+from mixcoder.pixels.pixel_budget import PixelBudget
+from mixcoder.pixels.pixel_modes import ImageError as ImageError
+from mixcoder.pixels.pixel_modes import Values, on_white
 from mixcoder.text.sanitize import sanitize
 
 Pixels = npt.NDArray[np.uint8]
@@ -103,6 +103,16 @@ def decode_bytes(content: bytes, fit: Fit) -> Pixels:
         ImageError: the content cannot be used.
     """
     return _decode(BytesIO(content), fit)
+
+
+def decode_picture(picture: Image.Image) -> Pixels:
+    """Returns the pixels (C, H, W) of a picture that a program holds: grey where it has no colours, else RGB.
+
+    Raises:
+        ImageError: the meaning of its values is not known.
+    """
+    flat = on_white(ImageOps.exif_transpose(picture), Values.of(picture))
+    return _to_array(flat, 1 if flat.mode == "L" else 3)
 
 
 def _decode(source: Path | BytesIO, fit: Fit) -> Pixels:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mixcoder.errors import ArgumentError
-from mixcoder.images.pictures import save_picture
+from mixcoder.pixels.pictures import save_picture
 
 
 def test_pictures_are_written_whole_in_the_format_of_their_name(tmp_path: Path) -> None:
