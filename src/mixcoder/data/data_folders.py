@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from mixcoder.errors import CacheError
 from mixcoder.io.user_folders import cache_folder, expand_home
 
 DATA_VARIABLE = "MIXCODER_DATA"
+
+
+def data_places(name: str, homes: Sequence[str]) -> list[Path]:
+    """Returns all folders in which data set `name` is looked for, the first one being where it is fetched to.
+
+    Args:
+        name: of the data set.
+        homes: folders in which other programs keep it, such as `MNIST/raw`, which belong to it alone.
+
+    Raises:
+        CacheError: there is none.
+    """
+    folders = data_folders(name)
+    theirs = [base / home for folder in folders for home in homes for base in (folder, folder.parent)]
+    return [*folders, *(folder / "raw" for folder in folders), *theirs]
 
 
 def data_folders(name: str) -> list[Path]:

@@ -8,6 +8,7 @@ An array that can be read in two ways is refused: nothing here is guessed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -39,6 +40,16 @@ def to_images(array: Tensor, argument: str, shape: ImageShape | None = None) -> 
     if not arranged.numel():
         raise ArgumentError(argument, f"holds no pixels: its shape is {tuple(array.shape)}")
     return _to_bytes(arranged, argument)
+
+
+def image_shape_of(sizes: Sequence[int], argument: str) -> ImageShape:
+    """Returns the shape (C, H, W) of the images in an array of this shape.
+
+    Raises:
+        ArgumentError: there can be no images in it, or it can be read in two ways.
+    """
+    _, channels, height, width = _arranged(torch.empty(*sizes, device="meta"), argument, None).shape
+    return channels, height, width
 
 
 def was_converted(array: Tensor) -> bool:

@@ -14,6 +14,7 @@ from mixcoder.data.holdout import held_out_indices
 from mixcoder.data.rows import Rows, read_labels, read_rows, warn_of_conversion
 from mixcoder.data.split import ImageData, ImageSplit
 from mixcoder.errors import ArgumentError, describe_type
+from mixcoder.pixels.shape import ImageShape
 
 _VALIDATION_KEYS = ("validation", "test")
 """Names under which a dictionary of data sets keeps the images that validate, the likeliest first."""
@@ -53,7 +54,8 @@ def images(
         train, validation = _sides(train, validation)
     training = _split(train, labels, "train", "labels")
     if validation is not None:
-        validating = _split(validation, validation_labels, "validation", "validation_labels")
+        shape = training.image_shape
+        validating = _split(validation, validation_labels, "validation", "validation_labels", shape)
         return ImageData(name, training, validating)
     if validation_labels is not None:
         raise ArgumentError("validation_labels", "needs validation; labels go along where images are divided")
@@ -71,14 +73,16 @@ def _sides(sets: Mapping[object, object], validation: object) -> tuple[object, o
     return sets["train"], next((sets[key] for key in _VALIDATION_KEYS if key in sets), None)
 
 
-def _split(given: object, labels: object, argument: str, labels_argument: str) -> ImageSplit:
+def _split(
+    given: object, labels: object, argument: str, labels_argument: str, shape: ImageShape | None = None
+) -> ImageSplit:
     """Returns images and their labels, those of the caller before those of the data set."""
     if isinstance(given, ImageSplit):
         split = given
     elif isinstance(given, ImageData):
         raise ArgumentError(argument, "is ImageData already, which goes to mixcoder.train as it is")
     else:
-        rows = read_rows(given, argument)
+        rows = read_rows(given, argument, shape)
         _check_brightness(rows, argument)
         if rows.converted:
             warn_of_conversion(argument, rows.converted, stacklevel=4)

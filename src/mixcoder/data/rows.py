@@ -145,7 +145,7 @@ def as_tensor(array: Any, argument: str) -> Tensor:
     if isinstance(array, Tensor):
         return array.detach().cpu()
     try:
-        return torch.from_numpy(np.ascontiguousarray(array))
+        return torch.from_numpy(np.require(array, requirements=["C", "W"]))  # a copy of what is read-only
     except TypeError:
         kind = describe_type(np.asarray(array))
         raise ArgumentError(argument, f"must hold numbers, got {kind}") from None

@@ -38,7 +38,7 @@ def published() -> dict[str, bytes]:
 
 @pytest.fixture
 def checksums(published: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    sums = {name: hashlib.md5(published[f"/{name}.gz"]).hexdigest() for name in SHAPES}
+    sums = {f"{name}.gz": hashlib.md5(published[f"/{name}.gz"]).hexdigest() for name in SHAPES}
     monkeypatch.setattr(Mnist, "checksums", sums)
 
 

@@ -1,24 +1,24 @@
-"""MNIST and Fashion-MNIST: 60,000 + 10,000 grey pictures of 28 x 28 pixels in four IDX files.
+"""MNIST and data sets in its format: grey pictures of 28 x 28 pixels in four IDX files.
 
 Sources: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits";
-H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST", arXiv 1708.07747.
+H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST", arXiv 1708.07747;
+T. Clanuwat et al., "Deep Learning for Classical Japanese Literature", arXiv 1812.01718.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
 
-from mixcoder.data.data_folders import data_folders
-from mixcoder.data.fetch_progress import StartTask, no_progress
-from mixcoder.data.net.download import download
-from mixcoder.data.source import DataSource, register_source
+from mixcoder.data.source import register_source
 from mixcoder.data.sources.idx import read_idx
+from mixcoder.data.sources.published import PublishedSource
 from mixcoder.data.split import ImageData, ImageSplit
-from mixcoder.errors import ArgumentError, DataError
+from mixcoder.errors import DataError
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
 TRAIN_LABELS = "train-labels-idx1-ubyte"
@@ -30,120 +30,59 @@ SHAPES: dict[str, tuple[int, ...]] = {
     TEST_IMAGES: (10_000, 28, 28),
     TEST_LABELS: (10_000,),
 }
-_MAX_BYTES = 64 * 2**20
 
 
-class IdxSource(DataSource):
+class IdxSource(PublishedSource):
     """A data set in MNIST's four files. A subclass names it, its mirrors and its checksums."""
 
-    name: ClassVar[str]
-    mirrors: ClassVar[tuple[str, ...]]
-    checksums: ClassVar[dict[str, str]]
-    is_known_by_name = True
     image_shape = (1, 28, 28)
     training_images = SHAPES[TRAIN_IMAGES][0]
+    max_bytes = 64 * 2**20
 
-    def prepare(self, progress: StartTask = no_progress) -> str:
-        if not self.folder():
-            self.fetch(progress=progress)
-        return ""
+    def is_whole(self, folder: Path) -> bool:
+        return all(find_idx(folder, file) for file in SHAPES)
 
-    def load(self) -> ImageData:
-        if not self.folder():
-            self.fetch()
-        return ImageData(
-            self.name, self._split(TRAIN_IMAGES, TRAIN_LABELS), self._split(TEST_IMAGES, TEST_LABELS)
-        )
+    def lacks(self, folder: Path, file: str) -> bool:
+        return not find_idx(folder, file.removesuffix(".gz"))
 
-    def is_fetched(self) -> bool:
-        return self.folder() is not None
-
-    def status(self) -> str:
-        folder = self.folder()
-        return f"ready in {folder}" if folder else "not fetched yet"
-
-    def folder(self) -> Path | None:
-        """Returns the first folder that holds all four files, gzipped or not; None where there is none."""
-        for folder in data_folders(self.name):
-            if all(_find(folder, file) for file in SHAPES):
-                return folder
-        return None
-
-    def fetch(
-        self, origin: str | None = None, sha256: str | None = None, progress: StartTask = no_progress
-    ) -> None:
-        """Brings the files that are missing to this machine.
-
-        Args:
-            origin: address of a folder to fetch from, in place of the well-known ones.
-            sha256: not for four files, whose checksums are known.
-            progress: told of each file.
-
-        Raises:
-            DataError: no mirror brought them; says which files to put where.
-        """
-        if sha256:
-            raise ArgumentError("sha256", f"the checksums of {self.name} are known; leave it out")
-        if self.folder():
-            return
-        folder = data_folders(self.name)[0]
-        mirrors = (origin,) if origin else self.mirrors
-        for file, md5 in self.checksums.items():
-            if _find(folder, file):
-                continue
-            urls = [f"{address.rstrip('/')}/{file}.gz" for address in mirrors]
-            report = progress(f"fetching {file}.gz", "bytes")
-            try:
-                download(
-                    urls,
-                    folder / f"{file}.gz",
-                    checksum=f"md5:{md5}",
-                    max_bytes=_MAX_BYTES,
-                    progress=report,
-                )
-            except DataError as error:
-                files = ", ".join(f"{name}.gz" for name in SHAPES)
-                raise DataError(
-                    f"{self.name} is not on this machine and cannot be fetched; "
-                    f"put {files} into {folder} ({error})"
-                ) from error
+    def read(self, folder: Path) -> ImageData:
+        images, labels, test_images, test_labels = (_read(folder, file) for file in SHAPES)
+        training = ImageSplit(images[:, None], labels.long())  # (N, 1, 28, 28), (N,)
+        return ImageData(self.name, training, ImageSplit(test_images[:, None], test_labels.long()))
 
     def verify(self) -> list[dict[str, str]]:
-        folder = self.folder()
-        if not folder:
-            raise DataError(f"{self.name} is not on this machine; mixcoder data fetch {self.name} brings it")
+        folder = self.found_folder()
         rows = []
         for file, shape in SHAPES.items():
-            path = _find(folder, file)
+            path = find_idx(folder, file)
             assert path is not None
             try:
                 read_idx(path, shape)
                 published = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-                same = published == self.checksums[file]
+                same = published == self.checksums[f"{file}.gz"]
                 verdict = "as published" if same else "sound, but compressed or edited since it was published"
             except DataError as error:
                 verdict = f"damaged: {error}"
             rows.append({"file": str(path), "verdict": verdict})
         return rows
 
-    def _split(self, images_file: str, labels_file: str) -> ImageSplit:
-        folder = self.folder()
-        assert folder is not None
-        images, labels = (_read(folder, file) for file in (images_file, labels_file))
-        return ImageSplit(images[:, None], labels.long())  # (N, 1, 28, 28), (N,)
+
+def find_idx(folder: Path, file: str) -> Path | None:
+    """Returns the path of an IDX file in a folder, by any of its names; None where it is not there."""
+    return next((path for path in _names(folder, file) if path.is_file()), None)
+
+
+def _names(folder: Path, file: str) -> Iterator[Path]:
+    """Yields the paths that an IDX file may have: gzipped or not, with a dot, or in a folder of its name."""
+    dotted = file.replace("-idx", ".idx")
+    for name in (file, dotted):
+        yield from (folder / f"{name}.gz", folder / name, folder / name / name, folder / name / file)
 
 
 def _read(folder: Path, file: str) -> Tensor:
-    path = _find(folder, file)
+    path = find_idx(folder, file)
     assert path is not None
     return read_idx(path, SHAPES[file])
-
-
-def _find(folder: Path, file: str) -> Path | None:
-    for path in (folder / f"{file}.gz", folder / file):
-        if path.is_file():
-            return path
-    return None
 
 
 @register_source("mnist")
@@ -151,15 +90,16 @@ class Mnist(IdxSource):
     """Handwritten digits: 60,000 to train on, 10,000 to validate on."""
 
     name = "mnist"
+    homes = ("MNIST/raw",)
     mirrors = (
         "https://ossci-datasets.s3.amazonaws.com/mnist",
         "https://storage.googleapis.com/cvdf-datasets/mnist",
     )
     checksums: ClassVar[dict[str, str]] = {
-        TRAIN_IMAGES: "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        TRAIN_LABELS: "d53e105ee54ea40749a09fcbcd1e9432",
-        TEST_IMAGES: "9fb629c4189551a2d022fa330f9573f3",
-        TEST_LABELS: "ec29112dd5afa0611ce80d1b7f02629c",
+        f"{TRAIN_IMAGES}.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        f"{TRAIN_LABELS}.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        f"{TEST_IMAGES}.gz": "9fb629c4189551a2d022fa330f9573f3",
+        f"{TEST_LABELS}.gz": "ec29112dd5afa0611ce80d1b7f02629c",
     }
 
 
@@ -168,13 +108,29 @@ class FashionMnist(IdxSource):
     """Pictures of clothes in MNIST's format: 60,000 to train on, 10,000 to validate on."""
 
     name = "fashion_mnist"
+    homes = ("FashionMNIST/raw",)
     mirrors = (
         "https://storage.googleapis.com/tensorflow/tf-keras-datasets",
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
     )
     checksums: ClassVar[dict[str, str]] = {
-        TRAIN_IMAGES: "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        TRAIN_LABELS: "25c81989df183df01b3e8a0aad5dffbe",
-        TEST_IMAGES: "bef4ecab320f06d8554ea6380940ec79",
-        TEST_LABELS: "bb300cfdad3c16e7a12a480ee83cd310",
+        f"{TRAIN_IMAGES}.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        f"{TRAIN_LABELS}.gz": "25c81989df183df01b3e8a0aad5dffbe",
+        f"{TEST_IMAGES}.gz": "bef4ecab320f06d8554ea6380940ec79",
+        f"{TEST_LABELS}.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+    }
+
+
+@register_source("kmnist")
+class Kmnist(IdxSource):
+    """Handwritten characters of old Japanese in MNIST's format: 60,000 to train on, 10,000 to validate on."""
+
+    name = "kmnist"
+    homes = ("KMNIST/raw",)
+    mirrors = ("https://codh.rois.ac.jp/kmnist/dataset/kmnist",)
+    checksums: ClassVar[dict[str, str]] = {
+        f"{TRAIN_IMAGES}.gz": "bdb82020997e1d708af4cf47b453dcf7",
+        f"{TRAIN_LABELS}.gz": "e144d726b3acfaa3e44228e80efcd344",
+        f"{TEST_IMAGES}.gz": "5c965bf0a639b31b8f53240b1b52f4d7",
+        f"{TEST_LABELS}.gz": "7320c461ea6c1c855c0b718fb2a4b134",
     }

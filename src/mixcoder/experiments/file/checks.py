@@ -20,7 +20,7 @@ from torch import nn
 from mixcoder.data import SOURCES
 from mixcoder.data.holdout import SourceKeys
 from mixcoder.data.source import build_source
-from mixcoder.errors import ArgumentError, is_out_of_memory
+from mixcoder.errors import ArgumentError, DataError, is_out_of_memory
 from mixcoder.experiments.file.data_paths import Choice, with_root
 from mixcoder.experiments.file.yaml_file import Document
 from mixcoder.models import MODELS, create_model
@@ -116,6 +116,8 @@ class RunCheck:
         self._check_top_level()
         data, model, recipe = self._choice(DATA), self._choice(MODEL), self._recipe()
         image_shape = self._image_shape(data) if data else None
+        if data and image_shape:
+            data = _with_image_shape(data, image_shape)
         if model and image_shape:
             self._check_model(model, image_shape)
         if self.problems or not (data and model and recipe):
@@ -170,12 +172,14 @@ class RunCheck:
             return None
 
     def _image_shape(self, data: Choice) -> ImageShape | None:
-        name, arguments = data
+        (name, arguments), root = with_root(data, self.stated)
         try:
-            return build_source(name, arguments).image_shape
+            return build_source(name, SOURCES[name].located(arguments, root)).image_shape
         except ArgumentError as error:
             self._note(("data", error.argument) if error.argument else ("data",), error.message)
-            return None
+        except DataError as error:
+            self._note(("data",), str(error))
+        return None
 
     def _check_model(self, model: Choice, image_shape: ImageShape) -> None:
         """Notes what is wrong with a model, which is built once for all combinations that share it."""
@@ -205,6 +209,16 @@ def _problems_of_arguments(section: ChoiceSection, name: str, arguments: dict[st
     for argument in section.given:
         if argument in arguments:
             yield (argument,), "comes from the data; remove it here"
+
+
+def _with_image_shape(data: Choice, image_shape: ImageShape) -> Choice:
+    """Returns a data source that states the shape of its images, where that argument was left out.
+
+    The run directory then says it, and is understood where the images are no longer.
+    """
+    name, arguments = data
+    is_left_out = arguments.get("image_shape", image_shape) is None
+    return (name, {**arguments, "image_shape": list(image_shape)}) if is_left_out else data
 
 
 def _with_defaults(section: ChoiceSection, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
