@@ -39,11 +39,11 @@ class CropSplit:
         image_shape: (C, h, w) of a crop.
         horizontal_flips: whether half of the crops are mirrored.
         source: the checksum of the store that the pixels belong to.
+        labels: (N,) int64, where there are any.
         target: the device that batches are made for; None for that of the pixels.
     """
 
     draws: ClassVar[int] = 3
-    labels: ClassVar[None] = None
 
     pixels: Tensor
     offsets: Tensor
@@ -51,6 +51,7 @@ class CropSplit:
     image_shape: ImageShape
     horizontal_flips: bool
     source: str
+    labels: Tensor | None = None
     target: torch.device | None = None
 
     @classmethod
@@ -75,6 +76,7 @@ class CropSplit:
             (store.channels, *crop),
             horizontal_flips,
             store.sha256,
+            None if store.labels is None else store.labels[chosen],
         )
 
     def __len__(self) -> int:
@@ -96,6 +98,7 @@ class CropSplit:
             pixels=self.pixels.to(device),
             offsets=self.offsets.to(device),
             sizes=self.sizes.to(device),
+            labels=None if self.labels is None else self.labels.to(device),
             target=None,
         )
 
@@ -123,17 +126,18 @@ class CropSplit:
         for indices in torch.split(torch.arange(len(self), device=self.device), _CENTRE_BATCH):
             rows, columns = self.sizes[indices].unbind(1)  # (B,), (B,)
             batches.append(self._crops(indices, (rows - height) // 2, (columns - width) // 2))
-        return ImageSplit(torch.cat(batches))
+        return ImageSplit(torch.cat(batches), self.labels)
 
     def hold_out(self, indices: Tensor) -> tuple[CropSplit, ImageSplit]:
         """Returns the crops of all images but those at `indices` (N,), and the middle of those."""
         is_kept = torch.ones(len(self), dtype=torch.bool, device=self.device)
         is_kept[indices.to(self.device)] = False
-        kept, held_out = (
-            replace(self, offsets=self.offsets[chosen], sizes=self.sizes[chosen])
-            for chosen in (is_kept, ~is_kept)
-        )
-        return kept, held_out.centre_crops()
+        return self.chosen(is_kept), self.chosen(~is_kept).centre_crops()
+
+    def chosen(self, is_chosen: Tensor) -> CropSplit:
+        """Returns crops of the images where `is_chosen` (N,) bool is true; labels go along."""
+        labels = None if self.labels is None else self.labels[is_chosen]
+        return replace(self, offsets=self.offsets[is_chosen], sizes=self.sizes[is_chosen], labels=labels)
 
     def identity(self) -> bytes:
         """Returns checksums of the pixels and of the crops' bounds."""

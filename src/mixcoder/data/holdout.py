@@ -14,7 +14,6 @@ from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field
 from torch import Tensor
 
 from mixcoder.data.split import ImageData, ImageSplit, Split
@@ -23,18 +22,6 @@ from mixcoder.errors import ArgumentError, describe_type
 HOLDOUT = "search_holdout"
 _SEED = 0
 """Of the choice: the same for everybody and for every run, so that no result hangs on a lucky one."""
-
-
-class SourceKeys(BaseModel):
-    """The keys that every data source takes beside its own."""
-
-    search_holdout: int | None = Field(
-        default=None,
-        gt=0,
-        description="how many images of the training set, chosen by a fixed seed, take the place of the "
-        "validation set and are not trained on; `null` for none. For choices that the validation set must "
-        "not see",
-    )
 
 
 @runtime_checkable

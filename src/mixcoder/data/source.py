@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mixcoder.data.classes import keep_classes
 from mixcoder.data.fetch_progress import StartTask, no_progress
-from mixcoder.data.holdout import HOLDOUT, SourceKeys, check_count, hold_out
+from mixcoder.data.holdout import check_count, hold_out
+from mixcoder.data.source_keys import SourceKeys
 from mixcoder.data.split import ImageData
 from mixcoder.errors import ArgumentError
 from mixcoder.pixels.shape import ImageShape
@@ -93,23 +95,23 @@ class DataSource(ABC):
         return "ready"
 
 
-class HeldOutSource(DataSource):
-    """A data source that is validated on images of its training set, and trained on the others.
+class NarrowedSource(DataSource):
+    """A data source of which some images take part.
 
     Args:
         source: whose images they are.
-        count: how many validate.
+        keys: which of them.
 
     Raises:
-        ArgumentError: the source is known to have no more training images than that.
+        ArgumentError: the source is known to have no more training images than are to be held out.
     """
 
-    def __init__(self, source: DataSource, count: int) -> None:
+    def __init__(self, source: DataSource, keys: SourceKeys) -> None:
         known = inspect.getattr_static(source, "training_images", None)
-        if isinstance(known, int):  # else they are counted by loading them
-            check_count(count, known)
+        if keys.search_holdout and isinstance(known, int):  # else they are counted by loading them
+            check_count(keys.search_holdout, known)
         self.source = source
-        self.count = count
+        self.keys = keys
         self.image_shape = source.image_shape
         self.is_known_by_name = source.is_known_by_name
 
@@ -120,19 +122,23 @@ class HeldOutSource(DataSource):
         Raises:
             ArgumentError: none is left.
         """
-        whole = self.source.training_images
-        check_count(self.count, whole)
-        return whole - self.count
+        if self.keys.classes:
+            return len(self.load().train)
+        whole, held_out = self.source.training_images, self.keys.search_holdout or 0
+        check_count(held_out, whole)
+        return whole - held_out
 
     def load(self) -> ImageData:
-        return hold_out(self.source.load(), self.count)
+        data = keep_classes(self.source.load(), self.keys.classes, self.keys.validation_classes)
+        return hold_out(data, self.keys.search_holdout) if self.keys.search_holdout else data
 
     def is_fetched(self) -> bool:
         return self.source.is_fetched()
 
     def prepare(self, progress: StartTask = no_progress) -> str:
         note = self.source.prepare(progress)
-        check_count(self.count, self.source.training_images)
+        if self.keys.search_holdout:
+            check_count(self.keys.search_holdout, self.source.training_images)
         return note
 
     def fetch(
@@ -186,9 +192,10 @@ def build_source(name: str, arguments: Mapping[str, Any]) -> DataSource:
     Raises:
         ArgumentError: a value is out of bounds.
     """
-    source = SOURCES[name](**{key: value for key, value in arguments.items() if key != HOLDOUT})
-    count = arguments.get(HOLDOUT)
-    return source if count is None else HeldOutSource(source, count)
+    own = {key: value for key, value in arguments.items() if key not in SourceKeys.model_fields}
+    source = SOURCES[name](**own)
+    keys = SourceKeys(**{key: arguments[key] for key in arguments.keys() - own.keys()})
+    return source if keys == SourceKeys() else NarrowedSource(source, keys)
 
 
 def load_data(name: str, /, **arguments: Any) -> ImageData:

@@ -101,16 +101,17 @@ class ImageSplit:
         """Returns the images but those at `indices` (N,), and those; labels go along."""
         is_kept = torch.ones(len(self), dtype=torch.bool, device=self.device)
         is_kept[indices.to(self.device)] = False
-        return self._chosen(is_kept), self._chosen(~is_kept)
+        return self.chosen(is_kept), self.chosen(~is_kept)
+
+    def chosen(self, is_chosen: Tensor) -> ImageSplit:
+        """Returns the images where `is_chosen` (N,) bool is true; labels go along."""
+        labels = None if self.labels is None else self.labels[is_chosen]
+        return ImageSplit(self.images[is_chosen], labels)
 
     def identity(self) -> bytes:
         """Returns the shape and the pixels."""
         shape = str(tuple(self.images.shape)).encode()
         return shape + self.images.cpu().contiguous().numpy().tobytes()
-
-    def _chosen(self, is_chosen: Tensor) -> ImageSplit:
-        labels = None if self.labels is None else self.labels[is_chosen]
-        return ImageSplit(self.images[is_chosen], labels)
 
 
 @dataclass(frozen=True)

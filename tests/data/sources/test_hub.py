@@ -48,7 +48,8 @@ def parquet(images: Sequence[bytes | None]) -> bytes:
 
     rows = [None if content is None else {"bytes": content, "path": "x.png"} for content in images]
     content = io.BytesIO()
-    parquet.write_table(arrow.table({"image": arrow.array(rows), "label": [1] * len(rows)}), content)
+    labels = [7 * i for i in range(len(rows))]
+    parquet.write_table(arrow.table({"image": arrow.array(rows), "label": labels}), content)
     return content.getvalue()
 
 
@@ -79,6 +80,11 @@ def test_a_data_set_by_name_is_fetched_once(empty_cache: Path) -> None:
         again = fetch(service, "name=someone/photos", "validation=test", f"revision={COMMIT}")
         assert again.stdout == first.stdout
         assert len(service.requests) == requests
+        data = Hub("someone/photos", validation="test", revision=COMMIT, crop_size=16).load()
+        assert data.train.labels is not None
+        assert data.train.labels.tolist() == [7 * i for i in range(7)]
+        assert data.validation.labels is not None
+        assert data.validation.labels.tolist() == [0]
 
         unknown = fetch(service, "name=someone/else")
         assert unknown.returncode == 2
@@ -90,13 +96,18 @@ def test_a_folder_in_the_hubs_layout(
     empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("datasets", reason="needs the hub extra: pip install 'mixcoder[hub]'")
-    (tmp_path / "photos" / "train").mkdir(parents=True)
+    for kind in ("cats", "dogs"):
+        (tmp_path / "photos" / "train" / kind).mkdir(parents=True)
     for seed in range(30):
-        (tmp_path / "photos" / "train" / f"{seed}.png").write_bytes(picture(seed))
+        folder = tmp_path / "photos" / "train" / ("cats" if seed < 20 else "dogs")
+        (folder / f"{seed}.png").write_bytes(picture(seed))
     program = (
         "import json, mixcoder\n"
         f"data = mixcoder.load_data('hub', name={str(tmp_path / 'photos')!r}, crop_size=12)\n"
         "print(json.dumps([len(data.train), len(data.validation), data.name]))\n"
+        f"some = mixcoder.load_data('hub', name={str(tmp_path / 'photos')!r}, crop_size=12, "
+        "classes=[1], validation_classes=[0])\n"
+        "print(json.dumps(len(some.train)))\n"
         "try: mixcoder.load_data('hub', name='photos', column='picture')\n"
         "except mixcoder.MixcoderError as error: print(json.dumps(str(error)))\n"
     )
@@ -108,11 +119,12 @@ def test_a_folder_in_the_hubs_layout(
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    sizes, error = map(json.loads, done.stdout.splitlines())
+    sizes, dogs, error = map(json.loads, done.stdout.splitlines())
+    assert dogs == 10
     assert sizes[0] + sizes[1] == 30
     assert sizes[1] >= 1
     assert sizes[2] == "hub"
-    assert error == "photos: has no column 'picture'; known: image"
+    assert error == "photos: has no column 'picture'; known: image, label"
 
 
 def test_without_the_extra(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

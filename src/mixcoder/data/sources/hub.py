@@ -7,7 +7,7 @@ Once packed, a data set is not asked for again: results stay comparable, and no 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
@@ -24,6 +24,10 @@ from mixcoder.text.sanitize import sanitize
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+_LABEL_COLUMNS = ("label", "labels", "fine_label")
+"""Columns that hold labels; the first that is there counts."""
 
 
 @register_source("hub")
@@ -98,7 +102,17 @@ class Hub(PackedSource):
             raise ImageError("is empty")
 
         names = [str(i) for i in range(len(rows))]
-        return pack_into(path, names, decode, progress(f"packing {self.name} ({split})", "images"))
+        report = progress(f"packing {self.name} ({split})", "images")
+        return pack_into(path, names, decode, report, self._labels(rows, names))
+
+    def _labels(self, rows: Dataset, names: Sequence[str]) -> dict[str, int]:
+        """Returns the labels of all rows by name; none where no column holds whole numbers."""
+        column = next((key for key in _LABEL_COLUMNS if key in rows.column_names), None)
+        if column is None:
+            return {}
+        labels = rows[column]
+        is_whole = all(isinstance(label, int) for label in labels)
+        return dict(zip(names, labels, strict=True)) if is_whole else {}
 
     def _rows(self, split: str) -> Dataset:
         """Returns the rows of a split, whose images are dicts of `bytes` or `path`."""
@@ -112,7 +126,8 @@ class Hub(PackedSource):
             raise DataError(f"{sanitize(self.name, 100)}: has no column '{sanitize(self.column)}'{known}")
         if not isinstance(rows.features[self.column], Image):
             raise DataError(f"{sanitize(self.name, 100)}: column '{self.column}' does not hold images")
-        return rows.select_columns(self.column).cast_column(self.column, Image(decode=False))
+        kept = [self.column, *(key for key in _LABEL_COLUMNS if key in rows.column_names)]
+        return rows.select_columns(kept).cast_column(self.column, Image(decode=False))
 
     def _pack_path(self, split: str) -> Path:
         place = Path(self.name).absolute() if _is_folder(Path(self.name)) else self.name

@@ -8,7 +8,8 @@ The file is a safetensors file that is mapped into memory, so that a crop is a c
     pixels   (bytes,) uint8   image after image, each (C, H, W)
     offsets  (N,) int64       where in `pixels` an image begins
     sizes    (N, 2) int64     its height and width
-    index    (bytes,) uint8   JSON: the names of the images, and of those left out with the reason
+    index    (bytes,) uint8   JSON: the names of the images, and of those left out with the reason; perhaps
+                              the labels of the images
 
 Its metadata holds the number of channels, a key that says from what it was made, and the SHA-256 of all that
 follows the header.
@@ -22,7 +23,7 @@ import math
 import os
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -59,6 +60,7 @@ class ImageStore:
         names: of the images, in their order.
         left_out: names of what could not be used, and why.
         sha256: of the file's content, hex.
+        labels: (N,) int64, where the images have some.
     """
 
     path: Path
@@ -69,6 +71,7 @@ class ImageStore:
     names: list[str]
     left_out: dict[str, str]
     sha256: str
+    labels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -103,6 +106,7 @@ def open_store(path: Path) -> ImageStore:
             index["names"],
             index["left_out"],
             metadata["sha256"],
+            torch.tensor(index["labels"]) if "labels" in index else None,
         )
         _check(store)
     except FileNotFoundError:
@@ -125,6 +129,9 @@ def _check(store: ImageStore) -> None:
     forms = [(tensor.dtype, *tensor.shape) for tensor in (store.offsets, store.sizes)]
     if forms != [(torch.int64, len(names)), (torch.int64, len(names), 2)] or not names:
         raise ValueError("its tables have another form")
+    labels = store.labels
+    if labels is not None and (labels.dtype, *labels.shape) != (torch.int64, len(names)):
+        raise ValueError("its labels have another form")
     end = 0
     for start, (height, width) in zip(store.offsets.tolist(), store.sizes.tolist(), strict=True):
         if start != end or min(store.channels, height, width) < 1:
@@ -140,6 +147,7 @@ def pack(
     decode: Callable[[str], Pixels],
     key: str,
     progress: UpdateTask | None = None,
+    labels: Mapping[str, int] | None = None,
 ) -> ImageStore:
     """Returns the store at `path`; made first where it is not there, going on where a packing was cut off.
 
@@ -152,6 +160,7 @@ def pack(
         decode: from a name to pixels (C, H, W), C being the same for all; called from several threads.
         key: changes with all that changes the pixels; a packing of another key is begun anew.
         progress: told of the images as they come.
+        labels: of all images by name, where there are any.
 
     Raises:
         DataError: no image can be used, or the store is damaged.
@@ -162,7 +171,7 @@ def pack(
             path.parent.mkdir(parents=True, exist_ok=True)
             with file_lock(lock_path(path)):
                 if not path.exists():
-                    _Packing(path, key).run(names, decode, progress)
+                    _Packing(path, key, labels or {}).run(names, decode, progress)
                 path.with_suffix(".journal").unlink(missing_ok=True)  # also after a kill behind the last step
         except OSError as error:
             raise WriteError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
@@ -191,9 +200,10 @@ def remove_store(path: Path) -> None:
 class _Packing:
     """A store that is being packed: a file of pixels, and a journal that says which images they are."""
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, path: Path, key: str, labels: Mapping[str, int]) -> None:
         self.path = path
         self.key = key
+        self.labels = labels
         self.pixels_path = path.with_suffix(".part")
         self.journal_path = path.with_suffix(".journal")
         self.entries: list[dict[str, Any]] = []
@@ -247,6 +257,7 @@ class _Packing:
         index = {
             "names": [entry["name"] for entry in images],
             "left_out": {entry["name"]: entry["reason"] for entry in self.entries if "reason" in entry},
+            **({"labels": [self.labels[entry["name"]] for entry in images]} if self.labels else {}),
         }
         start = pixels.tell()
         pixels.write(bytes(-(start - _HEADER_BYTES) % _WORD))  # so that the numbers behind lie on whole words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -38,7 +38,11 @@ def pack_path(label: str, identity: str, content: str) -> Path:
 
 
 def pack_into(
-    path: Path, names: Sequence[str], decode: Callable[[str], Pixels], progress: UpdateTask
+    path: Path,
+    names: Sequence[str],
+    decode: Callable[[str], Pixels],
+    progress: UpdateTask,
+    labels: Mapping[str, int] | None = None,
 ) -> ImageStore:
     """Returns the store at `path`, made where it is missing; removes earlier states of its collection.
 
@@ -47,7 +51,7 @@ def pack_into(
         WriteError: it cannot be written.
     """
     is_new = not (path.exists() and _list_path(path).exists())  # a kill may have come between the two
-    store = pack(path, names, decode, key=path.stem, progress=progress)
+    store = pack(path, names, decode, path.stem, progress, labels)
     if is_new:
         _remove_earlier(path)
     _write_left_out(store)

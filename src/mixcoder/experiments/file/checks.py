@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from mixcoder.data import SOURCES
-from mixcoder.data.holdout import SourceKeys
 from mixcoder.data.source import build_source
+from mixcoder.data.source_keys import SourceKeys
 from mixcoder.errors import ArgumentError, DataError, is_out_of_memory
 from mixcoder.experiments.file.data_paths import Choice, with_root
 from mixcoder.experiments.file.yaml_file import Document

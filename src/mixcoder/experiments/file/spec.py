@@ -135,7 +135,7 @@ class Run:
 
 
 _ADDED_LATER: dict[str, dict[str, Any]] = {
-    "data": {"search_holdout": None},
+    "data": {"search_holdout": None, "classes": None, "validation_classes": None},
     "model": {"output_activation": "none", "residual_scale": None, "refine": None},
 }
 """Keys of sections that older results were made without, and the values with which they change nothing."""
