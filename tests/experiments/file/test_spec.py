@@ -49,7 +49,8 @@ def test_every_shipped_experiment_is_sound_and_opens_with_what_to_expect(path: P
 
 def test_defaults_are_written_out(tmp_path: Path) -> None:
     resolved = read_experiment(write(tmp_path)).runs[0].resolved()
-    assert resolved["data"] == {"source": "digits", "search_holdout": None}
+    taking_part = {"classes": None, "validation_classes": None, "search_holdout": None}
+    assert resolved["data"] == {"source": "digits", **taking_part}
     assert resolved["model"]["mixer_at"] == []
     assert resolved["model"]["activation"] == "gelu"
     assert "image_shape" not in resolved["model"]
