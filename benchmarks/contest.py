@@ -32,20 +32,20 @@ def mnist_like() -> Any:
 
 
 def mixcoder_steps(network: Any, device: str = "cpu", **recipe: Any) -> Iterator[Any]:
-    """Takes the steps of Mixcoder's trainer, as a run of a million inputs chooses them."""
+    """Takes the steps of Mixcoder's loop, as a run of a million inputs chooses them."""
     import torch
 
     from mixcoder.data.split import ImageData, ImageSplit, TrainingBatches
     from mixcoder.training.recipe import Recipe
-    from mixcoder.training.trainer import Trainer
+    from mixcoder.training.training_loop import TrainingLoop
 
     split = ImageSplit(mnist_like())
     data = ImageData("benchmark", split, ImageSplit(torch.zeros(1, 1, 28, 28, dtype=torch.uint8)))
     of_a_run = {"inputs": 1_000_000, "learning_rate": LEARNING_RATE, "batch_size": BATCH, **recipe}
-    trainer = Trainer(network.to(device), data.to(device), Recipe(**of_a_run))
-    step = trainer.create_step()
-    batches = TrainingBatches(trainer.data.train, BATCH, seed=0)
-    with trainer.backend.threads():
+    loop = TrainingLoop(network.to(device), data.to(device), Recipe(**of_a_run))
+    step = loop.create_step()
+    batches = TrainingBatches(loop.data.train, BATCH, seed=0)
+    with loop.backend.threads():
         for i in count():
             yield step(batches[i])
 

@@ -29,7 +29,7 @@ from mixcoder import ImageData, ImageSplit
 from mixcoder.backends.step import Reduction
 from mixcoder.training.ranks import ALONE, Ranks
 from mixcoder.training.recipe import Recipe
-from mixcoder.training.trainer import Progress, Trainer
+from mixcoder.training.training_loop import Progress, TrainingLoop
 
 MODELS = ("cnn k1", "mlp")
 """A small Mixer and a large one, of `benchmarks.throughput`."""
@@ -108,7 +108,7 @@ def start_run(name: str, images: Tensor, shard: int, ranks: Ranks) -> Iterator[P
     """A run whose first chunk is done, in which it compiles."""
     data = ImageData("noise", ImageSplit(images), ImageSplit(images[:64]))
     recipe = Recipe(batch_size=shard, steps=TOTAL_STEPS, validations=1, compile="on", learning_rate=1e-4)
-    run = Trainer(create_network(name).to(images.device), data, recipe, ranks).run()
+    run = TrainingLoop(create_network(name).to(images.device), data, recipe, ranks).run()
     next(run)
     return run
 

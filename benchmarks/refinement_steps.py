@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from mixcoder.backends.losses import LOSSES
 from mixcoder.data import ImageSplit, load_data, to_float
-from mixcoder.pixels.quality import psnr
 from mixcoder.inference.coding import Coding
 from mixcoder.inference.trained import open_model
 from mixcoder.models.autoencoder import Autoencoder
+from mixcoder.pixels.quality import psnr
 from mixcoder.text.table import Column, to_markdown
 from mixcoder.training.evaluation import evaluating, validation_batches
 

@@ -208,7 +208,7 @@ def _train_all_but_one(parameters: dict[str, Any]) -> None:
     if experiment.search:
         search_on(experiment, InlineWorkers(Path(parameters["runs"])))
     for run in experiment.runs[1:]:
-        train_run(run, Path(parameters["runs"]), lambda trainer, progress: None)
+        train_run(run, Path(parameters["runs"]), lambda loop, progress: None)
 
 
 def _execute(program: str, names: dict[str, Any]) -> str:

@@ -88,7 +88,7 @@ def _train(path: Path, runs: Path, stop_at: int | None) -> Path:
     read_experiment: Any = importlib.import_module("mixcoder.experiments.spec").read_experiment
     [run] = read_experiment(path).runs
 
-    def interrupt(trainer: Any, progress: Any) -> None:
+    def interrupt(loop: Any, progress: Any) -> None:
         if progress.step == stop_at:
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -129,7 +129,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     (folder / "x.yml").write_text(FILE)
     for run in read_experiment(folder / "x.yml").runs:
-        train_run(run, folder / "runs", lambda trainer, progress: None)
+        train_run(run, folder / "runs", lambda loop, progress: None)
     return folder
 
 

@@ -59,14 +59,14 @@ def make_a_matrix() -> Experiment:
 
 def train_a_matrix() -> None:
     for run in make_a_matrix().runs:
-        train_run(run, Path("runs"), lambda trainer, progress: None)
+        train_run(run, Path("runs"), lambda loop, progress: None)
 
 
 def train_two() -> None:
     """What the README does before it uses a model."""
     for override in ([], ["model.mixer=mlp"]):
         train_run(
-            read_experiment(Path("mine.yml"), override).runs[0], Path("runs"), lambda trainer, progress: None
+            read_experiment(Path("mine.yml"), override).runs[0], Path("runs"), lambda loop, progress: None
         )
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mixcoder import train
 from mixcoder.data.split import ImageData, ImageSplit
 from mixcoder.experiments.results.columns import MEASURE_COLUMNS, RESULT_COLUMNS
 from mixcoder.experiments.runs.run_result import rounded_losses
@@ -22,7 +23,7 @@ from mixcoder.models import Autoencoder, create_model
 from mixcoder.pixels.shape import ImageShape
 from mixcoder.training.evaluation import keep_codes, measure_reconstructions
 from mixcoder.training.recipe import Recipe
-from mixcoder.training.trainer import Trainer, train
+from mixcoder.training.training_loop import TrainingLoop
 from tests.conftest import slow
 from tests.experiments.file.test_spec import SOUND
 
@@ -103,7 +104,7 @@ def test_a_finished_run_states_every_measure(tmp_path: Path) -> None:
 
     (tmp_path / "x.yml").write_text(SOUND)
     [run] = read_experiment(tmp_path / "x.yml", ["training.steps=4"]).runs
-    result = train_run(run, tmp_path / "runs", lambda trainer, progress: None).read_result()
+    result = train_run(run, tmp_path / "runs", lambda loop, progress: None).read_result()
     assert result is not None
     assert [key for key in result if key in MEASURE_COLUMNS][:4] == [
         "validation_loss", "best_validation_loss", "validation_loss_8_bits", "validation_loss_6_bits",
@@ -134,11 +135,11 @@ class Entries(Autoencoder):
 
 
 def test_a_model_whose_codes_cannot_be_rounded_lacks_these_losses_alone(tiny_data: ImageData) -> None:
-    trainer = Trainer(Entries(tiny_data.image_shape), tiny_data, Recipe(steps=1))
-    assert trainer.validate() > 0
+    loop = TrainingLoop(Entries(tiny_data.image_shape), tiny_data, Recipe(steps=1))
+    assert loop.validate() > 0
     keys = [f"validation_loss_{bits}_bits" for bits in (8, 6, 4)]
-    codes = keep_codes(trainer.model, tiny_data.validation)
-    assert rounded_losses(trainer, codes) == rounded_losses(trainer, None) == dict.fromkeys(keys)
+    codes = keep_codes(loop.model, tiny_data.validation)
+    assert rounded_losses(loop, codes) == rounded_losses(loop, None) == dict.fromkeys(keys)
 
 
 class Greedy(Entries):
@@ -151,10 +152,10 @@ class Greedy(Entries):
 
 
 def test_no_loss_is_left_out_for_want_of_memory(tiny_data: ImageData) -> None:
-    trainer = Trainer(Greedy(tiny_data.image_shape), tiny_data, Recipe(steps=1))
-    codes = keep_codes(trainer.model, tiny_data.validation)
+    loop = TrainingLoop(Greedy(tiny_data.image_shape), tiny_data, Recipe(steps=1))
+    codes = keep_codes(loop.model, tiny_data.validation)
     with pytest.raises(RuntimeError, match="alloc"):
-        rounded_losses(trainer, codes)
+        rounded_losses(loop, codes)
 
 
 @slow

@@ -18,18 +18,18 @@ from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.models.cost import count_madds
 from mixcoder.pixels import quality
-from mixcoder.training import trainer
+from mixcoder.training import loop
 from mixcoder.training.evaluation import measure_reconstructions
 from mixcoder.training.recipe import Recipe
-from mixcoder.training.trainer import Trainer
+from mixcoder.training.training_loop import TrainingLoop
 from tests.documents import ROOT, read_document
 
 PAGE = " ".join(read_document("docs/measuring.md").split())
 
 NUMBERS = {
     f"`validations: {Recipe(steps=1).validations}`": "how often is validated",
-    f"at most {trainer._LARGEST_CHUNK} steps": "what a training loss is the mean of",
-    f"the {trainer._CHUNKS_A_RUN}th part of the run": "warm-up",
+    f"at most {loop._LARGEST_CHUNK} steps": "what a training loss is the mean of",
+    f"the {loop._CHUNKS_A_RUN}th part of the run": "warm-up",
     f"counts as {quality._BEST_PSNR:.0f} dB": "a perfect copy",
     f"K₁ = {quality._K1}, K₂ = {quality._K2}": "SSIM's constants",
     f"{quality._WINDOW} x {quality._WINDOW} pixels and standard deviation {quality._SIGMA}": "SSIM's window",
@@ -115,10 +115,10 @@ def test_the_mean_of_psnrs_is_the_larger_one() -> None:
 
 
 def test_training_loss_is_the_mean_since_the_line_before(tiny_data: ImageData) -> None:
-    """The losses of the steps themselves, as the trainer takes them."""
+    """The losses of the steps themselves, as the loop takes them."""
     torch.manual_seed(0)
     model = create_model("cnn", image_shape=(1, 4, 6), channels=[2], kernel_size=3, latent_dim=2)
-    run = Trainer(model, tiny_data, Recipe(steps=900, batch_size=4, validations=1))
+    run = TrainingLoop(model, tiny_data, Recipe(steps=900, batch_size=4, validations=1))
     losses: list[float] = []
     create = run.create_step
 
@@ -146,7 +146,7 @@ def test_every_figure_of_the_page_is_in_the_result(tmp_path: Path) -> None:
         "model: {type: cnn, channels: [4], kernel_size: 3, latent_dim: 4}\ntraining: {inputs: 640}\n"
     )
     [run] = read_experiment(tmp_path / "x.yml").runs
-    directory = train_run(run, tmp_path / "runs", lambda trainer, progress: None)
+    directory = train_run(run, tmp_path / "runs", lambda loop, progress: None)
     result = json.loads((directory.path / "result.json").read_text())
     for key in (
         *("validation_loss", "best_validation_loss", "psnr", "ssim", "params", "madds", "latent_shape"),

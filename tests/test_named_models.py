@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("named")
     (folder / "tiny.yml").write_text(EXPERIMENT)
     for run in read_experiment(folder / "tiny.yml").runs:
-        train_run(run, folder / "runs", lambda trainer, progress: None)
+        train_run(run, folder / "runs", lambda loop, progress: None)
     source = Named(str(folder / "tiny.yml"), "A network to test with.")
     make_trained_model(NAME, source, folder / "runs", folder / "trained")
     return folder

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from mixcoder.loggers import Logger, register_logger
     from mixcoder.models import Autoencoder, MixingLayer, create_model, register_mixer, register_model
     from mixcoder.models.pull_back import pull_back
+    from mixcoder.programs.history import History
+    from mixcoder.programs.trainer import Trainer, train
     from mixcoder.training.optimizers import register_optimizer
-    from mixcoder.training.trainer import train
+    from mixcoder.training.training_loop import Progress
 
 __version__ = "0.1.0"
 
@@ -31,12 +33,15 @@ _HOMES = {
     "Autoencoder": "mixcoder.models",
     "Codes": "mixcoder.inference",
     "DataSource": "mixcoder.data",
+    "History": "mixcoder.programs.history",
     "ImageData": "mixcoder.data",
     "ImageSplit": "mixcoder.data",
     "Logger": "mixcoder.loggers",
     "MixcoderError": "mixcoder.errors",
     "MixingLayer": "mixcoder.models",
+    "Progress": "mixcoder.training.training_loop",
     "Score": "mixcoder.inference",
+    "Trainer": "mixcoder.programs.trainer",
     "create_model": "mixcoder.models",
     "decode": "mixcoder.inference",
     "encode": "mixcoder.inference",
@@ -52,7 +57,7 @@ _HOMES = {
     "register_optimizer": "mixcoder.training.optimizers",
     "register_source": "mixcoder.data",
     "score": "mixcoder.inference",
-    "train": "mixcoder.training.trainer",
+    "train": "mixcoder.programs.trainer",
     "walk": "mixcoder.inference",
 }
 
@@ -60,12 +65,15 @@ __all__ = [
     "Autoencoder",
     "Codes",
     "DataSource",
+    "History",
     "ImageData",
     "ImageSplit",
     "Logger",
     "MixcoderError",
     "MixingLayer",
+    "Progress",
     "Score",
+    "Trainer",
     "create_model",
     "decode",
     "encode",

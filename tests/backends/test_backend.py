@@ -28,7 +28,7 @@ from mixcoder.data import ImageData
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.models.cost import count_madds
 from mixcoder.training.recipe import Recipe
-from mixcoder.training.trainer import Trainer
+from mixcoder.training.training_loop import TrainingLoop
 from tests.conftest import needs_compiler, slow, slow_but
 from tests.documents import assert_shown, faq_sentences
 
@@ -251,19 +251,19 @@ def test_shards_are_equal_and_not_too_small(
 def test_runs_repeat_and_go_on_to_the_bit(
     cache: Path, tmp_path: Path, tiny_data: ImageData, is_native: bool
 ) -> None:
-    def trainer() -> Trainer:
+    def loop() -> TrainingLoop:
         model = mixer(mixer="cnn2df", kernel_size=3) if is_native else foreign()
-        return Trainer(model, tiny_data, Recipe(steps=40, batch_size=8, compile="on", validations=2))
+        return TrainingLoop(model, tiny_data, Recipe(steps=40, batch_size=8, compile="on", validations=2))
 
-    whole = trainer()
+    whole = loop()
     list(whole.run())
     assert whole.backend.backend is (NATIVE if is_native else INDUCTOR)
-    first = trainer()
+    first = loop()
     for row in first.run():
         if row.step == 20:
             first.save(tmp_path / "half.safetensors")
             break
-    second = trainer()
+    second = loop()
     second.restore(tmp_path / "half.safetensors")
     assert [row.step for row in second.run()][-1] == 40
     for name, weight in whole.model.state_dict().items():

@@ -68,10 +68,10 @@ import sys
 from pathlib import Path
 import mixcoder
 from mixcoder.training.recipe import Recipe
-from mixcoder.training.trainer import Trainer
+from mixcoder.training.training_loop import TrainingLoop
 model = mixcoder.create_model("cnn", image_shape=(1, 8, 8), channels=[4], kernel_size=3, latent_dim=4)
 recipe = Recipe(steps=3, optimizer=sys.argv[1], ema=0.9, clip_norm=1.0, compile="off")
-runs = [Trainer(model, mixcoder.load_data("digits"), recipe) for _ in range(2)]
+runs = [TrainingLoop(model, mixcoder.load_data("digits"), recipe) for _ in range(2)]
 list(runs[0].run())
 runs[0].save(Path(sys.argv[2]))
 runs[1].restore(Path(sys.argv[2]))

@@ -11,10 +11,11 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from mixcoder.cli.progress import _clock, data_progress, sweep_progress
+from mixcoder.cli.progress import data_progress, sweep_progress
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.sweeps.run_state import RunState
+from mixcoder.text.durations import format_clock
 from tests.data.pictures import noise
 
 EXPERIMENT = """\
@@ -101,4 +102,4 @@ def test_names_of_data(is_terminal: bool) -> None:
     ("seconds", "text"), [(0, "0:00"), (185, "3:05"), (3599.6, "1:00:00"), (30_005, "8:20:05")]
 )
 def test_time_left_has_hours(seconds: float, text: str) -> None:
-    assert _clock(seconds) == text
+    assert format_clock(seconds) == text

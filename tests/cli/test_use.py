@@ -36,7 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     (folder / "mine.yml").write_text(EXPERIMENT)
     for run in read_experiment(folder / "mine.yml").runs:
-        train_run(run, folder / "runs", lambda trainer, progress: None)
+        train_run(run, folder / "runs", lambda loop, progress: None)
     return folder
 
 

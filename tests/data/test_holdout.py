@@ -17,7 +17,7 @@ from mixcoder.errors import ArgumentError
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.models import create_model
 from mixcoder.training.recipe import Recipe
-from mixcoder.training.trainer import Trainer
+from mixcoder.training.training_loop import TrainingLoop
 from tests.conftest import slow, training_images
 from tests.data.sources.test_folder import make
 
@@ -75,7 +75,7 @@ def test_the_validation_set_changes_nothing(tiny_data: ImageData) -> None:
         model = create_model(
             "mixer", image_shape=data.image_shape, patch_size=2, hidden_channels=[4], latent_dim=3
         )
-        losses.append([progress.validation_loss for progress in Trainer(model, data, recipe).run()])
+        losses.append([progress.validation_loss for progress in TrainingLoop(model, data, recipe).run()])
     assert losses[0] == losses[1] != []
 
 

@@ -1,6 +1,6 @@
 """Run directories whose files are broken at random, and what is asked of them.
 
-dice ─▶ draw ─▶ {files, use} ─▶ read ─┬─▶ tables, a model, a trainer ─▶ check_sound
+dice ─▶ draw ─▶ {files, use} ─▶ read ─┬─▶ tables, a model, a loop ─▶ check_sound
                                       └─▶ a sentence ────────────────▶ check_refusal
 """
 
@@ -25,7 +25,7 @@ from mixcoder.experiments.results.records import read_records, result_rows
 from mixcoder.experiments.runs import training_run
 from mixcoder.models import Autoencoder
 from mixcoder.text.table import print_table, to_csv, to_json, to_markdown
-from mixcoder.training.trainer import Trainer
+from mixcoder.training.training_loop import TrainingLoop
 from tests.faults.broken_bytes import broken
 from tests.faults.broken_experiments import change_values
 
@@ -60,7 +60,7 @@ def prepare() -> None:
     [run] = read_experiment(Path("sound.yml")).runs
     torch.set_num_threads(1)
     training_run.CHECKPOINT_SECONDS = 0.0
-    directory = training_run.train_run(run, RUNS, lambda trainer, progress: None)
+    directory = training_run.train_run(run, RUNS, lambda loop, progress: None)
     for name in [*TEXTS[:4], *TENSORS]:
         _sound[name] = (directory.path / name).read_bytes()
     _sound["failure.json"] = _FAILURE
@@ -142,20 +142,20 @@ def _table() -> dict[str, str]:
     return {**texts, "text": screen.getvalue()}
 
 
-def _trainer(directory: Path) -> Trainer:
+def _trainer(directory: Path) -> TrainingLoop:
     [run] = read_experiment(Path("sound.yml")).runs
-    trainer = Trainer(run.create_model(), run.create_source().load(), run.recipe)
+    loop = TrainingLoop(run.create_model(), run.create_source().load(), run.recipe)
     with suppress(StopIteration):
-        trainer.restore(directory / "checkpoint" / "latest.safetensors")
-    return trainer
+        loop.restore(directory / "checkpoint" / "latest.safetensors")
+    return loop
 
 
 def check_sound(case: Case, value: Any) -> None:
-    """A table has one row and nothing invisible; a model makes images of images; a trainer is in its run."""
+    """A table has one row and nothing invisible; a model makes images of images; a loop is in its run."""
     if isinstance(value, Autoencoder):
         images = torch.zeros(2, *value.image_shape)
         assert value(images).shape == images.shape
-    elif isinstance(value, Trainer):
+    elif isinstance(value, TrainingLoop):
         assert 0 <= value.step <= value.total_steps
     else:
         assert len(json.loads(value["json"])) == 1

@@ -111,7 +111,7 @@ def _peak(run: Run, folder: Path) -> int:
     if not child:
         torch.set_num_threads(1)
         before = _own_bytes("VmRSS")
-        train_run(run, folder / "peaks", lambda trainer, progress: None)
+        train_run(run, folder / "peaks", lambda loop, progress: None)
         os.write(writer, str(_own_bytes("VmHWM") - before).encode())
         os._exit(0)
     os.waitpid(child, 0)

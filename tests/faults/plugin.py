@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import mixcoder
 from mixcoder.experiments.runs import training_run
 
-# Whenever the trainer looks up:
+# Whenever the loop looks up:
 training_run.CHECKPOINT_SECONDS, training_run.CHECKPOINT_SHARE = 0.0, math.inf
 
 

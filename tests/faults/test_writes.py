@@ -24,7 +24,7 @@ from mixcoder.errors import WriteError
 from mixcoder.io import atomic_file
 from mixcoder.io.atomic_file import remove_parts, write_atomically
 from mixcoder.training.recipe import Recipe
-from mixcoder.training.trainer import Trainer
+from mixcoder.training.training_loop import TrainingLoop
 from tests.conftest import slow
 
 CALLS = ("open", "write", "fsync", "close", "replace")
@@ -128,13 +128,13 @@ def test_a_checkpoint_loads_after_every_failed_call(
 ) -> None:
     path = tmp_path / "latest.safetensors"
 
-    def trainer() -> Trainer:
+    def loop() -> TrainingLoop:
         model = mixcoder.create_model(
             "mixer", image_shape=(1, 4, 6), patch_size=2, hidden_channels=[9], latent_dim=4
         )
-        return Trainer(model, tiny_data, Recipe(steps=4, batch_size=8))
+        return TrainingLoop(model, tiny_data, Recipe(steps=4, batch_size=8))
 
-    first, weights = trainer(), {}
+    first, weights = loop(), {}
     for progress in first.run():
         if progress.step == 2:
             break
@@ -149,7 +149,7 @@ def test_a_checkpoint_loads_after_every_failed_call(
             patch.setattr(atomic_file, "os", Disk(raising(number), at))
             with pytest.raises(WriteError):
                 first.save(path)
-        second = trainer()
+        second = loop()
         second.restore(path)
         loaded.add(second.step)
         for name, weight in second.model.state_dict().items():

@@ -25,7 +25,7 @@ from mixcoder.experiments.file.spec import Run, read_experiment
 from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.pixels.pictures import stacked_grid
-from mixcoder.training.trainer import Progress, Trainer
+from mixcoder.training.training_loop import Progress, TrainingLoop
 from tests.experiments.file.test_spec import SOUND
 
 CURVES = {
@@ -48,7 +48,7 @@ def make_run(tmp_path: Path, *overrides: str) -> Run:
     return run
 
 
-def ignore(trainer: Trainer, progress: Progress) -> None:
+def ignore(loop: TrainingLoop, progress: Progress) -> None:
     pass
 
 
@@ -81,11 +81,11 @@ def test_every_scalar_is_read_back(tmp_path: Path, run: Run) -> None:
 
 
 def test_each_validation_shows_what_the_model_then_made_of_the_images(tmp_path: Path, run: Run) -> None:
-    def keep(trainer: Trainer, progress: Progress) -> None:
+    def keep(loop: TrainingLoop, progress: Progress) -> None:
         if progress.validation_loss is not None:
-            images = trainer.data.validation.images[:8] / 255
-            copies = trainer.model.eval()(images).detach().clamp(0, 1)
-            trainer.model.train()
+            images = loop.data.validation.images[:8] / 255
+            copies = loop.model.eval()(images).detach().clamp(0, 1)
+            loop.model.train()
             expected.append((progress.inputs, stacked_grid([images, copies])))
 
     expected: list[tuple[int, Image.Image]] = []
@@ -128,7 +128,7 @@ def table_of(runs: Path) -> list[Any]:
 
 
 def test_interrupted_and_gone_on_no_step_is_lost_or_doubled(tmp_path: Path, run: Run) -> None:
-    def interrupt(trainer: Trainer, progress: Progress) -> None:
+    def interrupt(loop: TrainingLoop, progress: Progress) -> None:
         if progress.step == 15:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -144,9 +144,9 @@ def test_interrupted_and_gone_on_no_step_is_lost_or_doubled(tmp_path: Path, run:
 def test_what_a_crash_threw_away_is_thrown_away_here_too(tmp_path: Path, run: Run) -> None:
     directory = RunDirectory.of(run, tmp_path / "runs")
 
-    def die(trainer: Trainer, progress: Progress) -> None:
+    def die(loop: TrainingLoop, progress: Progress) -> None:
         if progress.step == 10:
-            trainer.save(directory.checkpoint)
+            loop.save(directory.checkpoint)
         if progress.step == 31:
             raise ZeroDivisionError("the end")
 
@@ -160,7 +160,7 @@ def test_what_a_crash_threw_away_is_thrown_away_here_too(tmp_path: Path, run: Ru
 
 
 def test_a_run_that_began_without_it_is_whole_in_it(tmp_path: Path, run: Run) -> None:
-    def interrupt(trainer: Trainer, progress: Progress) -> None:
+    def interrupt(loop: TrainingLoop, progress: Progress) -> None:
         if progress.step == 15:
             os.kill(os.getpid(), signal.SIGINT)
 

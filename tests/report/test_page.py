@@ -46,7 +46,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "x.yml").write_text(SWEEP)
     experiment = read_experiment(folder / "x.yml")
     for run in experiment.runs[:3]:
-        train_run(run, folder / "runs", lambda trainer, progress: None)
+        train_run(run, folder / "runs", lambda loop, progress: None)
     write_page(records_of(experiment, folder / "runs"), folder / "page.html")
     return folder / "page.html"
 

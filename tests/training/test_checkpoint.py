@@ -1,4 +1,4 @@
-"""A checkpoint that was doctored or damaged is refused, and leaves the trainer as it was."""
+"""A checkpoint that was doctored or damaged is refused, and leaves the loop as it was."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from mixcoder.data import ImageData
 from mixcoder.errors import RunDirectoryError
-from mixcoder.training.trainer import Trainer
-from tests.training.test_trainer import trainer, weights
+from mixcoder.training.training_loop import TrainingLoop
+from tests.training.test_training_loop import loop, weights
 
 Tensors = dict[str, Tensor]
 State = dict[str, Any]
@@ -30,7 +30,7 @@ COUNT = "optimizer.0.0.step"
 @pytest.fixture
 def checkpoint(tmp_path: Path, tiny_data: ImageData) -> Path:
     """One of a run of twenty steps, at its end."""
-    run = trainer(tiny_data, steps=STEPS)
+    run = loop(tiny_data, steps=STEPS)
     list(run.run())
     path = tmp_path / "latest.safetensors"
     run.save(path)
@@ -43,7 +43,7 @@ def contents(path: Path) -> tuple[Tensors, State]:
         return tensors, json.loads(file.metadata()["state"])
 
 
-def everything(run: Trainer) -> list[Tensor]:
+def everything(run: TrainingLoop) -> list[Tensor]:
     """All that a run goes on with, or that it leaves to others in its process."""
     states = [
         value for optimizer in run.optimizers for it in optimizer.state.values() for value in it.values()
@@ -150,7 +150,7 @@ def test_a_doctored_one_is_refused_and_changes_nothing(
 ) -> None:
     doctor, sentence = DOCTORED[name]
     change(checkpoint, doctor)
-    run = trainer(tiny_data, steps=STEPS)
+    run = loop(tiny_data, steps=STEPS)
     next(run.run())
     step, before = run.step, [each.clone() for each in everything(run)]
     with pytest.raises(RunDirectoryError, match=sentence) as caught:
@@ -176,14 +176,14 @@ def test_a_damaged_one_is_refused(
 ) -> None:
     checkpoint.write_bytes(content)
     with pytest.raises(RunDirectoryError, match=f"is not a readable checkpoint .*{sentence}"):
-        trainer(tiny_data, steps=STEPS).restore(checkpoint)
+        loop(tiny_data, steps=STEPS).restore(checkpoint)
 
 
 def test_a_checkpoint_from_before_images_were_told_apart_goes_on(
     checkpoint: Path, tiny_data: ImageData
 ) -> None:
     change(checkpoint, lambda _, state: state.pop("data_hash"))
-    run = trainer(tiny_data, steps=STEPS)
+    run = loop(tiny_data, steps=STEPS)
     run.restore(checkpoint)
     assert run.step == STEPS
 
@@ -191,12 +191,12 @@ def test_a_checkpoint_from_before_images_were_told_apart_goes_on(
 def test_one_of_other_images_is_refused(checkpoint: Path, tiny_data: ImageData) -> None:
     others = replace(tiny_data, train=tiny_data.validation)
     with pytest.raises(RunDirectoryError, match="was saved by a run on other images"):
-        trainer(others, steps=STEPS).restore(checkpoint)
+        loop(others, steps=STEPS).restore(checkpoint)
 
 
 def test_a_run_goes_on_without_the_gpu_it_began_on(checkpoint: Path, tiny_data: ImageData) -> None:
     change(checkpoint, lambda tensors, _: tensors.update({"random.cuda": torch.zeros(16, dtype=torch.uint8)}))
-    run = trainer(tiny_data, steps=STEPS)
+    run = loop(tiny_data, steps=STEPS)
     run.restore(checkpoint)
     assert run.step == STEPS
 
@@ -204,7 +204,7 @@ def test_a_run_goes_on_without_the_gpu_it_began_on(checkpoint: Path, tiny_data: 
 def test_one_of_a_muon_that_left_convolutions_to_adamw_is_told_as_an_older_one(
     checkpoint: Path, tiny_data: ImageData
 ) -> None:
-    run = trainer(tiny_data, steps=STEPS, optimizer="muon")
+    run = loop(tiny_data, steps=STEPS, optimizer="muon")
     list(run.run())
     run.save(checkpoint)
     tensors, _ = contents(checkpoint)
@@ -212,4 +212,4 @@ def test_one_of_a_muon_that_left_convolutions_to_adamw_is_told_as_an_older_one(
     change(checkpoint, lambda tensors, state: tensors.pop(convolution))
     message = rf"{convolution} is missing\); if an older Mixcoder saved it, delete .* to begin anew"
     with pytest.raises(RunDirectoryError, match=message):
-        trainer(tiny_data, steps=STEPS, optimizer="muon").restore(checkpoint)
+        loop(tiny_data, steps=STEPS, optimizer="muon").restore(checkpoint)

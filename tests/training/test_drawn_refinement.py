@@ -14,7 +14,7 @@ from mixcoder.errors import ArgumentError
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.training.drawn_refinement import draw_steps
 from mixcoder.training.recipe import Recipe
-from mixcoder.training.trainer import Trainer
+from mixcoder.training.training_loop import TrainingLoop
 from tests.conftest import needs_compiler
 
 
@@ -36,8 +36,8 @@ def refined(**settings: Any) -> Autoencoder:
     )
 
 
-def trainer(data: ImageData, model: Autoencoder, **settings: Any) -> Trainer:
-    return Trainer(model, data, Recipe(**{"batch_size": 32, "steps": 12, **settings}))
+def loop(data: ImageData, model: Autoencoder, **settings: Any) -> TrainingLoop:
+    return TrainingLoop(model, data, Recipe(**{"batch_size": 32, "steps": 12, **settings}))
 
 
 def drawn(model: Autoencoder, seed: int, steps: int) -> list[int]:
@@ -60,7 +60,7 @@ def test_without_fewest_nothing_is_drawn() -> None:
     assert set(drawn(refined(), 5, 50)) == {2}
 
 
-def weights_of(run: Trainer) -> Tensor:
+def weights_of(run: TrainingLoop) -> Tensor:
     for _ in run.run():
         pass
     return torch.cat([parameter.detach().flatten() for parameter in run.model.parameters()])
@@ -69,34 +69,32 @@ def weights_of(run: Trainer) -> Tensor:
 @needs_compiler
 def test_native_steps_train_as_eager_ones(digits: ImageData) -> None:
     model = refined(fewest=0)
-    native = trainer(digits, model, compile="on")
+    native = loop(digits, model, compile="on")
     weights = weights_of(native)
     assert native.backend.backend.name == "native"
-    eager = weights_of(trainer(digits, refined(fewest=0), compile="off"))
+    eager = weights_of(loop(digits, refined(fewest=0), compile="off"))
     torch.testing.assert_close(weights, eager, rtol=1e-4, atol=1e-5)
 
 
 def test_drawing_changes_what_is_trained(digits: ImageData) -> None:
-    always = weights_of(trainer(digits, refined(), compile="off"))
-    assert not torch.allclose(
-        always, weights_of(trainer(digits, refined(fewest=0), compile="off")), atol=1e-4
-    )
+    always = weights_of(loop(digits, refined(), compile="off"))
+    assert not torch.allclose(always, weights_of(loop(digits, refined(fewest=0), compile="off")), atol=1e-4)
 
 
 def test_a_resumed_run_draws_what_the_undisturbed_one_draws(digits: ImageData, tmp_path: Path) -> None:
-    whole = weights_of(trainer(digits, refined(fewest=1), compile="off"))
-    first = trainer(digits, refined(fewest=1), compile="off")
+    whole = weights_of(loop(digits, refined(fewest=1), compile="off"))
+    first = loop(digits, refined(fewest=1), compile="off")
     for progress in first.run():
         if progress.step >= 5:
             break
     first.save(tmp_path / "checkpoint")
-    second = trainer(digits, refined(fewest=1), compile="off")
+    second = loop(digits, refined(fewest=1), compile="off")
     second.restore(tmp_path / "checkpoint")
     assert torch.equal(weights_of(second), whole)
 
 
 def test_behind_training_a_forward_has_all_steps_again(digits: ImageData) -> None:
-    run = trainer(digits, refined(fewest=0), compile="off")
+    run = loop(digits, refined(fewest=0), compile="off")
     weights_of(run)
     model, images = run.model, torch.rand(3, 1, 8, 8)
     assert torch.equal(model.train().encode(images), model.encode(images, steps=2))

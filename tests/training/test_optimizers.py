@@ -14,7 +14,7 @@ from mixcoder.errors import ArgumentError
 from mixcoder.training.optimizers import OPTIMIZERS, create_optimizers, init_optimizer_state
 from mixcoder.training.recipe import Recipe
 from tests.conftest import Cli
-from tests.training.test_trainer import trainer, weights
+from tests.training.test_training_loop import loop, weights
 
 PLUGIN = """
 import mixcoder, torch
@@ -60,7 +60,7 @@ def test_a_plugin_s_optimizer_is_a_name_like_others(cli: Cli) -> None:
 
 def test_a_plugin_s_optimizer_goes_on_to_the_bit(tmp_path: Path, tiny_data: ImageData) -> None:
     exec(compile(PLUGIN, "sign.py", "exec"), {"__name__": "sign"})
-    whole, first, second = (trainer(tiny_data, steps=40, optimizer="sign") for _ in range(3))
+    whole, first, second = (loop(tiny_data, steps=40, optimizer="sign") for _ in range(3))
     list(whole.run())
     for row in first.run():
         if row.step == 20:

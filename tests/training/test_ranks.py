@@ -138,7 +138,7 @@ def train_alone(path: Path, *overrides: str) -> list[RunDirectory]:
     """Trains all runs of an experiment in this process."""
     load_plugin(str(PLUGIN))
     runs = read_experiment(path, overrides).runs
-    return [train_run(run, path.parent / "alone", lambda trainer, progress: None) for run in runs]
+    return [train_run(run, path.parent / "alone", lambda loop, progress: None) for run in runs]
 
 
 def directories(path: Path, runs: str = "runs") -> list[RunDirectory]:

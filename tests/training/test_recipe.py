@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from mixcoder import train
 from mixcoder.data import ImageData
 from mixcoder.errors import ArgumentError
 from mixcoder.models import create_model
 from mixcoder.training.recipe import Recipe
-from mixcoder.training.trainer import train
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """Progress for people: live lines on a terminal, a plain line now and then elsewhere.
 
-    training_progress ─▶ _LiveTraining or _PlainTraining   called with the Progress of a run
-    sweep_progress ────▶ _LiveSweep    or _PlainSweep      called with the states of all runs
-    data_progress ─────▶ _LiveTasks    or _PlainTasks      called with a long task of a data source
+    sweep_progress ─▶ _LiveSweep or _PlainSweep   called with the states of all runs
+    data_progress ──▶ _LiveTasks or _PlainTasks   called with a long task of a data source
 
 A live display is shown and removed by the context that yields it.
 """
@@ -18,31 +17,18 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Live
 
-from mixcoder.text.sanitize import sanitize, sanitize_lines
+from mixcoder.text.durations import format_clock
+from mixcoder.text.plain_lines import print_line
+from mixcoder.text.sanitize import sanitize
 
 if TYPE_CHECKING:
     from mixcoder.data.fetch_progress import StartTask, UpdateTask
     from mixcoder.experiments.sweeps.run_state import RunState
-    from mixcoder.training.trainer import Progress, Trainer
 
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
+_LONGEST_PAUSE = 60.0
 """Seconds between two plain lines: a log stays short, and still shows that something happens."""
 _MOST_BARS = 20
 """Runs shown on a terminal at a time: a cluster may train a thousand, whose bars take minutes to draw."""
-_LINES_A_RUN = 20
-"""Plain lines of a run, where the pauses allow it."""
-
-
-@contextmanager
-def training_progress(console: Console) -> Iterator[Callable[[Trainer, Progress], None]]:
-    """Yields an observer that shows inputs, losses, images/s and time left on `console`."""
-    if not console.is_terminal:
-        yield _PlainTraining(console)
-        return
-    fields = ("inputs", "losses", "speed", "left")
-    first, *others = (TextColumn(f"{{task.fields[{field}]}}") for field in fields)
-    with Live(first, BarColumn(bar_width=24), *others, console=console) as live:
-        yield _LiveTraining(live)
 
 
 @contextmanager
@@ -74,88 +60,6 @@ def data_progress(console: Console) -> Iterator[StartTask]:
     )
     with Live(*columns, console=console) as live:
         yield _LiveTasks(live)
-
-
-class _LiveTraining:
-    """An observer that shows a run as one line with a bar."""
-
-    def __init__(self, live: Live) -> None:
-        self._live = live
-        self._task = live.add_task("", inputs="getting ready", losses="", speed="", left="", total=None)
-        self._backend = _BackendLine(live.console)
-        self._losses = _Losses()
-
-    def __call__(self, trainer: Trainer, progress: Progress) -> None:
-        self._backend.print_once(trainer)
-        self._live.update(
-            self._task,
-            total=trainer.total_steps,
-            completed=progress.step,
-            inputs=f"{progress.inputs:,}/{trainer.total_inputs:,} inputs",
-            losses=self._losses.text(progress),
-            speed=f"{progress.throughput:,.0f} images/s",
-            left=_time_left(trainer, progress),
-        )
-
-
-class _PlainTraining:
-    """An observer that prints a line about every twentieth of the run, and one at its end."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._backend = _BackendLine(console)
-        self._losses = _Losses()
-        self._last_time = time.monotonic()
-        self._last_step = 0
-
-    def __call__(self, trainer: Trainer, progress: Progress) -> None:
-        self._backend.print_once(trainer)
-        losses = self._losses.text(progress)
-        if not self._is_due(trainer, progress):
-            return
-        self._last_time, self._last_step = time.monotonic(), progress.step
-        _print_line(
-            self._console,
-            f"{progress.inputs:,}/{trainer.total_inputs:,} inputs · {losses} · "
-            f"{progress.throughput:,.0f} images/s · {_time_left(trainer, progress)}",
-        )
-
-    def _is_due(self, trainer: Trainer, progress: Progress) -> bool:
-        pause = time.monotonic() - self._last_time
-        steps = progress.step - self._last_step
-        return (
-            progress.step == trainer.total_steps
-            or pause > _LONGEST_PAUSE
-            or (pause > _SHORTEST_PAUSE and steps * _LINES_A_RUN >= trainer.total_steps)
-        )
-
-
-class _BackendLine:
-    """A line on how steps are computed, printed once."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._is_printed = False
-
-    def print_once(self, trainer: Trainer) -> None:
-        """Prints the line, unless it is there."""
-        if not self._is_printed:
-            _print_line(self._console, str(trainer.backend))
-            self._is_printed = True
-
-
-class _Losses:
-    """A text of the present training loss and the last validation loss."""
-
-    def __init__(self) -> None:
-        self._validation: float | None = None
-
-    def text(self, progress: Progress) -> str:
-        """Returns the text after a Progress."""
-        if progress.validation_loss is not None:
-            self._validation = progress.validation_loss
-        text = f"loss {progress.training_loss:.5f}"
-        return text if self._validation is None else f"{text} · validation {self._validation:.5f}"
 
 
 class _LiveSweep:
@@ -206,7 +110,7 @@ class _PlainSweep:
                 continue
             self._printed[state.name] = now
             reason = f" ({state.reason})" if state.reason else ""
-            _print_line(self._console, f"{state.state}: {state.name}{reason}")
+            print_line(self._console, f"{state.state}: {state.name}{reason}")
 
 
 class _LiveTasks:
@@ -252,7 +156,7 @@ class _PlainTask:
         self._unit = unit
         self._last = time.monotonic()
         self._rate = _Rate()
-        _print_line(console, what)
+        print_line(console, what)
 
     def __call__(self, so_far: int, total: int | None) -> None:
         now = time.monotonic()
@@ -260,8 +164,8 @@ class _PlainTask:
         if now - self._last < _LONGEST_PAUSE:
             return
         self._last = now
-        left = f" · {_clock((total - so_far) / rate)} left" if total and rate else ""
-        _print_line(self._console, f"{self._what}: {_amount(so_far, total, self._unit, rate)}{left}")
+        left = f" · {format_clock((total - so_far) / rate)} left" if total and rate else ""
+        print_line(self._console, f"{self._what}: {_amount(so_far, total, self._unit, rate)}{left}")
 
 
 class _Rate:
@@ -285,20 +189,3 @@ def _amount(so_far: int, total: int | None, unit: str, rate: float) -> str:
         return f"{so_far / 1e6:,.1f}{of_total} MB · {rate / 1e6:,.1f} MB/s"
     of_total = f"/{total:,}" if total else ""
     return f"{so_far:,}{of_total} {unit} · {rate:,.0f}/s"
-
-
-def _time_left(trainer: Trainer, progress: Progress) -> str:
-    if not progress.throughput:
-        return ""
-    return f"{_clock((trainer.total_inputs - progress.inputs) / progress.throughput)} left"
-
-
-def _clock(seconds: float) -> str:
-    """Returns a duration as 3:05 for minutes and seconds, 12:03:05 with hours."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def _print_line(console: Console, text: str) -> None:
-    console.print(sanitize_lines(text), soft_wrap=True, highlight=False, markup=False)

@@ -19,7 +19,6 @@ import mixcoder
 from mixcoder.cli.outcome import RunOptions, prepare_data, print_run, print_runs
 from mixcoder.cli.output import print_note
 from mixcoder.cli.place import check_under_torchrun
-from mixcoder.cli.progress import training_progress
 from mixcoder.errors import DivergenceError, ExperimentError, MixcoderWarning, ReportedError, TrainingError
 from mixcoder.experiments.file.matrix import label
 from mixcoder.experiments.file.spec import Experiment, read_experiment
@@ -27,8 +26,9 @@ from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE, watch_sweep
 from mixcoder.experiments.runs.training_run import Observer, train_run
 from mixcoder.io.interrupts import check_interrupted
+from mixcoder.programs.training_lines import training_progress
 from mixcoder.training.ranks import Ranks
-from mixcoder.training.trainer import Progress, Trainer
+from mixcoder.training.training_loop import Progress, TrainingLoop
 
 if TYPE_CHECKING:
     from mixcoder.training.process_group import ProcessGroup
@@ -126,7 +126,7 @@ def _progress(ranks: Ranks) -> AbstractContextManager[Observer]:
     return training_progress(Console(stderr=True))
 
 
-def _show_nothing(trainer: Trainer, progress: Progress) -> None:
+def _show_nothing(loop: TrainingLoop, progress: Progress) -> None:
     """Shows nothing, as an observer."""
 
 

@@ -20,7 +20,7 @@ from mixcoder.cli.options import (
 from mixcoder.cli.outcome import RunOptions, check_images, prepare_data, print_run, print_runs
 from mixcoder.cli.output import print_rows, print_text
 from mixcoder.cli.place import RunPlace, check_place, create_workers
-from mixcoder.cli.progress import sweep_progress, training_progress
+from mixcoder.cli.progress import sweep_progress
 from mixcoder.cli.searching import print_search_plan, run_search
 from mixcoder.cli.selection import split_sources
 from mixcoder.cli.streams import ignore_failures
@@ -36,6 +36,7 @@ from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.experiments.sweeps.run_order import longest_first
 from mixcoder.experiments.sweeps.sweep import run_sweep
 from mixcoder.io.interrupts import check_interrupted
+from mixcoder.programs.training_lines import training_progress
 from mixcoder.training.ranks import is_under_torchrun
 
 

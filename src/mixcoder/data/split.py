@@ -1,4 +1,4 @@
-"""Images as the trainer takes them: uint8 until a batch is made.
+"""Images as training takes them: uint8 until a batch is made.
 
 ImageData ─┬─ train ──────▶ Split: what batches are taken from (ImageSplit, CropSplit)
            └─ validation ─▶ ImageSplit: images (N, C, H, W) uint8, labels (N,)

@@ -29,7 +29,9 @@ from mixcoder.report.chart_data import (
     LABEL_PLACES,
     LOSS_MARGIN,
     ChartRun,
+    Points,
     chart_runs,
+    is_drawable,
     join_limits,
     pareto_front,
     spread,
@@ -90,6 +92,24 @@ def loss_curves(records: Sequence[Record]) -> Figure:
             axes.title.set(fontsize=9, color="#444444")
         right.set_ylim(*join_limits(run.curves.limits for run in runs if run.curves.limits))
         _label_ends(right, [run for run in runs if run.curves.validation])
+        return figure
+
+
+def draw_losses(training: Points, validation: Points) -> Figure:
+    """Returns the training and the validation loss of one training over inputs."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(6, 3.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        curves = ((training, "#9aa5b1", "training"), (validation, "#2563c9", "validation"))
+        for points, colour, label in curves:
+            drawn = [(inputs, loss) for inputs, loss in points if is_drawable(loss)]
+            if drawn:
+                axes.plot(*zip(*drawn, strict=True), color=colour, lw=1.5, label=label)
+        axes.set(xlabel="inputs", ylabel="loss")
+        _style_axes(axes)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.legend(frameon=False)
         return figure
 
 
@@ -296,8 +316,13 @@ def save_figure(figure: Figure, path: Path) -> None:
     picture_format = path.suffix.lower().removeprefix(".")
     if picture_format not in ("svg", "png", "pdf"):
         raise ArgumentError("output", f"'{path}' does not end in .svg, .png or .pdf")
+    write_atomically(path, render_figure(figure, picture_format))
+
+
+def render_figure(figure: Figure, picture_format: str) -> bytes:
+    """Returns a figure as the content of a file, of "svg", "png" or "pdf"."""
     undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
     content = BytesIO()
     with matplotlib.rc_context(_STYLE):
         figure.savefig(content, format=picture_format, dpi=200, metadata=undated[picture_format])
-    write_atomically(path, content.getvalue())
+    return content.getvalue()

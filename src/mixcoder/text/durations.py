@@ -17,3 +17,10 @@ def format_duration(minutes: float) -> str:
     if hours < 48:
         return f"{hours} h {rest:02d} min"
     return f"{round(minutes / 60) // 24} d {round(minutes / 60) % 24} h"
+
+
+def format_clock(seconds: float) -> str:
+    """Returns seconds as 3:05 for minutes and seconds, 12:03:05 with hours."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -105,7 +105,7 @@ def init_optimizer_state(optimizers: Sequence[torch.optim.Optimizer]) -> None:
 
     A step with learning rate 0 makes them, and leaves the parameters as they are.
     """
-    set_learning_rate(optimizers, 0.0)  # the trainer sets it before each step
+    set_learning_rate(optimizers, 0.0)  # the loop sets it before each step
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             for parameter in group["params"]:

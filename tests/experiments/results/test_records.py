@@ -45,7 +45,7 @@ def test_every_state(file: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     states = read_experiment(file).runs
     directories = [RunDirectory.of(run, runs) for run in states]
-    train_run(states[0], runs, lambda trainer, progress: None)
+    train_run(states[0], runs, lambda loop, progress: None)
     directories[1].write_failure({"reason": "error: it rained", "exit_status": 1})
     directories[2].checkpoint.parent.mkdir(parents=True)
     directories[2].checkpoint.touch()
@@ -66,7 +66,7 @@ def test_an_axis_named_as_a_measure_has_its_whole_key(file: Path, tmp_path: Path
     assert [row["matrix.inputs"] for row in rows] == [128, 256] * 3
     assert [row["inputs"] for row in rows] == [None] * 6
     for run in read_experiment(file, ["matrix.mixer=[cnn]", "matrix.inputs=[100, 200]"]).runs:
-        train_run(run, runs, lambda trainer, progress: None)
+        train_run(run, runs, lambda loop, progress: None)
     rows = result_rows(records_in(runs))
     assert [(row["training.inputs"], row["inputs"]) for row in rows] == [(100, 128), (200, 256)]
 
@@ -74,9 +74,9 @@ def test_an_axis_named_as_a_measure_has_its_whole_key(file: Path, tmp_path: Path
 def test_a_folder_tells_its_runs_apart(file: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for run in read_experiment(file, ["matrix.mixer=[cnn, mlp]", "matrix.inputs=[128]"]).runs:
-        train_run(run, runs, lambda trainer, progress: None)
+        train_run(run, runs, lambda loop, progress: None)
     [other] = read_experiment(file, ["matrix.mixer=[mlp]", "matrix.inputs=[256]", "name=other"]).runs
-    train_run(other, runs, lambda trainer, progress: None)
+    train_run(other, runs, lambda loop, progress: None)
 
     assert [record.values for record in records_in(runs / "mine")] == [{"mixer": "cnn"}, {"mixer": "mlp"}]
     assert [record.name for record in records_in(runs / "mine")] == ["mixer=cnn", "mixer=mlp"]

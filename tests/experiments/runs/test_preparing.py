@@ -12,7 +12,7 @@ import pytest
 
 from mixcoder.experiments.file.spec import read_experiment
 from mixcoder.experiments.runs.training_run import train_run
-from mixcoder.training.trainer import Progress, Trainer
+from mixcoder.training.training_loop import Progress, TrainingLoop
 from tests.conftest import Cli, slow
 from tests.data.pictures import noise
 
@@ -125,7 +125,7 @@ def test_two_projects_with_one_folder_of_runs_do_not_share_a_result(
 def test_a_checkpoint_is_not_continued_with_other_pictures(cli: Cli, project: Path) -> None:
     [run] = read_experiment(project / "b.yml", []).runs
 
-    def interrupt(trainer: Trainer, progress: Progress) -> None:
+    def interrupt(loop: TrainingLoop, progress: Progress) -> None:
         if progress.step > 3:
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -15,7 +15,7 @@ from mixcoder.errors import ArgumentError, ExperimentError
 from mixcoder.experiments.file.spec import Run, read_experiment
 from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.loggers.logger import Row
-from mixcoder.training.trainer import Progress, Trainer
+from mixcoder.training.training_loop import Progress, TrainingLoop
 from tests.conftest import Cli
 from tests.experiments.file.test_spec import SOUND
 
@@ -41,7 +41,7 @@ def make_run(tmp_path: Path, *overrides: str) -> Run:
     return run
 
 
-def ignore(trainer: Trainer, progress: Progress) -> None:
+def ignore(loop: TrainingLoop, progress: Progress) -> None:
     pass
 
 

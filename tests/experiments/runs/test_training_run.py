@@ -33,7 +33,7 @@ from mixcoder.experiments.runs.run_directory import RunDirectory, find_run
 from mixcoder.experiments.runs.stop_requests import SWEEP_VARIABLE
 from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.training.evaluation import validation_loss
-from mixcoder.training.trainer import Progress, Trainer
+from mixcoder.training.training_loop import Progress, TrainingLoop
 from tests.conftest import slow
 from tests.experiments.file.test_spec import SOUND
 
@@ -45,7 +45,7 @@ def run(tmp_path: Path) -> Run:
     return read_experiment(path, ["training.inputs=8_000", "training.validations=5"]).runs[0]
 
 
-def ignore(trainer: Trainer, progress: Progress) -> None:
+def ignore(loop: TrainingLoop, progress: Progress) -> None:
     pass
 
 
@@ -76,8 +76,8 @@ def test_a_run_leaves_what_the_design_says(tmp_path: Path, run: Run) -> None:
 
 
 def test_the_model_comes_back(tmp_path: Path, run: Run) -> None:
-    trained: list[Trainer] = []
-    directory = train_run(run, tmp_path, lambda trainer, progress: trained.append(trainer))
+    trained: list[TrainingLoop] = []
+    directory = train_run(run, tmp_path, lambda loop, progress: trained.append(loop))
     model = mixcoder.load(directory.path)
     assert not model.training
     images = torch.rand(3, 1, 8, 8)
@@ -89,15 +89,15 @@ def test_the_model_comes_back(tmp_path: Path, run: Run) -> None:
 def test_of_an_average_all_files_and_figures_are_the_averages(tmp_path: Path, run: Run) -> None:
     averaged = replace(run, recipe=run.recipe.model_copy(update={"ema": 0.99}))
     assert averaged.digest != run.digest
-    trained: list[Trainer] = []
-    directory = train_run(averaged, tmp_path, lambda trainer, progress: trained.append(trainer))
+    trained: list[TrainingLoop] = []
+    directory = train_run(averaged, tmp_path, lambda loop, progress: trained.append(loop))
     result = directory.read_result()
     assert result is not None
-    [trainer] = {*trained}
+    [loop] = {*trained}
     for kind, loss in (("final", "validation_loss"), ("best", "best_validation_loss")):
         model = mixcoder.load(directory.path, weights=kind)  # type: ignore[arg-type]
-        assert validation_loss(model, trainer.data.validation, "mse") == pytest.approx(result[loss])
-    raw = validation_loss(trainer.model, trainer.data.validation, "mse")
+        assert validation_loss(model, loop.data.validation, "mse") == pytest.approx(result[loss])
+    raw = validation_loss(loop.model, loop.data.validation, "mse")
     assert raw != pytest.approx(result["validation_loss"], rel=1e-3)
 
 
@@ -143,7 +143,7 @@ def test_done_is_done(tmp_path: Path, run: Run) -> None:
     directory = train_run(run, tmp_path, ignore)
     before = {path: path.stat().st_mtime_ns for path in directory.path.iterdir()}
     seen: list[Progress] = []
-    train_run(run, tmp_path, lambda trainer, progress: seen.append(progress))
+    train_run(run, tmp_path, lambda loop, progress: seen.append(progress))
     assert not seen
     assert {path: path.stat().st_mtime_ns for path in directory.path.iterdir()} == before
 
@@ -166,7 +166,7 @@ def test_interrupted_and_started_again_it_ends_the_same(tmp_path: Path, run: Run
     whole = train_run(run, tmp_path / "whole", ignore)
 
     def interrupt_at(step: int, signum: signal.Signals) -> training_run.Observer:
-        def observe(trainer: Trainer, progress: Progress) -> None:
+        def observe(loop: TrainingLoop, progress: Progress) -> None:
             if progress.step == step:
                 os.kill(os.getpid(), signum)
 
@@ -189,7 +189,7 @@ def test_killed_between_checkpoints_it_goes_back_to_the_last_one(
     whole = train_run(run, tmp_path / "whole", ignore)
     monkeypatch.setattr(training_run, "CHECKPOINT_SECONDS", 0)
 
-    def die(trainer: Trainer, progress: Progress) -> None:
+    def die(loop: TrainingLoop, progress: Progress) -> None:
         if progress.step == 70:
             raise ZeroDivisionError("the end")
 
@@ -218,10 +218,10 @@ def test_runs_to_choose_from(tmp_path: Path, run: Run) -> None:
 
 
 def test_best_and_final_weights_are_both_there_and_say_which_they_are(tmp_path: Path, run: Run) -> None:
-    def spoil(trainer: Trainer, progress: Progress) -> None:
-        if trainer.total_steps / 2 < progress.step < trainer.total_steps:
+    def spoil(loop: TrainingLoop, progress: Progress) -> None:
+        if loop.total_steps / 2 < progress.step < loop.total_steps:
             with torch.no_grad():
-                for parameter in trainer.model.parameters():
+                for parameter in loop.model.parameters():
                     parameter.mul_(1.03)
 
     directory = train_run(run, tmp_path, spoil)
@@ -315,7 +315,7 @@ def test_shared_weights_are_saved_and_come_back(tmp_path: Path, run: Run) -> Non
 
     path = tmp_path / "x.yml"
     [shared] = read_experiment(path, ["model.mixer=shared", "model.mixer_at=[1]", "training.steps=3"]).runs
-    directory = train_run(shared, tmp_path, lambda trainer, progress: trainer.save(tmp_path / "checkpoint"))
+    directory = train_run(shared, tmp_path, lambda loop, progress: loop.save(tmp_path / "checkpoint"))
     assert mixcoder.load(directory.path)(torch.rand(1, 1, 8, 8)).shape == (1, 1, 8, 8)
 
 
@@ -404,7 +404,7 @@ def test_metrics_that_were_damaged_at_the_end_are_measured_again(
 
 
 def test_what_a_sweep_sends_after_a_ctrl_c_is_no_second_one(tmp_path: Path, run: Run) -> None:
-    def interrupt(trainer: Trainer, progress: Progress) -> None:
+    def interrupt(loop: TrainingLoop, progress: Progress) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -79,7 +79,7 @@ class InlineWorkers:
         state = self._running.pop(-1 if self.is_last_first else 0)
         self.trained.append(state)
         try:
-            train_run(state.run, self.runs, lambda trainer, progress: None)
+            train_run(state.run, self.runs, lambda loop, progress: None)
         except MixcoderError as error:
             return [(state, Failed(str(error), 1))]
         return [(state, Done())]

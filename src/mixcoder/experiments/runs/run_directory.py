@@ -2,7 +2,7 @@
 
 runs/<experiment>/<model>-<data>-<hash>/
   config.yml                      the resolved experiment; runs again by itself
-  metrics.jsonl                   a line for each Progress of the trainer
+  metrics.jsonl                   a line for each Progress of the training
   checkpoint/latest.safetensors   all that is needed to resume
   checkpoint/best.safetensors     the weights of the smallest validation loss so far
   model.safetensors, model.json   the trained model, all that `load` needs

@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -60,16 +61,20 @@ def check_sweep() -> None:
 
 
 class StopRequests:
-    """A context that, from `defer` on, remembers signals to end until the trainer has come to a whole step.
+    """A context that, from `defer` on, remembers signals to end until the training has come to a whole step.
 
     Before that there is nothing to lose, and a signal ends the process at once. So does a second Ctrl-C; the
     signal that a sweep or torchrun sends to its processes after a Ctrl-C that they have received themselves
     does not.
+
+    Args:
+        signals: their numbers; by default all that end a process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, signals: Sequence[int] = _SIGNALS) -> None:
+        self._signals = signals
         self._is_remembered = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequests:
         return self
@@ -83,7 +88,7 @@ class StopRequests:
         """Remembers signals from now on; a second call changes nothing."""
         is_first = not self._before
         if is_first and threading.current_thread() is threading.main_thread():  # the only one to get signals
-            self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+            self._before = {number: signal.getsignal(number) for number in self._signals}
             for number, handler in self._before.items():
                 if handler is not signal.SIG_IGN:  # a background job leaves Ctrl-C to its parent
                     signal.signal(number, self._remember)

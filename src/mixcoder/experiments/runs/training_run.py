@@ -1,6 +1,6 @@
 """One run: from the settings of an experiment file to a run directory with its result.
 
-    Run ─▶ seed ─▶ model, data ─▶ Trainer ─┬▶ Progress ─▶ metrics.jsonl, checkpoint, loggers, observer
+    Run ─▶ seed ─▶ model, data ─▶ TrainingLoop ─┬▶ Progress ─▶ metrics.jsonl, checkpoint, loggers, observer
                                            └▶ at the end ─▶ model.safetensors, loggers, result.json
 
 A run that was cut off resumes from its last checkpoint, and ends with the same bytes. Of several processes
@@ -36,13 +36,13 @@ from mixcoder.experiments.runs.run_result import describe_result, validation_los
 from mixcoder.experiments.runs.stop_requests import StopRequests, check_sweep
 from mixcoder.io.interrupts import check_interrupted
 from mixcoder.training.ranks import ALONE, Ranks
-from mixcoder.training.trainer import Progress, Trainer
+from mixcoder.training.training_loop import Progress, TrainingLoop
 
 CHECKPOINT_SECONDS = 5.0
 """The shortest time between two checkpoints, in seconds: at most so much training is lost."""
 CHECKPOINT_SHARE = 0.02
 """The largest part of a run's time that its checkpoints take: a large model has fewer of them."""
-Observer = Callable[[Trainer, Progress], None]
+Observer = Callable[[TrainingLoop, Progress], None]
 """Called with each Progress of a run."""
 
 
@@ -75,7 +75,7 @@ def train_run(
     with ranks.together(), reraise_oom(run):
         if ranks.is_first:
             check_loggers(run)
-        trainer = _create_trainer(run, device, ranks)
+        loop = _create_trainer(run, device, ranks)
     check_interrupted()
     with ExitStack() as held:
         with ranks.together():
@@ -84,9 +84,9 @@ def train_run(
         if _is_done(directory, ranks):  # by the process that we waited for
             return directory
         if ranks.is_first:
-            _lead(run, trainer, directory, observer, started)
+            _lead(run, loop, directory, observer, started)
         else:
-            _follow(run, trainer)
+            _follow(run, loop)
     return directory
 
 
@@ -101,36 +101,36 @@ def _is_done(directory: RunDirectory, ranks: Ranks) -> bool:
     return ranks.any(is_done)
 
 
-def _lead(run: Run, trainer: Trainer, directory: RunDirectory, observer: Observer, started: float) -> None:
+def _lead(run: Run, loop: TrainingLoop, directory: RunDirectory, observer: Observer, started: float) -> None:
     """Trains as the first rank, or alone: restores the last checkpoint, and writes all files."""
-    ranks = trainer.ranks
+    ranks = loop.ranks
     with _recording_failure(directory), reraise_oom(run):
         with ranks.together():
             directory.forget_failure()
             directory.write_config(run)
-            _restore_checkpoint(trainer, directory)
-            logs = RunLogs(run, directory, trainer.data.validation.device)
-        trainer.share_state()
-        _train(trainer, directory, logs, observer)
-        with ranks.together(), trainer.evaluated_weights():
-            directory.write_model(trainer.model, *run.model)
-            result = describe_result(run, trainer, directory, time.perf_counter() - started)
+            _restore_checkpoint(loop, directory)
+            logs = RunLogs(run, directory, loop.data.validation.device)
+        loop.share_state()
+        _train(loop, directory, logs, observer)
+        with ranks.together(), loop.evaluated_weights():
+            directory.write_model(loop.model, *run.model)
+            result = describe_result(run, loop, directory, time.perf_counter() - started)
             logs.finish(result)
             directory.write_result(result)
 
 
-def _follow(run: Run, trainer: Trainer) -> None:
+def _follow(run: Run, loop: TrainingLoop) -> None:
     """Trains as another rank than the first, which it waits for at the start and at the end.
 
     Raises:
         ReportedError: the run was interrupted, as the first rank says.
     """
-    ranks = trainer.ranks
+    ranks = loop.ranks
     with ranks.together():
         pass
     with reraise_oom(run), StopRequests() as requests:
-        trainer.share_state()
-        for _ in trainer.run():
+        loop.share_state()
+        for _ in loop.run():
             requests.defer()
             if ranks.any(requests.is_pending):
                 break
@@ -158,63 +158,63 @@ def _recording_failure(directory: RunDirectory) -> Iterator[None]:
         raise
 
 
-def _restore_checkpoint(trainer: Trainer, directory: RunDirectory) -> None:
+def _restore_checkpoint(loop: TrainingLoop, directory: RunDirectory) -> None:
     """Restores the last checkpoint, where there is one, and forgets the metrics after it."""
     if directory.checkpoint.exists():
-        trainer.restore(directory.checkpoint)
-    directory.truncate_metrics(trainer.step)
+        loop.restore(directory.checkpoint)
+    directory.truncate_metrics(loop.step)
 
 
-def _train(trainer: Trainer, directory: RunDirectory, logs: RunLogs, observer: Observer) -> None:
+def _train(loop: TrainingLoop, directory: RunDirectory, logs: RunLogs, observer: Observer) -> None:
     """Trains to the end; writes metrics and checkpoints.
 
     Raises:
         RunInterruptedError: the run was interrupted, and a checkpoint is saved.
     """
     best_loss = min(validation_losses(directory), default=math.inf)
-    trainer.between_validation_batches = check_sweep
+    loop.between_validation_batches = check_sweep
 
     with StopRequests() as requests:
         next_save = time.perf_counter() + CHECKPOINT_SECONDS
-        for progress in trainer.run():
+        for progress in loop.run():
             requests.defer()
             row = _metrics_row(progress)
             directory.append_metrics(row)
             logs.log(row)
             if progress.validation_loss is not None:
-                with trainer.evaluated_weights():
+                with loop.evaluated_weights():
                     if progress.validation_loss < best_loss:
                         best_loss = progress.validation_loss
-                        directory.write_best(trainer.model, row)
-                    logs.show(progress.inputs, trainer.model, trainer.data.validation)
-            observer(trainer, progress)
-            is_to_stop = trainer.ranks.any(requests.is_pending)  # a later request waits for the next step
+                        directory.write_best(loop.model, row)
+                    logs.show(progress.inputs, loop.model, loop.data.validation)
+            observer(loop, progress)
+            is_to_stop = loop.ranks.any(requests.is_pending)  # a later request waits for the next step
             if is_to_stop or time.perf_counter() > next_save:
-                next_save = _save(trainer, directory)
+                next_save = _save(loop, directory)
             if is_to_stop:
-                with trainer.ranks.together():
+                with loop.ranks.together():
                     raise RunInterruptedError(
                         f"interrupted after {progress.inputs:,} inputs; the same command goes on from there"
                     )
 
 
-def _save(trainer: Trainer, directory: RunDirectory) -> float:
+def _save(loop: TrainingLoop, directory: RunDirectory) -> float:
     """Saves a checkpoint; returns the time of the next one, as of `time.perf_counter`."""
     start = time.perf_counter()
     directory.sync_metrics()
-    trainer.save(directory.checkpoint)
+    loop.save(directory.checkpoint)
     end = time.perf_counter()
     return end + max(CHECKPOINT_SECONDS, (end - start) / CHECKPOINT_SHARE)
 
 
-def _create_trainer(run: Run, device_name: str, ranks: Ranks) -> Trainer:
+def _create_trainer(run: Run, device_name: str, ranks: Ranks) -> TrainingLoop:
     device = resolve_device(device_name)
     data = run.create_source().load().to(device)
     check_memory(run, device, ranks=ranks)
     torch.manual_seed(run.recipe.seed)
     model = run.create_model().to(device)
     try:
-        return Trainer(model, data, run.recipe, ranks)
+        return TrainingLoop(model, data, run.recipe, ranks)
     except ArgumentError as error:
         raise ExperimentError([f"training.{error}" if error.argument else error.message]) from None
 

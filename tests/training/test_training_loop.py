@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mixcoder import train
 from mixcoder.backends.muon import Muon
 from mixcoder.data import ImageData, ImageSplit, load_data, to_float
 from mixcoder.errors import ArgumentError, RunDirectoryError, TrainingError
@@ -18,7 +19,7 @@ from mixcoder.models import Autoencoder, create_model
 from mixcoder.training.optimizers import set_learning_rate
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.schedules import learning_rate_at
-from mixcoder.training.trainer import Progress, Trainer, train
+from mixcoder.training.training_loop import TrainingLoop
 from tests.conftest import needs_compiler, slow_but, training_images
 
 
@@ -51,9 +52,9 @@ def tiny_stack() -> Autoencoder:
     )
 
 
-def trainer(data: ImageData, model: Autoencoder | None = None, **settings: Any) -> Trainer:
+def loop(data: ImageData, model: Autoencoder | None = None, **settings: Any) -> TrainingLoop:
     recipe = Recipe(**{"batch_size": 8, "learning_rate": 0.01, **settings})
-    return Trainer(model or tiny_mixer(), data, recipe)
+    return TrainingLoop(model or tiny_mixer(), data, recipe)
 
 
 def weights(model: nn.Module) -> Tensor:
@@ -75,7 +76,7 @@ def test_every_optimizer_and_loss_learns_real_digits(optimizer: str, loss: str) 
         mixer="mlp",
     )
     rate = {"adamw": 0.003, "muon": 0.003, "sgd": 0.1}[optimizer]
-    run = Trainer(
+    run = TrainingLoop(
         model,
         data,
         Recipe(optimizer=optimizer, loss=loss, learning_rate=rate, inputs=20_000, validations=4),  # type: ignore[arg-type]
@@ -90,7 +91,7 @@ def test_every_optimizer_and_loss_learns_real_digits(optimizer: str, loss: str) 
 
 
 def test_muon_takes_the_matrices_and_adamw_the_rest(tiny_data: ImageData) -> None:
-    muon, adamw = trainer(tiny_data, optimizer="muon", steps=1).optimizers
+    muon, adamw = loop(tiny_data, optimizer="muon", steps=1).optimizers
     assert isinstance(muon, Muon)
     assert isinstance(adamw, torch.optim.AdamW)
     assert {p.ndim for p in muon.param_groups[0]["params"]} == {2, 3}
@@ -98,13 +99,13 @@ def test_muon_takes_the_matrices_and_adamw_the_rest(tiny_data: ImageData) -> Non
 
 
 def test_weight_decay_is_the_optimizers_own_unless_stated(tiny_data: ImageData) -> None:
-    assert trainer(tiny_data, steps=1).optimizers[0].param_groups[0]["weight_decay"] == 0.01
-    assert trainer(tiny_data, steps=1, weight_decay=0.3).optimizers[0].param_groups[0]["weight_decay"] == 0.3
+    assert loop(tiny_data, steps=1).optimizers[0].param_groups[0]["weight_decay"] == 0.01
+    assert loop(tiny_data, steps=1, weight_decay=0.3).optimizers[0].param_groups[0]["weight_decay"] == 0.3
 
 
 def test_a_step_is_the_textbooks(tiny_data: ImageData) -> None:
     """The loop against the few lines that everybody writes."""
-    run = trainer(tiny_data, steps=30, schedule="cosine", warmup_steps=3)
+    run = loop(tiny_data, steps=30, schedule="cosine", warmup_steps=3)
     rows = list(run.run())
 
     model = tiny_mixer()
@@ -125,7 +126,7 @@ def test_a_step_is_the_textbooks(tiny_data: ImageData) -> None:
 
 
 def test_progress_and_validations_fall_where_they_should(tiny_data: ImageData) -> None:
-    run = trainer(tiny_data, steps=1000, validations=7)
+    run = loop(tiny_data, steps=1000, validations=7)
     rows = list(run.run())
     assert rows[-1].step == 1000
     assert rows[-1].inputs == run.total_inputs == 8000
@@ -136,15 +137,15 @@ def test_progress_and_validations_fall_where_they_should(tiny_data: ImageData) -
 
 
 def test_more_validations_than_steps(tiny_data: ImageData) -> None:
-    rows = list(trainer(tiny_data, steps=3, validations=20).run())
+    rows = list(loop(tiny_data, steps=3, validations=20).run())
     assert [row.validation_loss is not None for row in rows] == [True] * 3
 
 
 def test_same_seed_same_weights_to_the_bit(tiny_data: ImageData) -> None:
-    first, second = trainer(tiny_data, steps=40), trainer(tiny_data, steps=40)
+    first, second = loop(tiny_data, steps=40), loop(tiny_data, steps=40)
     assert [row.training_loss for row in first.run()] == [row.training_loss for row in second.run()]
     assert torch.equal(weights(first.model), weights(second.model))
-    other = trainer(tiny_data, steps=40, seed=1)
+    other = loop(tiny_data, steps=40, seed=1)
     list(other.run())
     assert not torch.equal(weights(first.model), weights(other.model))
 
@@ -168,7 +169,7 @@ def test_a_resumed_run_of_native_steps_is_the_undisturbed_one(
     tmp_path: Path, tiny_data: ImageData, create: Callable[[], Autoencoder], optimizer: str
 ) -> None:
     settings = {"optimizer": optimizer, "compile": "on", "ema": 0.9, "clip_norm": 0.1, "steps": 90}
-    whole, first, second = (trainer(tiny_data, create(), **settings) for _ in range(3))
+    whole, first, second = (loop(tiny_data, create(), **settings) for _ in range(3))
     list(whole.run())
     assert str(whole.backend).startswith("native")
     for row in first.run():
@@ -186,13 +187,13 @@ def test_a_resumed_run_of_native_steps_is_the_undisturbed_one(
 def test_a_resumed_run_is_the_undisturbed_one_to_the_bit(
     tmp_path: Path, tiny_data: ImageData, settings: dict[str, Any]
 ) -> None:
-    whole = trainer(tiny_data, steps=900, **settings)
+    whole = loop(tiny_data, steps=900, **settings)
     expected = {row.step: (row.training_loss, row.validation_loss) for row in whole.run()}
 
     path = tmp_path / "checkpoint.safetensors"
     seen: dict[int, tuple[float, float | None]] = {}
     for stop in (1, 333, 600, 900):
-        part = trainer(tiny_data, steps=900, **settings)
+        part = loop(tiny_data, steps=900, **settings)
         if path.exists():
             part.restore(path)
         for row in part.run():
@@ -208,7 +209,7 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_bit(
 
 
 def test_gradients_are_clipped_as_torch_does(tiny_data: ImageData) -> None:
-    run = trainer(tiny_data, steps=10, clip_norm=0.05, optimizer="sgd", schedule="constant")
+    run = loop(tiny_data, steps=10, clip_norm=0.05, optimizer="sgd", schedule="constant")
     list(run.run())
     model = tiny_mixer()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True)
@@ -224,7 +225,7 @@ def test_gradients_are_clipped_as_torch_does(tiny_data: ImageData) -> None:
 
 
 def test_a_large_bound_clips_nothing(tiny_data: ImageData) -> None:
-    clipped, free = (trainer(tiny_data, steps=10, clip_norm=norm) for norm in (1e9, None))
+    clipped, free = (loop(tiny_data, steps=10, clip_norm=norm) for norm in (1e9, None))
     for run in (clipped, free):
         list(run.run())
     assert torch.equal(weights(clipped.model), weights(free.model))
@@ -232,7 +233,7 @@ def test_a_large_bound_clips_nothing(tiny_data: ImageData) -> None:
 
 def test_the_average_is_of_the_weights_after_each_step_and_of_no_others(tiny_data: ImageData) -> None:
     """Training goes on with the raw weights; the average is what is validated and what `train` leaves."""
-    plain, averaged = (trainer(tiny_data, steps=30, ema=decay, validations=1) for decay in (None, 0.8))
+    plain, averaged = (loop(tiny_data, steps=30, ema=decay, validations=1) for decay in (None, 0.8))
     [*_, last] = averaged.run()
     after_each = []
     step = plain.create_step()
@@ -253,7 +254,7 @@ def test_the_average_is_of_the_weights_after_each_step_and_of_no_others(tiny_dat
 
 
 def test_vectors_have_a_learning_rate_of_their_own(tiny_data: ImageData) -> None:
-    run = trainer(tiny_data, steps=4, optimizer="muon", vector_learning_rate=0.002, warmup_steps=2)
+    run = loop(tiny_data, steps=4, optimizer="muon", vector_learning_rate=0.002, warmup_steps=2)
     next(run.run())
     rates = [group["lr"] for optimizer in run.optimizers for group in optimizer.param_groups]
     assert rates == pytest.approx([0.005, 0.001])
@@ -275,9 +276,9 @@ def test_dropout_goes_on_exactly_too(tmp_path: Path, tiny_data: ImageData) -> No
             images: Tensor = self.decoder(latents)
             return images.reshape(-1, 1, 4, 6)
 
-    def run() -> Trainer:
+    def run() -> TrainingLoop:
         torch.manual_seed(0)
-        return Trainer(Dropping(), tiny_data, Recipe(steps=20, batch_size=8))
+        return TrainingLoop(Dropping(), tiny_data, Recipe(steps=20, batch_size=8))
 
     whole = run()
     list(whole.run())
@@ -294,7 +295,7 @@ def test_dropout_goes_on_exactly_too(tmp_path: Path, tiny_data: ImageData) -> No
 
 
 def test_divergence_is_told_with_step_rate_and_hint(tiny_data: ImageData) -> None:
-    run = trainer(tiny_data, steps=500, optimizer="sgd", learning_rate=1e6)
+    run = loop(tiny_data, steps=500, optimizer="sgd", learning_rate=1e6)
     with pytest.raises(TrainingError) as caught:
         list(run.run())
     assert "the loss became " in str(caught.value)
@@ -304,7 +305,7 @@ def test_divergence_is_told_with_step_rate_and_hint(tiny_data: ImageData) -> Non
 def test_the_exact_step_of_a_divergence_is_told(
     tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = trainer(tiny_data, steps=10_000)
+    run = loop(tiny_data, steps=10_000)
     good = run.create_step()
     calls = 0
 
@@ -319,7 +320,7 @@ def test_the_exact_step_of_a_divergence_is_told(
 
 
 def test_the_clock_leaves_out_what_is_not_training(tiny_data: ImageData) -> None:
-    run = trainer(tiny_data, steps=1000, validations=1)
+    run = loop(tiny_data, steps=1000, validations=1)
     for row in run.run():
         if row.step > run.total_steps // 2:
             before = (run.clock.inputs, run.clock.seconds)
@@ -333,7 +334,7 @@ def test_the_clock_leaves_out_what_is_not_training(tiny_data: ImageData) -> None
 def test_data_of_another_shape_is_refused(tiny_data: ImageData) -> None:
     model = create_model("cnn", image_shape=(1, 6, 4), channels=[2], kernel_size=3, latent_dim=2)
     with pytest.raises(ArgumentError, match=r"the model takes \(1, 6, 4\), tiny has \(1, 4, 6\)"):
-        Trainer(model, tiny_data, Recipe(steps=1))
+        TrainingLoop(model, tiny_data, Recipe(steps=1))
 
 
 def test_fewer_images_than_a_batch() -> None:
@@ -341,17 +342,16 @@ def test_fewer_images_than_a_batch() -> None:
     result = train(
         tiny_mixer(), ImageData("few", ImageSplit(images), ImageSplit(images)), epochs=13, batch_size=64
     )
-    assert isinstance(result, Progress)
-    assert (result.step, result.inputs) == (2, 128)
+    assert (result.steps, result.inputs) == (2, 128)
 
 
 def test_checkpoints_of_something_else_are_refused(tmp_path: Path, tiny_data: ImageData) -> None:
     path = tmp_path / "c.safetensors"
     other = create_model("cnn", image_shape=(1, 4, 6), channels=[2], kernel_size=3, latent_dim=2)
-    Trainer(other, tiny_data, Recipe(steps=1)).save(path)
+    TrainingLoop(other, tiny_data, Recipe(steps=1)).save(path)
     with pytest.raises(RunDirectoryError, match="is not a checkpoint of this run"):
-        trainer(tiny_data, steps=1).restore(path)
+        loop(tiny_data, steps=1).restore(path)
     for content in (b"", b"garbage" * 10, path.read_bytes()[:-4]):
         path.write_bytes(content)
         with pytest.raises(RunDirectoryError, match="is not a readable checkpoint"):
-            trainer(tiny_data, steps=1).restore(path)
+            loop(tiny_data, steps=1).restore(path)

@@ -4,7 +4,7 @@
                                                                       ├─ training loss (mean since the last)
                                                                       └─ validation loss, at its times
 
-The trainer writes nothing and shows nothing: it yields `Progress`, and its caller decides what to log, when
+The loop writes nothing and shows nothing: it yields `Progress`, and its caller decides what to log, when
 to save a checkpoint and when to stop.
 """
 
@@ -17,22 +17,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from mixcoder.backends.backend import choose_backend
-from mixcoder.backends.parameters import FlatParameters, give_own_memory, trained_parameters
+from mixcoder.backends.parameters import FlatParameters, trained_parameters
 from mixcoder.backends.step import StepSpec, TrainingStep
-from mixcoder.data.own_images import images
 from mixcoder.data.split import ImageData, TrainingBatches
 from mixcoder.errors import ArgumentError, DataError, DivergenceError
-from mixcoder.models.autoencoder import Autoencoder, as_autoencoder
+from mixcoder.models.autoencoder import Autoencoder
 from mixcoder.models.cost import count_madds
-from mixcoder.models.modes import keeping_modes, make_trainable
-from mixcoder.registry.problems import list_problems
 from mixcoder.training.checkpoint import (
     CheckpointState,
     check_data,
@@ -60,54 +55,6 @@ _LARGEST_CHUNK = 25
 _CHUNKS_A_RUN = 400
 
 
-def train(model: nn.Module, data: Any, **settings: Any) -> Progress:
-    """Trains `model` in place on `data`; returns its last progress.
-
-    Gradients are computed also where the caller has switched them off; the model's training modes are
-    restored.
-
-    Args:
-        model: takes images of the data's shape; float32, on the device of the data.
-        data: as `load_data` or `images` gives it, or what `images` takes, such as an array.
-        settings: of `Recipe`, such as `learning_rate=0.003, inputs=100_000`. Here `seed` is that of the order
-            of images and of their crops. Weights are the model's own: call `torch.manual_seed` before
-            `create_model` to repeat them.
-
-    Raises:
-        ArgumentError: an unknown or impossible setting, or model and data do not fit each other.
-        TrainingError: the loss is no longer finite.
-    """
-    recipe, inner = _recipe(settings), as_autoencoder(model)
-    data = data if isinstance(data, ImageData) else images(data)
-    no_autocast = torch.autocast(data.validation.device.type, enabled=False)
-    try:
-        with keeping_modes(inner), torch.inference_mode(False), torch.enable_grad(), no_autocast:
-            make_trainable(inner)
-            trainer = Trainer(inner, data, recipe)
-            *_, last = trainer.run()
-            trainer.keep_evaluated_weights()
-    finally:
-        give_own_memory(inner)
-    return last
-
-
-def _recipe(settings: dict[str, Any]) -> Recipe:
-    """Returns the recipe of a Python caller's settings.
-
-    Raises:
-        ArgumentError: one is unknown, impossible, or for experiment files alone.
-    """
-    try:
-        recipe = Recipe(**settings)
-    except ValidationError as error:
-        for path, message in list_problems(error, Recipe):
-            raise ArgumentError(".".join(map(str, path)), message) from None
-        raise
-    if recipe.log:
-        raise ArgumentError("log", "needs a run directory, which mixcoder run makes; leave it out here")
-    return recipe
-
-
 @dataclass(frozen=True)
 class Progress:
     """Where a run stands after a few more steps.
@@ -129,7 +76,7 @@ class Progress:
     throughput: float
 
 
-class Trainer:
+class TrainingLoop:
     """One training run of one model on one data set.
 
     Args:
@@ -140,6 +87,7 @@ class Trainer:
 
     Attributes:
         between_validation_batches: called while it validates; what it raises ends the run.
+        rate_factor: of the learning rates that the recipe states, for steps from now on.
         backend: how steps are computed; certain from the first Progress on.
 
     Raises:
@@ -163,6 +111,7 @@ class Trainer:
                 "image_shape", f"the model takes {model.image_shape}, {data.name} has {data.image_shape}"
             )
         self.step = 0
+        self.rate_factor = 1.0
         self.clock = TrainingClock()
         self.between_validation_batches: Callable[[], None] = lambda: None
         workload = recipe.workload(model, count_madds(model), self.total_inputs, data.validation.device)
@@ -197,7 +146,7 @@ class Trainer:
                 step=self.step,
                 inputs=self.inputs,
                 training_loss=losses.double().mean().item(),
-                learning_rate=learning_rate_at(self.step - 1, self.total_steps, self.recipe),
+                learning_rate=self._learning_rate_at(self.step - 1),
                 validation_loss=self.validate(self.ranks) if self._is_validation_step(self.step) else None,
                 throughput=self.clock.throughput,
             )
@@ -230,7 +179,7 @@ class Trainer:
         """Restores the state of when `save` was called.
 
         Raises:
-            RunDirectoryError: the checkpoint is damaged, of another run or of other images; the trainer is
+            RunDirectoryError: the checkpoint is damaged, of another run or of other images; the loop is
                 then as before.
         """
         state = read_state(path, self.total_steps)
@@ -291,6 +240,9 @@ class Trainer:
         step, self.backend = build_for_each_count(spec, self.backend)
         return step
 
+    def _learning_rate_at(self, step: int) -> float:
+        return self.rate_factor * learning_rate_at(step, self.total_steps, self.recipe)
+
     def _set_step(self, step: int) -> None:
         self.step = step
         if self._average:
@@ -320,7 +272,7 @@ class Trainer:
         drawing = drawing_steps(self.model)
         with self.clock.measure(images, warmup=self._is_cold), self.backend.threads(), drawing:
             for step in range(self.step, last_step):
-                set_learning_rate(self.optimizers, learning_rate_at(step, self.total_steps, self.recipe))
+                set_learning_rate(self.optimizers, self._learning_rate_at(step))
                 draw_steps(self.model, self.recipe.seed, step)
                 losses.append(train_step(self._batches[step]))
             stacked = self.ranks.weighted_sum(torch.stack(losses).cpu(), self._weight)
@@ -361,7 +313,7 @@ class Trainer:
             raise DivergenceError(self._divergence("loss", losses[index].item(), first_step + index + 1))
 
     def _divergence(self, noun: str, loss: float, step: int) -> str:
-        rate = learning_rate_at(step - 1, self.total_steps, self.recipe)
+        rate = self._learning_rate_at(step - 1)
         return (
             f"the {noun} became {loss} at step {step} with learning rate {rate:.3g}; "
             f"try a smaller learning_rate, such as {self.recipe.learning_rate / 10:.3g}, or some warmup_steps"

@@ -22,10 +22,10 @@ from mixcoder.backends.inductor.inductor_backend import INDUCTOR
 from mixcoder.errors import ArgumentError, TrainingError
 from mixcoder.models import Autoencoder
 from mixcoder.training.recipe import Recipe
-from mixcoder.training.trainer import Trainer
+from mixcoder.training.training_loop import TrainingLoop
 from tests.backends.test_backend import cache, compiling, exact, gradients_by, spec
 from tests.conftest import slow
-from tests.training.test_trainer import tiny_mixer, weights
+from tests.training.test_training_loop import tiny_mixer, weights
 
 __all__ = ["cache"]
 
@@ -115,7 +115,7 @@ def test_in_a_thread_and_with_other_threads_midway(tiny_data: ImageData) -> None
     thread.start()
     thread.join()
     model = Plain()
-    for row in Trainer(model, tiny_data, Recipe(steps=5, batch_size=8, learning_rate=0.01)).run():
+    for row in TrainingLoop(model, tiny_data, Recipe(steps=5, batch_size=8, learning_rate=0.01)).run():
         torch.set_num_threads(1 + row.step % 2)
     torch.set_num_threads(1)
     expected = trained(tiny_data)
@@ -262,7 +262,7 @@ def test_running_statistics_are_those_of_the_textbook(compile: str, tiny_data: I
         trained(tiny_data, model, compile=compile, steps=4, batch_size=32, optimizer="sgd")
     expected = Plain(nn.BatchNorm1d(5))
     optimizer = torch.optim.SGD(expected.parameters(), momentum=0.9, nesterov=True)
-    run = Trainer(Plain(), tiny_data, Recipe(steps=4, batch_size=32, learning_rate=0.01))
+    run = TrainingLoop(Plain(), tiny_data, Recipe(steps=4, batch_size=32, learning_rate=0.01))
     for step, rate in enumerate([1, 0.853553, 0.5, 0.146447]):
         optimizer.param_groups[0]["lr"] = 0.01 * rate
         images = run._batches[step] / 255
@@ -283,8 +283,8 @@ def test_a_frozen_norm_stays_frozen(tiny_data: ImageData) -> None:
 
 
 def test_statistics_are_part_of_a_checkpoint(tmp_path: Path, tiny_data: ImageData) -> None:
-    def run() -> Trainer:
-        return Trainer(Plain(nn.BatchNorm1d(5)), tiny_data, Recipe(steps=20, batch_size=8))
+    def run() -> TrainingLoop:
+        return TrainingLoop(Plain(nn.BatchNorm1d(5)), tiny_data, Recipe(steps=20, batch_size=8))
 
     whole, first, second = run(), run(), run()
     list(whole.run())
