@@ -138,8 +138,10 @@ def test_a_model_whose_codes_cannot_be_rounded_lacks_these_losses_alone(tiny_dat
     loop = TrainingLoop(Entries(tiny_data.image_shape), tiny_data, Recipe(steps=1))
     assert loop.validate() > 0
     keys = [f"validation_loss_{bits}_bits" for bits in (8, 6, 4)]
-    codes = keep_codes(loop.model, tiny_data.validation)
-    assert rounded_losses(loop, codes) == rounded_losses(loop, None) == dict.fromkeys(keys)
+    given = (loop.model, tiny_data.validation)
+    codes = keep_codes(*given)
+    for kept in (codes, None):
+        assert rounded_losses(*given, kept, "mse") == dict.fromkeys(keys)
 
 
 class Greedy(Entries):
@@ -155,7 +157,7 @@ def test_no_loss_is_left_out_for_want_of_memory(tiny_data: ImageData) -> None:
     loop = TrainingLoop(Greedy(tiny_data.image_shape), tiny_data, Recipe(steps=1))
     codes = keep_codes(loop.model, tiny_data.validation)
     with pytest.raises(RuntimeError, match="alloc"):
-        rounded_losses(loop, codes)
+        rounded_losses(loop.model, tiny_data.validation, codes, "mse")
 
 
 @slow

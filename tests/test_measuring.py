@@ -18,7 +18,7 @@ from mixcoder.experiments.runs.training_run import train_run
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.models.cost import count_madds
 from mixcoder.pixels import quality
-from mixcoder.training import loop
+from mixcoder.training import training_loop
 from mixcoder.training.evaluation import measure_reconstructions
 from mixcoder.training.recipe import Recipe
 from mixcoder.training.training_loop import TrainingLoop
@@ -28,8 +28,8 @@ PAGE = " ".join(read_document("docs/measuring.md").split())
 
 NUMBERS = {
     f"`validations: {Recipe(steps=1).validations}`": "how often is validated",
-    f"at most {loop._LARGEST_CHUNK} steps": "what a training loss is the mean of",
-    f"the {loop._CHUNKS_A_RUN}th part of the run": "warm-up",
+    f"at most {training_loop._LARGEST_CHUNK} steps": "what a training loss is the mean of",
+    f"the {training_loop._CHUNKS_A_RUN}th part of the run": "warm-up",
     f"counts as {quality._BEST_PSNR:.0f} dB": "a perfect copy",
     f"K₁ = {quality._K1}, K₂ = {quality._K2}": "SSIM's constants",
     f"{quality._WINDOW} x {quality._WINDOW} pixels and standard deviation {quality._SIGMA}": "SSIM's window",

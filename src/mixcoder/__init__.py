@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mixcoder.models import Autoencoder, MixingLayer, create_model, register_mixer, register_model
     from mixcoder.models.pull_back import pull_back
     from mixcoder.programs.history import History
+    from mixcoder.programs.saving import save
     from mixcoder.programs.trainer import Trainer, train
     from mixcoder.training.optimizers import register_optimizer
     from mixcoder.training.training_loop import Progress
@@ -56,6 +57,7 @@ _HOMES = {
     "register_model": "mixcoder.models",
     "register_optimizer": "mixcoder.training.optimizers",
     "register_source": "mixcoder.data",
+    "save": "mixcoder.programs.saving",
     "score": "mixcoder.inference",
     "train": "mixcoder.programs.trainer",
     "walk": "mixcoder.inference",
@@ -88,6 +90,7 @@ __all__ = [
     "register_model",
     "register_optimizer",
     "register_source",
+    "save",
     "score",
     "train",
     "walk",

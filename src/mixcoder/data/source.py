@@ -209,4 +209,4 @@ def load_data(name: str, /, **arguments: Any) -> ImageData:
         ArgumentError: an unknown name, or arguments that it does not take.
         DataError: the images are not to be had, or damaged.
     """
-    return create_source(name, **arguments).load()
+    return create_source(name, **arguments).load().known_as(name, arguments)

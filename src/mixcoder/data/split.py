@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -123,6 +123,7 @@ class ImageData:
         train: what batches are taken from.
         validation: images as they are.
         left_out: files that could not be used, by name, and why.
+        made_as: the name and the arguments that `load_data` made it of; None where it did not.
 
     Raises:
         ArgumentError: these are no splits, or they do not fit each other.
@@ -132,6 +133,7 @@ class ImageData:
     train: Split
     validation: ImageSplit
     left_out: Mapping[str, str] = field(default_factory=dict)
+    made_as: tuple[str, Mapping[str, Any]] | None = field(default=None, init=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -156,7 +158,14 @@ class ImageData:
             ArgumentError: there is no such device here.
         """
         device = resolve_device(device)
-        return replace(self, train=self.train.to(device), validation=self.validation.to(device))
+        moved = replace(self, train=self.train.to(device), validation=self.validation.to(device))
+        return moved if self.made_as is None else moved.known_as(*self.made_as)
+
+    def known_as(self, source: str, arguments: Mapping[str, Any]) -> ImageData:
+        """Returns the same data, known to be what a data source makes of some arguments."""
+        known = replace(self)
+        object.__setattr__(known, "made_as", (source, dict(arguments)))
+        return known
 
     def content_hash(self) -> str:
         """Returns the SHA-256 (hex) over all images: which data a result was made with."""

@@ -36,6 +36,7 @@ class Autoencoder(nn.Module, ABC):
         image_shape: (C, H, W) of the images it is made for.
         latent_shape: shape of one image's latent.
         refinement: of the latents by the decoder, which `encode` does; None for none.
+        made_as: the name and the arguments that `create_model` made it of; None where it did not.
         example: arguments that build a typical one, for `mixcoder models show`.
         sized_by: the arguments to make smaller where there is not the memory for it.
     """
@@ -49,6 +50,7 @@ class Autoencoder(nn.Module, ABC):
         super().__init__()
         _check_decoder(type(self))
         self.refinement: CodeRefinement | None = None
+        self.made_as: tuple[str, dict[str, Any]] | None = None
 
     @abstractmethod
     def _encode(self, images: Tensor) -> Tensor:

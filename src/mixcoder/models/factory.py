@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -53,6 +54,7 @@ def create_model(name: str, /, **arguments: Any) -> Autoencoder:
             if refine is not None:
                 built.refinement = _refinement(built, refine)
                 check_refinable(name, built)
+        built.made_as = (name, deepcopy(arguments))
         return built
     except MixcoderError:
         raise

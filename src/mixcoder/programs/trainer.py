@@ -12,6 +12,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from mixcoder.experiments.runs.stop_requests import StopRequests
 from mixcoder.models.autoencoder import as_autoencoder
 from mixcoder.models.modes import keeping_modes, make_trainable
 from mixcoder.programs.history import History
+from mixcoder.programs.run_record import NoRecord, RunRecord, TrainingRecord
 from mixcoder.programs.training_lines import program_progress
 from mixcoder.registry.problems import list_problems
 from mixcoder.training.recipe import Recipe
@@ -36,6 +38,8 @@ def train(
     model: nn.Module,
     data: Any,
     *,
+    runs: str | Path | None = None,
+    name: str = "program",
     on_progress: Callable[[Progress], object] | None = None,
     show: bool | None = None,
     **settings: Any,
@@ -48,6 +52,9 @@ def train(
     Args:
         model: takes images of the data's shape; float32, on the device of the data.
         data: as `load_data` or `images` gives it, or what `images` takes, such as an array.
+        runs: a folder of runs: the training is a run in it, which every command knows. The same call goes on
+            where that was interrupted, and trains nothing where it is done.
+        name: of the experiment, and so of the run's folder in `runs`.
         on_progress: called with a `Progress` every few steps.
         show: whether to show a bar; by default on a terminal and in a notebook.
         settings: of `Recipe`, such as `learning_rate=0.003, inputs=100_000`. Here `seed` is that of the order
@@ -59,7 +66,7 @@ def train(
         TrainingError: the loss is no longer finite.
     """
     _check_flag("show", show)
-    trainer = Trainer(model, data, **settings)
+    trainer = Trainer(model, data, runs=runs, name=name, **settings)
     with (
         program_progress(show) as show_progress,
         closing(iter(trainer)) as steps,
@@ -92,6 +99,8 @@ class Trainer:
     Args:
         model: takes images of the data's shape; float32, on the device of the data.
         data: as `load_data` or `images` gives it, or what `images` takes, such as an array.
+        runs: as for `train`; also after a `break`, another Trainer goes on.
+        name: as for `train`.
         settings: as for `train`.
 
     Attributes:
@@ -101,11 +110,18 @@ class Trainer:
         ArgumentError: an unknown or impossible setting, or model and data do not fit each other.
     """
 
-    def __init__(self, model: nn.Module, data: Any, **settings: Any) -> None:
-        recipe, self._model = _recipe(settings), as_autoencoder(model)
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,
+        *,
+        runs: str | Path | None = None,
+        name: str = "program",
+        **settings: Any,
+    ) -> None:
+        recipe, self._model = _recipe(settings, has_directory=runs is not None), as_autoencoder(model)
         data = data if isinstance(data, ImageData) else images(data)
         self._device_type = data.validation.device.type
-        self._open = ExitStack()
         self._progress: list[Progress] = []
         with ExitStack() as opening:
             opening.callback(give_own_memory, self._model)
@@ -113,6 +129,7 @@ class Trainer:
             with self._computing():
                 make_trainable(self._model)
                 self.loop = TrainingLoop(self._model, data, recipe)
+            self._record: TrainingRecord = NoRecord() if runs is None else RunRecord(self.loop, runs, name)
             self._open = opening.pop_all()
 
     @property
@@ -150,7 +167,8 @@ class Trainer:
         """
         if not self._progress:
             raise ArgumentError("", "the training has not begun")
-        return History(tuple(self._progress), was_interrupted, str(self.loop.backend))
+        execution = str(self.loop.backend)
+        return History(tuple(self._progress), was_interrupted, execution, self._record.folder)
 
     def __iter__(self) -> Generator[Progress]:
         """Yields the progress of the steps.
@@ -163,10 +181,10 @@ class Trainer:
         if self._progress:
             raise ArgumentError("", f"has ended after {self.loop.step} steps; make another Trainer")
         with self._open:
-            steps = self.loop.run()
             try:
-                while (progress := self._next(steps)) is not None:
-                    yield progress
+                with closing(self._record.steps(self.loop)) as steps:
+                    while (progress := self._next(steps)) is not None:
+                        yield progress
             except (GeneratorExit, _Stopped):  # of a `break`, of Ctrl-C
                 self.loop.keep_evaluated_weights()
                 raise
@@ -183,6 +201,8 @@ class Trainer:
                 requests.defer()
             with self._computing():
                 progress = next(steps, None)
+            if not self._progress:
+                self._progress += self._record.earlier(progress)
             if progress is not None:
                 self._progress.append(progress)
             if requests.is_pending:
@@ -201,11 +221,11 @@ class _Stopped(KeyboardInterrupt):
     """A Ctrl-C, seen after a whole step."""
 
 
-def _recipe(settings: dict[str, Any]) -> Recipe:
+def _recipe(settings: dict[str, Any], *, has_directory: bool) -> Recipe:
     """Returns the recipe of a Python caller's settings.
 
     Raises:
-        ArgumentError: one is unknown, impossible, or for experiment files alone.
+        ArgumentError: one is unknown, impossible, or needs a run directory.
     """
     try:
         recipe = Recipe(**settings)
@@ -213,8 +233,8 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
         for path, message in list_problems(error, Recipe):
             raise ArgumentError(".".join(map(str, path)), message) from None
         raise
-    if recipe.log:
-        raise ArgumentError("log", "needs a run directory, which mixcoder run makes; leave it out here")
+    if recipe.log and not has_directory:
+        raise ArgumentError("log", "needs a run directory; state the folder of runs, such as runs='runs'")
     return recipe
 
 

@@ -42,7 +42,7 @@ def training_progress(console: Console) -> Iterator[Callable[[TrainingLoop, Prog
 
 @contextmanager
 def program_progress(show: bool | None) -> Iterator[Callable[[TrainingLoop, Progress], None]]:
-    """Yields an observer that shows a training to whoever runs a program.
+    """Yields an observer that shows a training to the user of a program.
 
     Args:
         show: whether it does; None where there is a terminal or a notebook.

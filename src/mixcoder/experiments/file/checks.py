@@ -53,6 +53,12 @@ class TopLevel(BaseModel):
         default=None,
         description="the folder in which relative paths of `data` begin; by default that of the file",
     )
+    weights: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="of a run that a Python program trained: the SHA-256 of the weights that it began with; "
+        "such a run goes on in Python alone",
+    )
     model: dict[str, Any] = Field(description="the network")
     training: dict[str, Any] = Field(
         description="how the model is trained; exactly one of `inputs`, `steps` and `epochs` says how long"

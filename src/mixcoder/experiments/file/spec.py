@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 
 from mixcoder.data import SOURCES, DataSource
 from mixcoder.data.source import build_source
-from mixcoder.errors import ExperimentError
+from mixcoder.errors import ArgumentError, ExperimentError
 from mixcoder.experiments.file.checks import CheckedModels, RunCheck
 from mixcoder.experiments.file.data_paths import Choice
 from mixcoder.experiments.file.extends import apply_override, read_extended
@@ -39,7 +39,7 @@ from mixcoder.experiments.file.matrix import (
     unused_names,
 )
 from mixcoder.experiments.file.search_section import Search, read_search
-from mixcoder.experiments.file.yaml_file import Document
+from mixcoder.experiments.file.yaml_file import COMMAND_LINE, Document
 from mixcoder.models import Autoencoder, create_model
 from mixcoder.text.sanitize import sanitize
 from mixcoder.text.values import format_value
@@ -58,6 +58,7 @@ class Run:
         recipe: how it is trained.
         root: the folder in which relative paths of the data source begin.
         image_counts: how many training images data sources have, once known; runs of one file share it.
+        weights: SHA-256 (hex) of those that it begins with, where a Python program trains it.
     """
 
     experiment: str
@@ -67,6 +68,7 @@ class Run:
     recipe: Recipe
     root: Path = Path()
     image_counts: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+    weights: str = ""
 
     def create_source(self) -> DataSource:
         """Returns the data source, not loaded yet."""
@@ -97,6 +99,7 @@ class Run:
         return {
             "name": self.experiment,
             **({"relative_to": str(root)} if has_paths else {}),
+            **({"weights": self.weights} if self.weights else {}),
             "data": {"source": data_name, **data_arguments},
             "model": {"type": model_name, **model_arguments},
             "training": self.recipe.model_dump(),
@@ -184,6 +187,31 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     return Experiment(document.data["name"], tuple(runs))
 
 
+def stated_run(name: str, data: Choice, model: Choice, training: Mapping[str, Any], weights: str) -> Run:
+    """Returns the run of a Python program, as a file with the same keys would state it.
+
+    Args:
+        name: of the experiment.
+        data: a source and its arguments; relative paths begin in the current folder.
+        model: a kind of model and its arguments, without the shape of the images.
+        training: settings of the recipe.
+        weights: SHA-256 (hex) of the weights that it begins with.
+
+    Raises:
+        ArgumentError: the name is none, or an argument cannot be written into a file.
+    """
+    sections = {
+        "data": {"source": data[0], **data[1]},
+        "model": {"type": model[0], **model[1]},
+        "training": dict(training),
+    }
+    document = Document(COMMAND_LINE, {"name": name, "weights": weights, **sections})
+    runs, problems = _check_runs(document, [{}], {})
+    if problems:
+        raise ArgumentError("", problems[0].removeprefix(f"{COMMAND_LINE}: "))
+    return runs[0]
+
+
 def _read_search_experiment(document: Document) -> Experiment:
     """Returns the experiment of a file with a search, some of whose combinations are checked.
 
@@ -212,7 +240,8 @@ def _check_runs(
         check = RunCheck(substitute(document, values), document, checked)
         parts = check.parts()
         if parts:
-            runs.append(Run(document.data["name"], values, *parts, image_counts))
+            weights = document.data.get("weights") or ""
+            runs.append(Run(document.data["name"], values, *parts, image_counts, weights))
         for problem in check.problems:
             problems.setdefault(problem, []).append(values)
     return runs, [

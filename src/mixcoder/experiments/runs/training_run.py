@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ def train_run(
         ReportedError: another rank has failed before its first step.
         MixcoderError: data, run or run directory are not in order.
     """
+    if run.weights:
+        raise ArgumentError("weights", "are those of a Python program, in which mixcoder.train goes on")
     directory = RunDirectory.of(run, runs)
     if _is_done(directory, ranks):
         return directory
@@ -102,21 +104,53 @@ def _is_done(directory: RunDirectory, ranks: Ranks) -> bool:
 
 
 def _lead(run: Run, loop: TrainingLoop, directory: RunDirectory, observer: Observer, started: float) -> None:
-    """Trains as the first rank, or alone: restores the last checkpoint, and writes all files."""
+    """Trains as the first rank, or alone, and writes all files.
+
+    Raises:
+        RunInterruptedError: the run was interrupted, and a checkpoint is saved.
+    """
     ranks = loop.ranks
-    with _recording_failure(directory), reraise_oom(run):
+    with recording_failure(directory), reraise_oom(run), StopRequests() as requests:
+        with closing(recorded(run, loop, directory, started)) as steps:
+            for progress in steps:
+                requests.defer()
+                observer(loop, progress)
+                if ranks.any(requests.is_pending):  # a later request waits for the next step
+                    break
+            else:
+                return
         with ranks.together():
-            directory.forget_failure()
-            directory.write_config(run)
-            _restore_checkpoint(loop, directory)
-            logs = RunLogs(run, directory, loop.data.validation.device)
-        loop.share_state()
-        _train(loop, directory, logs, observer)
-        with ranks.together(), loop.evaluated_weights():
-            directory.write_model(loop.model, *run.model)
-            result = describe_result(run, loop, directory, time.perf_counter() - started)
-            logs.finish(result)
-            directory.write_result(result)
+            raise RunInterruptedError(
+                f"interrupted after {loop.inputs:,} inputs; the same command goes on from there"
+            )
+
+
+def recorded(
+    run: Run, loop: TrainingLoop, directory: RunDirectory, started: float
+) -> Generator[Progress, None, None]:
+    """Yields the progress of a run that is trained in its directory, from its last checkpoint on.
+
+    After the last step, the directory has its result. Closed before that, it has a checkpoint.
+
+    Args:
+        run: what is trained.
+        loop: that trains it, at its first step.
+        directory: locked by this process.
+        started: when the run began, as of `time.perf_counter`.
+    """
+    ranks = loop.ranks
+    with ranks.together():
+        directory.forget_failure()
+        directory.write_config(run)
+        _restore_checkpoint(loop, directory)
+        logs = RunLogs(run, directory, loop.data.validation.device)
+    loop.share_state()
+    yield from _recorded_steps(loop, directory, logs)
+    with ranks.together(), loop.evaluated_weights():
+        directory.write_model(loop.model, *run.model)
+        result = describe_result(run, loop, directory, time.perf_counter() - started)
+        logs.finish(result)
+        directory.write_result(result)
 
 
 def _follow(run: Run, loop: TrainingLoop) -> None:
@@ -139,7 +173,7 @@ def _follow(run: Run, loop: TrainingLoop) -> None:
 
 
 @contextmanager
-def _recording_failure(directory: RunDirectory) -> Iterator[None]:
+def recording_failure(directory: RunDirectory) -> Iterator[None]:
     """Context that notes why a run failed, for tables.
 
     A run that was interrupted, or that another rank could not begin, has not failed.
@@ -165,37 +199,30 @@ def _restore_checkpoint(loop: TrainingLoop, directory: RunDirectory) -> None:
     directory.truncate_metrics(loop.step)
 
 
-def _train(loop: TrainingLoop, directory: RunDirectory, logs: RunLogs, observer: Observer) -> None:
-    """Trains to the end; writes metrics and checkpoints.
-
-    Raises:
-        RunInterruptedError: the run was interrupted, and a checkpoint is saved.
-    """
+def _recorded_steps(
+    loop: TrainingLoop, directory: RunDirectory, logs: RunLogs
+) -> Generator[Progress, None, None]:
+    """Trains to the end; writes metrics and checkpoints, the last one when it is closed."""
     best_loss = min(validation_losses(directory), default=math.inf)
     loop.between_validation_batches = check_sweep
-
-    with StopRequests() as requests:
-        next_save = time.perf_counter() + CHECKPOINT_SECONDS
-        for progress in loop.run():
-            requests.defer()
-            row = _metrics_row(progress)
-            directory.append_metrics(row)
-            logs.log(row)
-            if progress.validation_loss is not None:
-                with loop.evaluated_weights():
-                    if progress.validation_loss < best_loss:
-                        best_loss = progress.validation_loss
-                        directory.write_best(loop.model, row)
-                    logs.show(progress.inputs, loop.model, loop.data.validation)
-            observer(loop, progress)
-            is_to_stop = loop.ranks.any(requests.is_pending)  # a later request waits for the next step
-            if is_to_stop or time.perf_counter() > next_save:
-                next_save = _save(loop, directory)
-            if is_to_stop:
-                with loop.ranks.together():
-                    raise RunInterruptedError(
-                        f"interrupted after {progress.inputs:,} inputs; the same command goes on from there"
-                    )
+    next_save = time.perf_counter() + CHECKPOINT_SECONDS
+    for progress in loop.run():
+        row = _metrics_row(progress)
+        directory.append_metrics(row)
+        logs.log(row)
+        if progress.validation_loss is not None:
+            with loop.evaluated_weights():
+                if progress.validation_loss < best_loss:
+                    best_loss = progress.validation_loss
+                    directory.write_best(loop.model, row)
+                logs.show(progress.inputs, loop.model, loop.data.validation)
+        try:
+            yield progress
+        except GeneratorExit:
+            _save(loop, directory)
+            raise
+        if time.perf_counter() > next_save:
+            next_save = _save(loop, directory)
 
 
 def _save(loop: TrainingLoop, directory: RunDirectory) -> float:
