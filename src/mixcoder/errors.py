@@ -168,7 +168,11 @@ def first_line(error: Exception) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns what to add to "unknown …": the nearest known word, or all of them. Starts with "; "."""
     names = sorted(known)
-    near = get_close_matches(word, names, n=1, cutoff=0.6)
+    by_letters = {name.lower(): name for name in names}
+    near = get_close_matches(word, names, n=1, cutoff=0.6) or get_close_matches(
+        word.lower(), by_letters, n=1, cutoff=0.6
+    )
     if near:
-        return f"; did you mean '{sanitize(near[0], _KNOWN_LETTERS)}'?"
+        nearest = near[0] if near[0] in names else by_letters[near[0]]
+        return f"; did you mean '{sanitize(nearest, _KNOWN_LETTERS)}'?"
     return f"; known: {sanitize(', '.join(names), _KNOWN_LETTERS)}" if names else ""

@@ -19,7 +19,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import mixcoder
-from mixcoder.cli.lazy import LazyGroup, add_commands
+from mixcoder.cli.lazy import HELP, LazyGroup, add_commands
 from mixcoder.cli.streams import ignore_failures
 from mixcoder.errors import MixcoderError, MixcoderWarning, ReportedError, is_out_of_memory
 from mixcoder.io.interrupts import is_interrupted, noting_interrupts
@@ -70,6 +70,7 @@ def create_app() -> LazyGroup:
         help="Build, train and compare small image auto-encoders.",
         no_args_is_help=True,
         add_completion=False,
+        context_settings=HELP,
     )
     main_app.callback()(_set_main_options)
     group = typer.main.get_group(main_app)

@@ -17,6 +17,32 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+HELP = {"help_option_names": ["-h", "--help"]}
+"""Settings of every command."""
+
+_SETTING = "A setting is a key: training.{0}={{0}}"
+OPTIONS_ELSEWHERE = {
+    "--resume": "A run that was interrupted goes on by itself",
+    "--continue": "A run that was interrupted goes on by itself",
+    "--dry-run": "mixcoder plan shows all runs and trains none",
+    "--epochs": _SETTING.format("epochs"),
+    "--lr": _SETTING.format("learning_rate"),
+    "--learning-rate": _SETTING.format("learning_rate"),
+    "--batch-size": _SETTING.format("batch_size"),
+    "--inputs": _SETTING.format("inputs"),
+    "--steps": _SETTING.format("steps"),
+    "--seed": _SETTING.format("seed"),
+    "--optimizer": _SETTING.format("optimizer"),
+    "--config": "The experiment file stands alone: mixcoder run {0}",
+    "--gpus": "--device cuda trains on a GPU",
+    "--workers": "-j {0} trains so many runs side by side",
+    "--jobs": "-j {0} trains so many runs side by side",
+    "--multirun": "State a matrix in the experiment file; mixcoder run trains all of it",
+    "--output": "-o {0} names the file",
+    "--verbose": "Everything is shown; log.txt of a run has the output of its process",
+}
+"""Options that people know from other tools, and what does that here; {} is the value that they gave."""
+
 
 class LazyCommand(TyperCommand):
     """A command with its name and help, whose options are known once its module is imported.
@@ -36,8 +62,24 @@ class LazyCommand(TyperCommand):
     def load(self) -> Any:
         """Imports the module; returns the command with its options."""
         loaded = typer.Typer(add_completion=False)
-        loaded.command(self.name)(getattr(import_module(self._module), self._function))
+        command = loaded.command(self.name, cls=HintingCommand, context_settings=HELP)
+        command(getattr(import_module(self._module), self._function))
         return typer.main.get_command(loaded)
+
+
+class HintingCommand(TyperCommand):
+    """A command that says, of an option of other tools, what does that here."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Returns the arguments that are left once the options are parsed."""
+        known = {name for parameter in self.params for name in parameter.opts}
+        for i, argument in enumerate(args):
+            option, _, value = argument.partition("=")
+            if option in OPTIONS_ELSEWHERE and option not in known:
+                following = args[i + 1] if i + 1 < len(args) and not args[i + 1].startswith("-") else "…"
+                ctx.fail(f"No such option: {option}. {OPTIONS_ELSEWHERE[option].format(value or following)}")
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
 
 class LazyGroup(TyperGroup):
@@ -57,7 +99,10 @@ def add_commands(root: TyperGroup, modules: Iterable[str], groups: Mapping[str, 
         modules: modules beside this one, in the order of the help.
         groups: the groups below `root`, by name, with their help.
     """
-    below = {name: LazyGroup(name=name, help=text, no_args_is_help=True) for name, text in groups.items()}
+    below = {
+        name: LazyGroup(name=name, help=text, no_args_is_help=True, context_settings=HELP)
+        for name, text in groups.items()
+    }
     for module in modules:
         for function, docstring in _public_functions(Path(__file__).with_name(f"{module}.py")):
             first, _, rest = function.partition("_")

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from mixcoder.errors import describe_type, did_you_mean
 from mixcoder.registry.known_keys import known_keys
+from mixcoder.registry.meant import meant_list, meant_names, meant_number
 from mixcoder.text.sanitize import sanitize
 
 Path = tuple[str | int, ...]
@@ -35,6 +36,30 @@ _EXPECTED = {
     "none_required": "empty",
     "finite_number": "a finite number",
 }
+OTHER_NAMES = {
+    "lr": "learning_rate",
+    "wd": "weight_decay",
+    "bs": "batch_size",
+    "batch": "batch_size",
+    "max_steps": "steps",
+    "iterations": "steps",
+    "max_epochs": "epochs",
+    "num_epochs": "epochs",
+    "n_epochs": "epochs",
+    "samples": "inputs",
+    "images": "inputs",
+    "scheduler": "schedule",
+    "optim": "optimizer",
+    "warmup": "warmup_steps",
+    "gradient_clip_val": "clip_norm",
+    "grad_clip": "clip_norm",
+    "ema_decay": "ema",
+    "latent_size": "latent_dim",
+    "z_dim": "latent_dim",
+    "hidden_size": "hidden_channels",
+    "dataset": "data",
+}
+"""What other tools call keys."""
 _BOUNDS = {
     "greater_than": ("above", "gt"),
     "greater_than_equal": ("at least", "ge"),
@@ -108,11 +133,12 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
     kind, value, context = finding["type"], finding["input"], finding.get("ctx", {})
     key = str(finding["loc"][-1]) if finding["loc"] else ""
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"unknown key '{sanitize(key)}'{did_you_mean(key, known_keys(schema, finding['loc'][:-1]))}"
+        known = known_keys(schema, finding["loc"][:-1])
+        return f"unknown key '{sanitize(key)}'{did_you_mean(OTHER_NAMES.get(key, key), known)}"
     if kind in ("missing", "missing_argument"):
         return "is missing"
     if kind in _EXPECTED:
-        return f"must be {_EXPECTED[kind]}, not {describe_value(value)}"
+        return f"must be {_EXPECTED[kind]}, not {describe_value(value)}{_meant(_EXPECTED[kind], value)}"
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
         return f"must be {words} {format_number(context[bound])}, not {describe_value(value)}"
@@ -120,7 +146,9 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
         names = re.findall(r"'([^']*)'", context["expected"])
         if not isinstance(value, str):
             return f"must be one of {', '.join(names)}, not {describe_value(value)}"
-        return f"unknown name '{sanitize(value)}'{did_you_mean(value, names)}"
+        return (
+            f"unknown name '{sanitize(value)}'{meant_names(value, key, names) or did_you_mean(value, names)}"
+        )
     if kind == "string_pattern_mismatch":
         return f"must be made of letters, digits, '.', '_' and '-', not {describe_value(value)}"
     if kind == "too_short":
@@ -136,6 +164,13 @@ def _sentence(finding: Mapping[str, Any], schema: type[BaseModel]) -> str:
     if kind == "value_error":
         return str(context["error"])
     return f"{finding['msg'][:1].lower()}{finding['msg'][1:]}, not {describe_value(value)}"
+
+
+def _meant(expected: str, value: Any) -> str:
+    """Returns which value is meant by one of another type; empty where that is not to be seen."""
+    if expected == "a whole number":
+        return meant_number(value)
+    return meant_list(value) if expected == "a list" else ""
 
 
 def _nearest(value: Any, known: Sequence[str]) -> str:

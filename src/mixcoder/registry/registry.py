@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mixcoder.errors import ArgumentError, describe_type, did_you_mean
+from mixcoder.registry.meant import meant_names
 from mixcoder.text.sanitize import sanitize
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class Registry(Generic[T]):
         """
         self._check_name(name, f"such as '{next(iter(self._entries), '')}'")
         if name not in self._entries:
-            known = did_you_mean(name, [*self._entries, *others()])
+            known = meant_names(name, self.argument, self._entries)
+            known = known or did_you_mean(name, [*self._entries, *others()])
             raise ArgumentError(self.argument, f"unknown {self.noun} '{sanitize(name)}'{known}")
         return self._entries[name]
 

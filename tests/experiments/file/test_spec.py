@@ -113,7 +113,7 @@ training:
             f"{path}:1: name: must be made of letters, digits, '.', '_' and '-', not the text 'two words'",
             f"{path}:2: data.source: unknown data source 'digit'; did you mean 'digits'?",
             f"{path}:5: model.patch_sise: unknown key 'patch_sise'; did you mean 'patch_size'?",
-            f"{path}:6: model.hidden_channels: must be a list, not 9",
+            f"{path}:6: model.hidden_channels: must be a list, not 9; did you mean [9]?",
             f"{path}:3: model.patch_size: is missing",
             f"{path}:11: training.learning_rate: must be a number, not the text 'fast'",
             "command line, 'training.seed=-1': training.seed: must be at least 0, not -1",

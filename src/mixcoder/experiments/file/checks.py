@@ -28,10 +28,11 @@ from mixcoder.models.code_refinement import ModelKeys
 from mixcoder.models.dispatch import CheapShapes, without_elements
 from mixcoder.models.short_form import short_form
 from mixcoder.pixels.shape import ImageShape
+from mixcoder.registry.problems import OTHER_NAMES, Problem, describe_value, list_problems
 from mixcoder.registry.problems import Path as KeyPath
-from mixcoder.registry.problems import Problem, describe_value, list_problems
 from mixcoder.registry.registry import Registry
 from mixcoder.registry.signatures import argument_problems, signature_schema
+from mixcoder.text.sanitize import sanitize
 from mixcoder.training.recipe import Recipe
 
 CheckedModels = dict[str, tuple[str, str] | None]
@@ -135,7 +136,24 @@ class RunCheck:
         try:
             TopLevel.model_validate(self.document.data)
         except ValidationError as error:
-            self._note_all((), list_problems(error, TopLevel))
+            for path, message in list_problems(error, TopLevel):
+                meant = self._meant_key(str(path[0])) if len(path) == 1 else ""
+                unknown = f"unknown key '{sanitize(str(path[0]))}'; did you mean '{meant}'?" if meant else ""
+                self._note(path, unknown or message)
+
+    def _meant_key(self, key: str) -> str:
+        """Returns the key of a section that is meant by a key beside the sections; empty where none is."""
+        if key in TopLevel.model_fields:
+            return ""
+        name = OTHER_NAMES.get(key, key)
+        if name in Recipe.model_fields:
+            return f"training.{name}"
+        for section in CHOICES:
+            stated = self.document.data.get(section.key)
+            chosen = str(stated.get(section.selector)) if isinstance(stated, dict) else ""
+            if chosen in section.registry and name in section.arguments(chosen).model_fields:
+                return f"{section.key}.{name}"
+        return next((f"{each.key}.{name}" for each in CHOICES if name == each.selector), "")
 
     def _choice(self, section: ChoiceSection) -> Choice | None:
         """Returns name and arguments, defaults filled in, of what a section chooses; None of a wrong one."""
@@ -145,11 +163,20 @@ class RunCheck:
             return None
         arguments = {key: value for key, value in stated.items() if key != section.selector}
         problems = list(_problems_of_arguments(section, name, arguments))
+        self._note_kept_keys(section, name, problems)
         self._note_all((section.key,), problems)
         if problems:
             return None
         whole = _with_defaults(section, name, arguments)
         return name, short_form(MODELS[name], whole) if section is MODEL else whole
+
+    def _note_kept_keys(self, section: ChoiceSection, name: str, problems: list[Problem]) -> None:
+        """Notes how to replace the keys of a choice, where the command line has changed its name alone."""
+        is_changed = self.document.file((section.key, section.selector)) is None
+        if is_changed and any(self.document.file((section.key, *path)) for path, _ in problems):
+            whole = f"'{section.key}={{{section.selector}: {name}, …}}'"
+            message = f"keeps the other keys of the file; {whole} replaces them all"
+            self._note((section.key, section.selector), message)
 
     def _chosen_name(self, section: ChoiceSection, stated: dict[str, Any]) -> str | None:
         """Returns the name that a section chooses; None where there is none or it is unknown."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from mixcoder.errors import ExperimentError, did_you_mean
 from mixcoder.experiments.file.yaml_file import Document
+from mixcoder.registry.meant import meant_list
 from mixcoder.registry.problems import Path as KeyPath
 from mixcoder.registry.problems import describe_value
 from mixcoder.text.sanitize import sanitize
@@ -176,11 +177,12 @@ def _shape_problems(matrix: Any) -> Iterator[tuple[KeyPath, str]]:
     count = 1
     for axis in axes:
         if not AXIS.fullmatch(axis):
-            yield (axis,), "must be a name of letters, digits and '_'"
+            yield (axis,), f"must be a name of letters, digits and '_'{_meant_axis(axis)}"
         if axis in RESERVED_AXES:
             yield (axis,), "is a word that tables use; take another name"
         if not isinstance(matrix[axis], list) or not matrix[axis]:
-            yield (axis,), f"must be a list of at least one value, not {describe_value(matrix[axis])}"
+            meant = _meant_axes(axis, matrix[axis]) or meant_list(matrix[axis])
+            yield (axis,), f"must be a list of at least one value, not {describe_value(matrix[axis])}{meant}"
         else:
             count *= len(matrix[axis])
     if count > LARGEST_MATRIX:
@@ -192,6 +194,21 @@ def _shape_problems(matrix: Any) -> Iterator[tuple[KeyPath, str]]:
         return
     for kind in ("exclude", "include"):
         yield from _entry_problems(kind, matrix.get(kind, []), axes)
+
+
+def _meant_axis(axis: str) -> str:
+    """Returns how to state an axis that is called by a key, `model.mixer`; empty for another name."""
+    name = axis.rpartition(".")[2]
+    if not (name != axis and AXIS.fullmatch(name)):
+        return ""
+    return f"; state it as {sanitize(name)}, and {sanitize(axis)}: ${{{sanitize(name)}}}"
+
+
+def _meant_axes(axis: str, value: Any) -> str:
+    """Returns how to state the first axis of a map of them, as `matrix.model.mixer=…` makes; else nothing."""
+    if not isinstance(value, dict) or not value:
+        return ""
+    return _meant_axis(f"{axis}.{next(iter(value))}")
 
 
 def _entry_problems(kind: str, entries: Any, axes: list[str]) -> Iterator[tuple[KeyPath, str]]:
