@@ -107,7 +107,7 @@ def test_a_finished_run_states_every_measure(tmp_path: Path) -> None:
     result = train_run(run, tmp_path / "runs", lambda loop, progress: None).read_result()
     assert result is not None
     assert [key for key in result if key in MEASURE_COLUMNS][:4] == [
-        "validation_loss", "best_validation_loss", "validation_loss_8_bits", "validation_loss_6_bits",
+        "validation_loss", "best_validation_loss", "best_inputs", "validation_loss_8_bits",
     ]  # fmt: skip
     losses = [result[f"validation_loss_{bits}_bits"] for bits in (8, 6, 4)]
     assert losses[0] == pytest.approx(result["validation_loss"], rel=0.01)

@@ -11,7 +11,7 @@ A new measure of reconstructions is one more entry here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -104,6 +104,14 @@ MEASURES = (
         format_loss,
         better="lower",
         is_averaged=True,
+        is_shown="on request",
+    ),
+    Measure(
+        "best_inputs",
+        "best at",
+        "images seen when the validation loss was lowest",
+        format_count,
+        type=int,
         is_shown="on request",
     ),
     Measure(
@@ -282,6 +290,16 @@ COMPARISONS = (
     ),
 )
 """What a table computes of several results, or of a result and the article's."""
+
+_BETTER = 0.99
+"""The lowest validation loss by the last one, below which a model was better before its end."""
+
+
+def was_better_before(row: Mapping[str, Any]) -> bool:
+    """Returns whether the validation loss of a result was lower on the way, by more than a hundredth."""
+    last, best = row.get("validation_loss"), row.get("best_validation_loss")
+    return isinstance(last, float) and isinstance(best, float) and best < _BETTER * last
+
 
 COSTS = {measure.cost: measure for measure in MEASURES if measure.cost}
 """By the name that `mixcoder plot --pareto` takes."""

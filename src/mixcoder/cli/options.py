@@ -18,6 +18,13 @@ class Format(StrEnum):
     json = "json"
 
 
+class WeightsOf(StrEnum):
+    """A moment of a run whose weights a command takes."""
+
+    final = "final"
+    best = "best"
+
+
 class Against(StrEnum):
     """A source of published figures to compare with."""
 
@@ -58,6 +65,9 @@ BitsOption = Annotated[
 ]
 StepsOption = Annotated[
     int | None, typer.Option(min=0, max=64, help="steps of refinement, 0 for none (as trained)")
+]
+WeightsOption = Annotated[
+    WeightsOf, typer.Option(help="those of the end, or those of the smallest validation loss")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 OpenDataOption = Annotated[

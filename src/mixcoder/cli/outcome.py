@@ -6,6 +6,7 @@ Experiment ─▶ prepare_data ─▶ training ─┬▶ print_run
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from mixcoder.experiments.runs.preparing import (
     prepare_images,
 )
 from mixcoder.experiments.runs.run_directory import RunDirectory
+from mixcoder.measures import format_loss, was_better_before
 
 
 class RunOptions(NamedTuple):
@@ -68,8 +70,24 @@ def _show(
 def print_run(directory: RunDirectory, options: RunOptions) -> None:
     """Prints the table of one run, and where it is."""
     print_rows(*list_results(records_in(directory.path)), options.format)
+    if note := _describe_best(directory):
+        print_note(note)
     if options.format is Format.text:
         print_text(directory.path)
+
+
+def _describe_best(directory: RunDirectory) -> str:
+    """Returns when a run was better than at its end, if it was by more than a hundredth; else nothing."""
+    result = directory.read_result() or {}
+    if not was_better_before(result):
+        return ""
+    best, inputs = result["best_validation_loss"], result["best_inputs"]
+    training = {row["inputs"]: row["training_loss"] for row in directory.read_metrics()}
+    over_fits = training.get(result["inputs"], math.inf) < training.get(inputs, 0.0)
+    after = f"after {inputs:,} of {result['inputs']:,} inputs"
+    then = ", and then the run over-fits" if over_fits else ""
+    right = "with --weights best, commands take the model of that moment"
+    return f"the validation loss was lowest, {format_loss(best)}, {after}{then}; {right}"
 
 
 def print_runs(experiment: Experiment, options: RunOptions, failed: Mapping[str, object]) -> None:

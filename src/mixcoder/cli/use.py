@@ -25,6 +25,8 @@ from mixcoder.cli.options import (
     PictureOption,
     RunArgument,
     StepsOption,
+    WeightsOf,
+    WeightsOption,
     WhereOption,
 )
 from mixcoder.cli.output import print_note, print_rows, print_text
@@ -36,7 +38,7 @@ from mixcoder.errors import ArgumentError
 from mixcoder.experiments.results.columns import MEASURE_COLUMNS
 from mixcoder.experiments.runs.model_files import hash_weights
 from mixcoder.experiments.runs.run_data import allow_all, allow_local, load_run_data
-from mixcoder.experiments.runs.run_directory import load
+from mixcoder.experiments.runs.run_directory import RunDirectory, load
 from mixcoder.export.onnx import export_onnx
 from mixcoder.inference import walking
 from mixcoder.inference.coding import Coding, with_bits
@@ -75,15 +77,16 @@ def reconstruct(
     steps: Annotated[
         str | None, typer.Option(help="steps of refinement, such as 0,1,2: a reconstruction with each")
     ] = None,
+    weights: WeightsOption = WeightsOf.final,
 ) -> None:
     """Draw images with their reconstructions below, eight a row."""
     counts = _step_counts(steps)
     directory = select_run(run, where)
     if images:
-        with _open_model_and_images(run, where, images, fit, "cpu") as (model, batches):
+        with _open_model_and_images(directory, images, fit, "cpu", weights) as (model, batches):
             chosen = _first_images(batches, count)
     else:
-        model = load(directory.path)
+        model = load(directory.path, weights.value)
         data = load_run_data(directory.read_run(), allow_all if open_data else allow_local)
         chosen = data.validation.images[:count]
     save_picture(reconstruction_grid(model, to_float(chosen), scale, counts), output)
@@ -99,11 +102,12 @@ def encode(
     device: DeviceOption = "auto",
     bits: BitsOption = None,
     steps: StepsOption = None,
+    weights: WeightsOption = WeightsOf.final,
 ) -> None:
     """Write the codes of images to a safetensors file, with the images' names, in their order."""
     if output.suffix != ".safetensors":
         raise ArgumentError("output", f"'{output}' must end in .safetensors")
-    with _open_model_and_images(run, where, images, fit, device) as (model, batches):
+    with _open_model_and_images(select_run(run, where), images, fit, device, weights) as (model, batches):
         encoded = encode_batches(model, _show_progress(batches, "encoding"), steps)
         count = write_codes(output, encoded, hash_weights(model), bits)
     size = "" if bits is None else f", {bytes_of_code(math.prod(model.latent_shape), bits):,} bytes each"
@@ -117,9 +121,10 @@ def decode(
     where: WhereOption = None,
     scale: ScaleOption = None,
     device: DeviceOption = "auto",
+    weights: WeightsOption = WeightsOf.final,
 ) -> None:
     """Write the images of codes: a PNG file for each, or one picture of all."""
-    model = load(select_run(run, where).path).to(resolve_device(device))
+    model = load(select_run(run, where).path, weights.value).to(resolve_device(device))
     opened = Codes.open(codes)
     if output.is_dir() or not output.suffix:
         count = write_pictures(decode_batches(model, opened), len(opened), output, scale or 1)
@@ -143,10 +148,11 @@ def score(
     device: DeviceOption = "auto",
     bits: BitsOption = None,
     steps: StepsOption = None,
+    weights: WeightsOption = WeightsOf.final,
     format: FormatOption = Format.csv,
 ) -> None:
     """Print the error of each image, the worst first: what the model has not seen the like of."""
-    with _open_model_and_images(run, where, images, fit, device) as (model, batches):
+    with _open_model_and_images(select_run(run, where), images, fit, device, weights) as (model, batches):
         coding = with_bits(Coding(steps), bits, model, _show_progress(batches, "encoding"))
         scored = score_batches(model, _show_progress(batches, "scoring"), coding)
         scores, worst = rank_scores(scored, count if grid else 0)
@@ -169,9 +175,10 @@ def walk(
     steps: Annotated[int, typer.Option(min=2, max=1_000, help="images on the way, both ends included")] = 9,
     scale: ScaleOption = None,
     fit: FitOption = False,
+    weights: WeightsOption = WeightsOf.final,
 ) -> None:
     """Draw what lies between two images in the space of codes."""
-    images = walking.walk(select_run(run, where).path, start, end, steps, fit).clamp(0, 1)
+    images = walking.walk(select_run(run, where).path, start, end, steps, fit, weights.value).clamp(0, 1)
     if output.suffix.lower() == ".gif":
         save_animation(images, output, scale)
     else:
@@ -183,20 +190,20 @@ def export(
     run: RunArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="folder to write to")],
     where: WhereOption = None,
+    weights: WeightsOption = WeightsOf.final,
 ) -> None:
     """Write encoder.onnx and decoder.onnx, checked with onnxruntime to compute what the model does."""
-    for path in export_onnx(select_run(run, where).path, output):
+    for path in export_onnx(select_run(run, where).path, output, weights.value):
         print_text(path)
 
 
 @contextmanager
 def _open_model_and_images(
-    run: Path, where: list[str] | None, images: list[str], fit: bool, device: str
+    directory: RunDirectory, images: list[str], fit: bool, device: str, weights: WeightsOf
 ) -> Iterator[tuple[Autoencoder, ImageStream]]:
     """Yields the model on its device, and the images for it; in the end, prints which could not be read."""
-    folder = select_run(run, where).path
-    model = load(folder).to(resolve_device(device))
-    stream = open_images(folder, model, images, fit)
+    model = load(directory.path, weights.value).to(resolve_device(device))
+    stream = open_images(directory.path, model, images, fit)
     yield model, stream
     if note := stream.note():
         print_note(note)

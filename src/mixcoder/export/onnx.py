@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from mixcoder import __version__
 from mixcoder.errors import ExportError, MixcoderError, first_line
 from mixcoder.experiments.runs.model_files import hash_weights
-from mixcoder.experiments.runs.run_directory import find_run
+from mixcoder.experiments.runs.run_directory import Weights, find_run
 from mixcoder.inference.trained import open_model
 from mixcoder.io.atomic_file import replacing
 from mixcoder.models.autoencoder import Autoencoder
@@ -64,7 +64,7 @@ class _Decoder(nn.Module):
         return self.model.decode(latents)
 
 
-def export_onnx(run: str | Path | nn.Module, folder: str | Path) -> list[Path]:
+def export_onnx(run: str | Path | nn.Module, folder: str | Path, weights: Weights = "final") -> list[Path]:
     """Writes `encoder.onnx` and `decoder.onnx`, for batches of any size.
 
     The encoder takes `images` (batch, C, H, W) float32 in [0, 1] and gives `latents`
@@ -75,6 +75,7 @@ def export_onnx(run: str | Path | nn.Module, folder: str | Path) -> list[Path]:
         run: the folder of a finished run, or a model, which stays as it is and where it is. The files
             compute in float32, also those of a model of another type.
         folder: where to write.
+        weights: of a run: "final", or "best", those of its smallest validation loss.
 
     Returns:
         The paths of the two files.
@@ -86,7 +87,7 @@ def export_onnx(run: str | Path | nn.Module, folder: str | Path) -> list[Path]:
         RunDirectoryError: there is no trained model.
     """
     _check_packages()
-    given, folder = open_model(run), check_path("folder", folder, "a folder to write to")
+    given, folder = open_model(run, weights), check_path("folder", folder, "a folder to write to")
     model = _in_float32(given)
     _check_size(model)
     metadata = _metadata(run, given)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mixcoder.data.rows import as_tensor, is_array
 from mixcoder.errors import ArgumentError, DataError, describe_type
 from mixcoder.experiments.runs.model_files import hash_weights
+from mixcoder.experiments.runs.run_directory import Weights
 from mixcoder.inference.latents_file import Codes, check_finite
 from mixcoder.inference.trained import open_model
 from mixcoder.models.autoencoder import Autoencoder, device_and_dtype
@@ -29,19 +30,24 @@ from mixcoder.training.evaluation import safe_batch_size
 _LONGEST_NAME = 100
 
 
-def decode(run: str | Path | nn.Module, codes: Codes | str | Path | Tensor | npt.NDArray[Any]) -> Tensor:
+def decode(
+    run: str | Path | nn.Module,
+    codes: Codes | str | Path | Tensor | npt.NDArray[Any],
+    weights: Weights = "final",
+) -> Tensor:
     """Returns the images (N, C, H, W) of codes: what `model(images)` gives, not clipped to [0, 1].
 
     Args:
         run: the folder of a finished run, or a model, which computes in its own type and stays as it is.
         codes: as `encode` gives them, a file of them, or latents (N, *latent_shape) in memory.
+        weights: of a run: "final", or "best", those of its smallest validation loss.
 
     Raises:
         ArgumentError: an argument is of another type; says what it must be.
         DataError: `codes` are not of this model.
         RunDirectoryError: there is no trained model.
     """
-    model = open_model(run)
+    model = open_model(run, weights)
     return joined(images for _, images in decode_batches(model, _opened_codes(codes)))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mixcoder.experiments.runs.model_files import hash_weights
+from mixcoder.experiments.runs.run_directory import Weights
 from mixcoder.inference.coding import Coding
 from mixcoder.inference.image_stream import ImageBatch, Images
 from mixcoder.inference.latents_file import Codes
@@ -28,6 +29,7 @@ def encode(
     fit: bool = False,
     bits: int | None = None,
     steps: int | None = None,
+    weights: Weights = "final",
 ) -> Codes:
     """Returns the codes of images, in their order. Warns of files that are left out or passed over.
 
@@ -38,6 +40,7 @@ def encode(
         fit: resizes and crops images of another size.
         bits: of each number of a code, 1 to 16, between its extremes over these images; None for float32.
         steps: of refinement, 0 for none; None for those that the model was trained with.
+        weights: of a run: "final", or "best", those of its smallest validation loss.
 
     Raises:
         ArgumentError: an argument is of another type; says what it must be. There are steps, and the model
@@ -45,7 +48,7 @@ def encode(
         DataError: an image is of another size, or there is none.
         RunDirectoryError: there is no trained model.
     """
-    model = open_model(run)
+    model = open_model(run, weights)
     stream = open_images(run, model, images, fit)
     check_bits(bits)
     batches = list(encode_batches(model, stream, steps))

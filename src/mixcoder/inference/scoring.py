@@ -16,6 +16,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mixcoder.data.split import to_float
+from mixcoder.experiments.runs.run_directory import Weights
 from mixcoder.inference.coding import AS_TRAINED, Coding, with_bits
 from mixcoder.inference.image_stream import ImageBatch, Images
 from mixcoder.inference.trained import as_model_input, open_images, open_model
@@ -45,6 +46,7 @@ def score(
     fit: bool = False,
     bits: int | None = None,
     steps: int | None = None,
+    weights: Weights = "final",
 ) -> list[Score]:
     """Returns a score for each image, the worst first. Warns of files that are left out or passed over.
 
@@ -56,6 +58,7 @@ def score(
         bits: of each number of a code, 1 to 16, between its extremes over these images; None for float32.
             With bits, the images are read twice.
         steps: of refinement, 0 for none; None for those that the model was trained with.
+        weights: of a run: "final", or "best", those of its smallest validation loss.
 
     Raises:
         ArgumentError: an argument is of another type; says what it must be. There are steps, and the model
@@ -63,7 +66,7 @@ def score(
         DataError: an image is of another size, or there is none.
         RunDirectoryError: there is no trained model.
     """
-    model = open_model(run)
+    model = open_model(run, weights)
     stream = open_images(run, model, images, fit)
     coding = with_bits(Coding(steps), bits, model, stream)
     scores, _ = rank_scores(score_batches(model, stream, coding), 0)

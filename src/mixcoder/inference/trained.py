@@ -12,7 +12,7 @@ from mixcoder.data import DataSource
 from mixcoder.data.rows import KINDS, is_data_set, is_image, is_row, read_rows, rows_of, warn_of_conversion
 from mixcoder.data.split import ImageData, ImageSplit, to_float
 from mixcoder.errors import ArgumentError, MixcoderError, describe_type
-from mixcoder.experiments.runs.run_directory import find_run, load
+from mixcoder.experiments.runs.run_directory import Weights, find_run, load
 from mixcoder.inference.image_stream import ImageStream, Place
 from mixcoder.models.autoencoder import Autoencoder, as_autoencoder, device_and_dtype
 from mixcoder.pixels.shape import ImageShape
@@ -22,14 +22,22 @@ _RUN = "the folder of a finished run, the name of a trained model, or a model"
 _PLACES = "files, folders or data sources such as 'digits'"
 
 
-def open_model(run: str | Path | nn.Module) -> Autoencoder:
+def open_model(run: str | Path | nn.Module, weights: Weights = "final") -> Autoencoder:
     """Returns the model of a run; a given model as it is, without the wrapper of `torch.compile`.
 
+    Args:
+        run: the folder of a run, the name of a trained model, or a model.
+        weights: of a run: those of its end, or those of its smallest validation loss.
+
     Raises:
-        ArgumentError: `run` is neither a path nor a model.
+        ArgumentError: `run` is neither a path nor a model, or a model, which has no other weights.
         RunDirectoryError: there is no trained model, or it is damaged.
     """
-    return as_autoencoder(run) if isinstance(run, nn.Module) else load(check_path("run", run, _RUN))
+    if not isinstance(run, nn.Module):
+        return load(check_path("run", run, _RUN), weights)
+    if weights != "final":
+        raise ArgumentError("weights", "are those of a run; a model has its own alone")
+    return as_autoencoder(run)
 
 
 def open_images(

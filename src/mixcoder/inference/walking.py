@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mixcoder.errors import ArgumentError, DataError, describe_type
+from mixcoder.experiments.runs.run_directory import Weights
 from mixcoder.inference.decoding import decode_batches
 from mixcoder.inference.encoding import encode_batches
 from mixcoder.inference.image_stream import Images
@@ -30,7 +31,12 @@ _MOST_STEPS = 100_000
 
 
 def walk(
-    run: str | Path | nn.Module, start: Images, end: Images, steps: int = 9, fit: bool = False
+    run: str | Path | nn.Module,
+    start: Images,
+    end: Images,
+    steps: int = 9,
+    fit: bool = False,
+    weights: Weights = "final",
 ) -> Tensor:
     """Returns images (steps, C, H, W) between two images, from interpolated latents; not clipped to [0, 1].
 
@@ -42,6 +48,7 @@ def walk(
         end: likewise.
         steps: how many images, at least two.
         fit: resizes and crops images of another size.
+        weights: of a run: "final", or "best", those of its smallest validation loss.
 
     Raises:
         ArgumentError: an argument is of another type; says what it must be.
@@ -50,7 +57,7 @@ def walk(
     """
     if type(steps) is not int or not 2 <= steps <= _MOST_STEPS:
         raise ArgumentError("steps", f"must be a whole number from 2 to {_MOST_STEPS:,}")
-    model = open_model(run)
+    model = open_model(run, weights)
     a, b = (_encode_one(run, model, place, fit) for place in (start, end))
     t = torch.linspace(0, 1, steps, dtype=torch.float32, device="cpu")
     names = [f"step {i}" for i in range(1, steps + 1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mixcoder.experiments.file.matrix import Values
-from mixcoder.measures import COMPARISONS, MEASURES, Measure
+from mixcoder.measures import COMPARISONS, MEASURES, Measure, was_better_before
 from mixcoder.text.table import Column, Row, markdown_table
 from mixcoder.text.values import format_count, format_value, is_number
 
@@ -68,6 +68,8 @@ def default_keys(rows: Sequence[Row], values: Sequence[Values]) -> list[str]:
     hidden = {"state", *_ON_REQUEST} if all(row["state"] == "done" for row in rows) else _ON_REQUEST
     if any(row["state"] == "unreadable" for row in rows):
         hidden = hidden - {"run", "reason"}
+    if any(map(was_better_before, rows)):
+        hidden = hidden - {"best_validation_loss", "best_inputs"}
     hidden = hidden | {key for key in _IF_KNOWN if not any(row.get(key) is not None for row in rows)}
     figures = [column.key for column in RESULT_COLUMNS if column.key in stated and column.key not in hidden]
     return list(dict.fromkeys([*(axes or ["run"]), *figures]))

@@ -278,7 +278,11 @@ def _right_name(path: Path) -> str:
     return "name the folder of a finished run, or a trained model of mixcoder models ls"
 
 
-def load(run: str | Path, weights: Literal["final", "best"] = "final") -> Autoencoder:
+Weights = Literal["final", "best"]
+"""Those at the end of a run, or those of its smallest validation loss."""
+
+
+def load(run: str | Path, weights: Weights = "final") -> Autoencoder:
     """Returns the trained model of a run directory, or of a name, in float32, on the CPU, to evaluate.
 
     Args:

@@ -42,6 +42,7 @@ def describe_result(
 ) -> dict[str, Any]:
     """Returns the result of a run that has ended, with the keys that every listing uses."""
     clock, final_loss = loop.clock, _final_loss(loop, directory)
+    best = _best_row(directory, loop.inputs, final_loss)
     return {
         "name": run.experiment,
         "run": directory.path.name,
@@ -49,7 +50,8 @@ def describe_result(
         "data": run.data[0],
         "optimizer": run.recipe.optimizer,
         "validation_loss": final_loss,
-        "best_validation_loss": min([*validation_losses(directory), final_loss]),
+        "best_validation_loss": best["validation_loss"],
+        "best_inputs": best["inputs"],
         **measure_model(loop.model, loop.data, run.recipe.loss),
         "inputs": loop.inputs,
         "steps": loop.step,
@@ -96,6 +98,14 @@ def describe_circumstances(data: ImageData, data_hash: str, ranks: int = 1) -> d
         "images_left_out": len(data.left_out),
         "data_hash": data_hash,
     }
+
+
+def _best_row(directory: RunDirectory, inputs: int, final_loss: float) -> dict[str, Any]:
+    """Returns the row of metrics with the lowest validation loss, the first of equal ones."""
+    validated = [row for row in directory.read_metrics() if "validation_loss" in row]
+    last = {"inputs": inputs, "validation_loss": final_loss}
+    best: dict[str, Any] = min([*validated, last], key=lambda row: row["validation_loss"])
+    return best
 
 
 def _final_loss(loop: TrainingLoop, directory: RunDirectory) -> float:
