@@ -26,7 +26,7 @@ from mixcoder.io.interrupts import is_interrupted, noting_interrupts
 from mixcoder.registry.plugins import load_plugin
 from mixcoder.text.sanitize import sanitize, sanitize_lines
 
-MODULES = ("use", "train", "results", "reports", "listings")
+MODULES = ("use", "train", "results", "reports", "listings", "starting")
 """The modules of commands, in the order of `mixcoder --help`.
 
 Each public function of such a module is a command, and its docstring the help: a new one is entered
