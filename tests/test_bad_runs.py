@@ -18,7 +18,7 @@ from mixcoder.experiments.runs.run_directory import RunDirectory
 from mixcoder.experiments.runs.training_run import train_run
 from tests.conftest import Cli, slow
 
-DATA = "{source: digits, search_holdout: null}"
+DATA = "{source: digits, classes: null, validation_classes: null, search_holdout: null}"
 FILE = f"""\
 name: mine
 data: {DATA}

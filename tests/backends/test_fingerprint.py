@@ -104,7 +104,7 @@ def test_the_version_is_of_all_code_that_a_step_follows_from_and_of_no_other() -
     assert {
         name for name in hashed if name.startswith(("report/", "cli/", "experiments/", "training/"))
     } == set()
-    computes_nothing = re.compile(r"(registry|text|io|images)/|(__init__|errors)\.py")
+    computes_nothing = re.compile(r"(registry|text|io|pixels)/|(__init__|errors)\.py")
     for name in sorted(name for name in hashed if name.endswith(".py")):
         for imported in imported_modules(root, root / name):
             assert imported in hashed or computes_nothing.match(imported), f"{name} imports {imported}"
