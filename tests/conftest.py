@@ -26,6 +26,7 @@ from mixcoder.loggers import LOGGERS
 from mixcoder.models import MIXERS, MODELS
 from mixcoder.registry.registry import Registry
 from mixcoder.training.optimizers import OPTIMIZERS
+from mixcoder.training.schedules import SCHEDULES
 
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a suite that was started in the background
@@ -79,7 +80,7 @@ def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
-REGISTRIES: tuple[Registry[Any], ...] = (LOGGERS, MIXERS, MODELS, OPTIMIZERS, SOURCES)
+REGISTRIES: tuple[Registry[Any], ...] = (LOGGERS, MIXERS, MODELS, OPTIMIZERS, SCHEDULES, SOURCES)
 
 
 @contextmanager

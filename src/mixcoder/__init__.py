@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mixcoder.programs.saving import save
     from mixcoder.programs.trainer import Trainer, train
     from mixcoder.training.optimizers import register_optimizer
+    from mixcoder.training.schedules import register_schedule
     from mixcoder.training.training_loop import Progress
 
 __version__ = "0.1.0"
@@ -56,6 +57,7 @@ _HOMES = {
     "register_mixer": "mixcoder.models",
     "register_model": "mixcoder.models",
     "register_optimizer": "mixcoder.training.optimizers",
+    "register_schedule": "mixcoder.training.schedules",
     "register_source": "mixcoder.data",
     "save": "mixcoder.programs.saving",
     "score": "mixcoder.inference",
@@ -89,6 +91,7 @@ __all__ = [
     "register_mixer",
     "register_model",
     "register_optimizer",
+    "register_schedule",
     "register_source",
     "save",
     "score",

@@ -96,6 +96,12 @@ def test_after_a_break_another_trainer_goes_on_to_the_same_bits(tmp_path: Path) 
     assert json.loads(result.read_text())["validation_loss"] == expected.validation_loss
 
 
+def test_a_run_is_what_its_settings_say(tmp_path: Path) -> None:
+    trainer = Trainer(mixer(), mixcoder.load_data("digits"), runs=tmp_path, **SETTINGS)
+    with pytest.raises(ArgumentError, match="learning_rate: of a run is that of its settings"):
+        trainer.learning_rate = 0.1
+
+
 def test_images_in_memory_are_named_and_hashed(tmp_path: Path, cli: Cli) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
     history = recorded(mixer(), tmp_path, mixcoder.images(pixels, name="noise"))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from mixcoder.backends.parameters import FlatParameters
 from mixcoder.data import ImageData
 from mixcoder.errors import ArgumentError
-from mixcoder.training.optimizers import OPTIMIZERS, create_optimizers, init_optimizer_state
+from mixcoder.training.optimizers import OPTIMIZERS, create_optimizers, has_weight_decay, init_optimizer_state
 from mixcoder.training.recipe import Recipe
 from tests.conftest import Cli
 from tests.training.test_training_loop import loop, weights
@@ -51,7 +53,7 @@ def test_a_plugin_s_optimizer_is_a_name_like_others(cli: Cli) -> None:
     status, out, _ = cli("--plugin", "sign.py", "schema")
     assert status == 0
     choices = json.loads(out)["properties"]["training"]["properties"]["optimizer"]["anyOf"][0]["enum"]
-    assert choices == ["adamw", "sgd", "muon", "sign"]
+    assert choices == ["adamw", "adam", "sgd", "muon", "sign"]
     Path("x.yml").write_text(FILE.replace("optimizer: sign", "optimizer: sing"))
     status, _, err = cli("--plugin", "sign.py", "plan", "x.yml")
     assert status == 2
@@ -75,16 +77,18 @@ def test_a_plugin_s_optimizer_goes_on_to_the_bit(tmp_path: Path, tiny_data: Imag
 def test_their_state_is_made_and_the_parameters_stay(name: str) -> None:
     parameters = FlatParameters(torch.nn.Linear(4, 3))
     before = parameters.vector.detach().clone()
-    optimizers = create_optimizers(parameters, name, 0.1, weight_decay=0.5)
+    settings = {"weight_decay": 0.5} if has_weight_decay(name) else {}
+    optimizers = create_optimizers(parameters, name, 0.1, **settings)
     init_optimizer_state(optimizers)
     assert torch.equal(parameters.vector.detach(), before)
     assert all(optimizer.state for optimizer in optimizers)
-    assert all(group["weight_decay"] == 0.5 for it in optimizers for group in it.param_groups)
+    decay = settings.get("weight_decay", 0.0)
+    assert all(group["weight_decay"] == decay for it in optimizers for group in it.param_groups)
 
 
 def test_an_unknown_name_is_a_sentence() -> None:
-    with pytest.raises(ArgumentError, match="unknown optimizer 'adam'; did you mean 'adamw'"):
-        create_optimizers(FlatParameters(torch.nn.Linear(1, 1)), "adam", 0.1)
+    with pytest.raises(ArgumentError, match="unknown optimizer 'admw'; did you mean 'adamw'"):
+        create_optimizers(FlatParameters(torch.nn.Linear(1, 1)), "admw", 0.1)
 
 
 def test_a_function_that_names_a_rate_for_vectors_is_given_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,3 +104,21 @@ def test_a_function_that_names_a_rate_for_vectors_is_given_it(monkeypatch: pytes
     for settings in ({}, {"vector_learning_rate": 0.25}):
         Recipe(steps=1, optimizer="split", **settings).create_optimizers(parameters)  # type: ignore[arg-type]
     assert given == [0.5, 0.25]
+
+
+def test_adam_is_torchs_and_has_no_decay(tiny_data: ImageData) -> None:
+    trained = loop(
+        tiny_data, optimizer="adam", learning_rate=0.01, schedule="constant", steps=8, compile="off"
+    )
+    model = copy.deepcopy(trained.model)
+    adam = torch.optim.Adam(model.parameters(), lr=0.01)
+    for step in range(8):
+        images = trained._batches[step] / 255
+        adam.zero_grad()
+        torch.nn.functional.mse_loss(model(images), images).backward()  # type: ignore[no-untyped-call]
+        adam.step()
+    list(trained.run())
+    torch.testing.assert_close(weights(trained.model), weights(model), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValidationError, match="is not for adam; adamw has one"):
+        Recipe(steps=1, optimizer="adam", weight_decay=0.1)
+    assert Recipe(steps=1, optimizer="adam", weight_decay=0.0).weight_decay == 0

@@ -38,8 +38,8 @@ def test_total_steps(duration: dict[str, int], steps: int) -> None:
         ({"inputs": 5, "learning_rate": float("nan")}, "learning_rate: must be a finite number, not nan"),
         ({"inputs": 5, "batch_size": 6.4}, "batch_size: must be a whole number, not 6.4"),
         (
-            {"inputs": 5, "optimizer": "adam"},
-            "optimizer: unknown optimizer 'adam'; did you mean 'adamw'?",
+            {"inputs": 5, "optimizer": "admw"},
+            "optimizer: unknown optimizer 'admw'; did you mean 'adamw'?",
         ),
         ({"inputs": 5, "decay_share": 0.1}, "decay_share: is for the schedule wsd alone, not for cosine"),
         (

@@ -141,6 +141,10 @@ class Trainer:
     def learning_rate(self, rate: float) -> None:
         if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 < rate < float("inf"):
             raise ArgumentError("learning_rate", "must be a number above 0")
+        if self._record.folder is not None:
+            raise ArgumentError(
+                "learning_rate", "of a run is that of its settings; leave out `runs` to change it"
+            )
         self.loop.rate_factor = rate / self.loop.recipe.learning_rate
 
     @property

@@ -57,12 +57,24 @@ def has_vector_learning_rate(name: str) -> bool:
     return "vector_learning_rate" in inspect.signature(OPTIMIZERS[name]).parameters
 
 
+def has_weight_decay(name: str) -> bool:
+    """Returns whether an optimizer takes a weight decay."""
+    parameters = inspect.signature(OPTIMIZERS[name]).parameters.values()
+    return any(each.name == "weight_decay" or each.kind is each.VAR_KEYWORD for each in parameters)
+
+
 @register_optimizer("adamw")
 def create_adamw(
     parameters: FlatParameters, learning_rate: float, **settings: Any
 ) -> Sequence[torch.optim.Optimizer]:
     """Returns torch's AdamW."""
     return [VectorAdamW(parameters.vector, learning_rate, **settings)]
+
+
+@register_optimizer("adam")
+def create_adam(parameters: FlatParameters, learning_rate: float) -> Sequence[torch.optim.Optimizer]:
+    """Returns Adam (arXiv 1412.6980): AdamW without weight decay."""
+    return [VectorAdamW(parameters.vector, learning_rate, weight_decay=0.0)]
 
 
 @register_optimizer("sgd")

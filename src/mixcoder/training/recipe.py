@@ -19,12 +19,15 @@ from mixcoder.training.optimizers import (
     OptimizerName,
     create_optimizers,
     has_vector_learning_rate,
+    has_weight_decay,
 )
+from mixcoder.training.schedules import DECAY_AT, DECAY_SHARE, SCHEDULES, ScheduleName
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Duration = Annotated[int, Field(gt=0, le=10**12)]
-DECAY_SHARE = 0.2
-"""The share of a run in which the schedule wsd falls, where a recipe states none."""
+Share = Annotated[float, Field(gt=0, lt=1)]
+_OWNERS = {"decay_share": "wsd", "decay_at": "step"}
+"""Settings of one schedule, by its name."""
 DURATIONS = ("inputs", "steps", "epochs")
 
 
@@ -60,8 +63,8 @@ class Recipe(BaseModel):
     )
     optimizer: OptimizerName = Field(
         default="adamw",
-        description="`sgd` has Nesterov momentum 0.9; `muon` is for weights with two or more axes, "
-        "with adamw for the rest",
+        description="`adam` is adamw without weight decay; `sgd` has Nesterov momentum 0.9; `muon` is "
+        "for weights with two or more axes, with adamw for the rest",
     )
     vector_learning_rate: float | None = Field(
         default=None,
@@ -85,16 +88,21 @@ class Recipe(BaseModel):
         description="decay a step of a moving average of the weights, such as 0.999; validations and the "
         "trained model then have the average; `null` for none",
     )
-    schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
+    schedule: ScheduleName = Field(
         default="cosine",
         description="of the learning rate after the warm-up; `cosine` and `linear` fall to zero, "
-        "`wsd` stays and then falls to zero on a line",
+        "`wsd` stays and then falls to zero on a line, `step` falls to a tenth now and then",
     )
     decay_share: float | None = Field(
         default=None,
         gt=0,
         le=1,
         description=f"the share of the run in which `wsd` falls; `null` is {DECAY_SHARE}",
+    )
+    decay_at: list[Share] | None = Field(
+        default=None,
+        min_length=1,
+        description=f"the shares of the run after which `step` falls to a tenth; `null` is {list(DECAY_AT)}",
     )
     warmup_steps: int = Field(
         default=0, ge=0, description="steps over which the learning rate rises linearly"
@@ -136,13 +144,27 @@ class Recipe(BaseModel):
             raise ValueError(f"is for optimizers that treat vectors apart, such as muon, not for {name}")
         return rate
 
-    @field_validator("decay_share")
+    @field_validator("weight_decay")
     @classmethod
-    def _is_for_wsd(cls, share: float | None, info: ValidationInfo) -> float | None:
-        schedule = info.data.get("schedule")
-        if share is not None and schedule not in (None, "wsd"):
-            raise ValueError(f"is for the schedule wsd alone, not for {schedule}")
-        return share
+    def _has_a_decay(cls, decay: float | None, info: ValidationInfo) -> float | None:
+        name = info.data.get("optimizer")
+        if decay and name is not None and not has_weight_decay(name):
+            raise ValueError(f"is not for {name}; adamw has one")
+        return decay
+
+    @field_validator("schedule")
+    @classmethod
+    def _known_schedule(cls, name: str) -> str:
+        _check_known(SCHEDULES, name)
+        return name
+
+    @field_validator("decay_share", "decay_at")
+    @classmethod
+    def _is_for_its_schedule(cls, value: Any, info: ValidationInfo) -> Any:
+        owner, schedule = _OWNERS[str(info.field_name)], info.data.get("schedule")
+        if value is not None and schedule not in (None, owner):
+            raise ValueError(f"is for the schedule {owner} alone, not for {schedule}")
+        return value
 
     @field_validator("log")
     @classmethod

@@ -33,7 +33,7 @@ def test_all_keys_and_names_are_there() -> None:
     ("key", "words"),
     [
         ("batch_size", "a whole number > 0, ≤ 1,000,000 | `64` | images of one optimizer step |"),
-        ("optimizer", "`adamw`, `sgd`, `muon` | `adamw` |"),
+        ("optimizer", "`adamw`, `adam`, `sgd`, `muon` | `adamw` |"),
         ("weight_decay", "a number ≥ 0, ≤ 1e+30 or `null` | `null` |"),
         ("hidden_channels", "a list, each a whole number | required |"),
         ("mixer_at", "a list, each a whole number | `[]` |"),

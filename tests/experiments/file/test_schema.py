@@ -201,7 +201,7 @@ VALUES = {
     "training": {
         "batch_size": NUMBERS,
         "learning_rate": ["1", "0.1", "1e-3", "1_0.5", ".5", "${two}", "1_000", "1e31", "0", ".inf", "'1'"],
-        "optimizer": ["sgd", "muon", "${optimizer}", "adam", "null"],
+        "optimizer": ["sgd", "muon", "${optimizer}", "admw", "null"],
         "weight_decay": ["0", "~", "0.1", "1_0", "${nothing}", "-1", "no"],
         "warmup_steps": ["0", "1", "${one}", "-1"],
         "loss": ["l1", "huber", "${name}"],
@@ -269,7 +269,7 @@ WRONG = {
     "unknown activation": ("kernel_size: 3", "activation: gelo"),
     "unknown activation of the encoder": ("kernel_size: 3", "encoder_mixer_activation: ''"),
     "unknown norm": ("kernel_size: 3", "norm: batch"),
-    "unknown optimizer": ("inputs: 1_000", "inputs: 1_000\n  optimizer: adam"),
+    "unknown optimizer": ("inputs: 1_000", "inputs: 1_000\n  optimizer: admw"),
     "unknown loss": ("inputs: 1_000", "inputs: 1_000\n  loss: mean"),
     "a text for a number": ("patch_size: 7", "patch_size: seven"),
     "a number in quotes": ("patch_size: 7", "patch_size: '7'"),
@@ -408,7 +408,7 @@ def test_types_defaults_bounds_and_names() -> None:
         "maximum": 1_000_000,
         "type": "integer",
     }
-    assert training["optimizer"]["anyOf"][0]["enum"] == ["adamw", "sgd", "muon"]
+    assert training["optimizer"]["anyOf"][0]["enum"] == ["adamw", "adam", "sgd", "muon"]
     assert mixer["mixer"]["anyOf"][0]["enum"] == list(MIXERS)
     assert mixer["mixer_at"]["default"] == []
     assert "gelu" in mixer["encoder_mixer_activation"]["anyOf"][0]["enum"]

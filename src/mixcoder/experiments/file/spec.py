@@ -142,7 +142,7 @@ _ADDED_LATER: dict[str, dict[str, Any]] = {
     "model": {"output_activation": "none", "residual_scale": None, "refine": None},
 }
 """Keys of sections that older results were made without, and the values with which they change nothing."""
-_SETTINGS_ADDED_LATER = {"vector_learning_rate", "clip_norm", "ema", "decay_share"}
+_SETTINGS_ADDED_LATER = {"vector_learning_rate", "clip_norm", "ema", "decay_share", "decay_at"}
 """Settings of training that older results were made without; null changes nothing."""
 
 
