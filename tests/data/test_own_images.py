@@ -95,6 +95,15 @@ def test_labels_go_along_with_their_images() -> None:
         assert split.labels.tolist() == found
 
 
+@pytest.mark.parametrize("label", ["cat", 0.5, torch.tensor(0.5), None, [1]])
+def test_what_is_no_whole_number_is_no_label(label: Any) -> None:
+    assert mixcoder.images([(pixels, label) for pixels in PIXELS]).train.labels is None
+    numbers = (np.int64(3), torch.tensor(3), np.array(3), 3)
+    data = mixcoder.images([(pixels, numbers[i % 4]) for i, pixels in enumerate(PIXELS)])
+    assert data.train.labels is not None
+    assert set(data.train.labels.tolist()) == {3}
+
+
 def test_the_split_is_that_of_everybody_and_a_share_of_the_images() -> None:
     data = mixcoder.images(PIXELS, validation_share=0.25)
     assert len(data.validation) == 5

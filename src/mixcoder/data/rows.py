@@ -192,10 +192,10 @@ def _image_and_label(row: object, where: str) -> tuple[object, int | None]:
     return row, None
 
 
-def _whole(label: object) -> int | None:
+def _whole(label: Any) -> int | None:
     """Returns a label that is a whole number, of any library; None for anything else."""
-    is_number = isinstance(label, int | np.integer) or (is_array(label) and np.ndim(label) == 0)  # type: ignore[arg-type]
-    return int(label) if is_number else None  # type: ignore[call-overload]
+    is_number = isinstance(label, int | np.integer) or (is_array(label) and np.ndim(label) == 0)
+    return int(label) if is_number and int(label) == label else None
 
 
 def _picture(picture: Image.Image, where: str) -> Tensor:
