@@ -34,12 +34,8 @@ OPTIONS_ELSEWHERE = {
     "--seed": _SETTING.format("seed"),
     "--optimizer": _SETTING.format("optimizer"),
     "--config": "The experiment file stands alone: mixcoder run {0}",
-    "--gpus": "--device cuda trains on a GPU",
     "--workers": "-j {0} trains so many runs side by side",
-    "--jobs": "-j {0} trains so many runs side by side",
     "--multirun": "State a matrix in the experiment file; mixcoder run trains all of it",
-    "--output": "-o {0} names the file",
-    "--verbose": "Everything is shown; log.txt of a run has the output of its process",
 }
 """Options that people know from other tools, and what does that here; {} is the value that they gave."""
 
@@ -68,18 +64,19 @@ class LazyCommand(TyperCommand):
 
 
 class HintingCommand(TyperCommand):
-    """A command that says, of an option of other tools, what does that here."""
+    """A command that says, of an option of other tools for training, what does that here."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Returns the arguments that are left once the options are parsed."""
         known = {name for parameter in self.params for name in parameter.opts}
+        if "-j" not in known:  # it trains nothing
+            return list(super().parse_args(ctx, args))
         for i, argument in enumerate(args):
             option, _, value = argument.partition("=")
             if option in OPTIONS_ELSEWHERE and option not in known:
                 following = args[i + 1] if i + 1 < len(args) and not args[i + 1].startswith("-") else "…"
                 ctx.fail(f"No such option: {option}. {OPTIONS_ELSEWHERE[option].format(value or following)}")
-        parsed: list[str] = super().parse_args(ctx, args)
-        return parsed
+        return list(super().parse_args(ctx, args))
 
 
 class LazyGroup(TyperGroup):
