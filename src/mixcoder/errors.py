@@ -169,7 +169,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns what to add to "unknown …": the nearest known word, or all of them. Starts with "; "."""
     names = sorted(known)
     by_letters = {name.lower(): name for name in names}
-    near = by_letters.get(word.lower()) or next(iter(get_close_matches(word, names, n=1, cutoff=0.6)), None)
+    near = get_close_matches(word.lower(), by_letters, n=1, cutoff=0.6)
     if near:
-        return f"; did you mean '{sanitize(near, _KNOWN_LETTERS)}'?"
+        return f"; did you mean '{sanitize(by_letters[near[0]], _KNOWN_LETTERS)}'?"
     return f"; known: {sanitize(', '.join(names), _KNOWN_LETTERS)}" if names else ""
