@@ -69,7 +69,7 @@ FILES = {
     "no duration": (changed(MIXER, "  inputs: 1000\n", ""), ":10: training: needs exactly one of inputs, steps and epochs, found none"),
     "all warm-up": (changed(CNN, "steps: 1", "steps: 5, warmup_steps: 5"), "training.warmup_steps: 5 steps of warm-up leave nothing of a run of 5"),
     "unknown key": (changed(MIXER, "learning_rate", "lerning_rate"), ":11: training.lerning_rate: unknown key 'lerning_rate'; did you mean 'learning_rate'?"),
-    "a model beyond the machine": (changed(MIXER, "[64, 64, 16]", "[1000000, 1000000, 16]"), " parameters with batches of 64 images takes 40,002.7 GB of memory and there are "),
+    "a model beyond the machine": (changed(changed(changed(MIXER, "mnist", "digits"), "patch_size: 7", "patch_size: 4"), "[64, 64, 16]", "[1000000, 1000000, 16]"), " parameters with batches of 64 images takes 40,001.4 GB of memory and there are "),
     "a model beyond all numbers": (changed(changed(MIXER, "mixer: cnn", "mixer: cnn2df\n  kernel_size: 1000001"), "64, 16]", "1000000, 16]"), ":3: model: model 'mixer' cannot be built with these numbers ("),
     "a batch beyond reason": (changed(MIXER, "inputs: 1000", "batch_size: 10000000000\n  inputs: 1000"), ":12: training.batch_size: must be at most 1,000,000, not 10000000000"),
     "section missing": (changed(MIXER, "data: {source: mnist}\n", ""), ":1: data: is missing"),
