@@ -13,7 +13,7 @@ from mixcoder.data.fetch_progress import StartTask, no_progress
 from mixcoder.data.holdout import check_count, hold_out
 from mixcoder.data.source_keys import SourceKeys
 from mixcoder.data.split import ImageData
-from mixcoder.errors import ArgumentError
+from mixcoder.errors import ArgumentError, DataError
 from mixcoder.pixels.shape import ImageShape
 from mixcoder.registry.registry import Registry
 from mixcoder.registry.signatures import check_arguments
@@ -153,6 +153,15 @@ class NarrowedSource(DataSource):
 
     def status(self) -> str:
         return self.source.status()
+
+
+def describe_soundness(read: Callable[[], object]) -> str:
+    """Returns "sound", or what is wrong with what `read` reads."""
+    try:
+        read()
+    except (DataError, ArgumentError) as error:
+        return f"damaged: {error}"
+    return "sound"
 
 
 SOURCES: Registry[type[DataSource]] = Registry("data source", "source")

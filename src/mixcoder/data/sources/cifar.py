@@ -16,6 +16,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixcoder.data.source import register_source
+from mixcoder.data.source import describe_soundness, register_source
 from mixcoder.data.sources.pickled_batch import read_batch
 from mixcoder.data.sources.published import PublishedSource
 from mixcoder.data.split import ImageData, ImageSplit
@@ -95,12 +96,7 @@ class CifarSource(PublishedSource):
 
     def verify(self) -> list[dict[str, str]]:
         folder = self.found_folder()
-        try:
-            self.read(folder)
-            verdict = "sound"
-        except DataError as error:
-            verdict = f"damaged: {error}"
-        return [{"file": str(folder), "verdict": verdict}]
+        return [{"file": str(folder), "verdict": describe_soundness(partial(self.read, folder))}]
 
     def _place_of(self, version: Version, folder: Path) -> Path | None:
         """Returns the folder or the archive of a version; None where it is not there."""

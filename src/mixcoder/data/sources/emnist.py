@@ -8,13 +8,14 @@ arXiv 1702.05373.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 from zipfile import BadZipFile, ZipFile
 
 from torch import Tensor
 
-from mixcoder.data.source import register_source
+from mixcoder.data.source import describe_soundness, register_source
 from mixcoder.data.sources.idx import parse_idx, read_idx
 from mixcoder.data.sources.mnist import find_idx
 from mixcoder.data.sources.published import PublishedSource
@@ -69,15 +70,13 @@ class Emnist(PublishedSource):
 
     def verify(self) -> list[dict[str, str]]:
         folder = self.found_folder()
-        rows = []
-        for file, shape in self._shapes().items():
-            try:
-                _read(folder, file, shape)
-                verdict = "sound"
-            except DataError as error:
-                verdict = f"damaged: {error}"
-            rows.append({"file": str(folder / file), "verdict": verdict})
-        return rows
+        return [
+            {
+                "file": str(folder / file),
+                "verdict": describe_soundness(partial(_read, folder, file, shape)),
+            }
+            for file, shape in self._shapes().items()
+        ]
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """Returns the shapes of the four files by name: images, labels; then those that validate."""

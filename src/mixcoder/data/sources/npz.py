@@ -22,7 +22,7 @@ from numpy.lib.npyio import NpzFile
 
 from mixcoder.data.layouts import image_shape_of
 from mixcoder.data.own_images import images
-from mixcoder.data.source import DataSource, register_source
+from mixcoder.data.source import DataSource, describe_soundness, register_source
 from mixcoder.data.split import ImageData
 from mixcoder.errors import ArgumentError, DataError, did_you_mean, first_line, is_out_of_memory
 from mixcoder.io.user_folders import expand_home
@@ -108,19 +108,14 @@ class Npz(DataSource):
             names = {key: self._name(key, arrays) for key in self.names}
             given: dict[str, Any] = {key: arrays[name] for key, name in names.items() if name}
             data = images(**given, validation_share=self.validation_share, name="npz")
-        if data.image_shape != self.image_shape:
+        if self._stated_shape is not None and data.image_shape != self.image_shape:
             found = f"is {self.image_shape}, the images of {self.path} are {data.image_shape}"
             raise ArgumentError("image_shape", found)
         return data
 
     def verify(self) -> list[dict[str, str]]:
         """Reads the file whole."""
-        try:
-            self.load()
-            verdict = "sound"
-        except (DataError, ArgumentError) as error:
-            verdict = f"damaged: {error}"
-        return [{"file": str(self.path), "verdict": verdict}]
+        return [{"file": str(self.path), "verdict": describe_soundness(self.load)}]
 
     def _name(self, key: str, arrays: Arrays) -> str:
         """Returns the name of the array that is meant by `key`; empty where there need be none and is none.

@@ -67,9 +67,11 @@ class PublishedSource(DataSource):
         return ""
 
     def load(self) -> ImageData:
-        if not self.folder():
+        folder = self.folder()
+        if folder is None:
             self.fetch()
-        return self.read(self.found_folder())
+            folder = self.found_folder()
+        return self.read(folder)
 
     def is_fetched(self) -> bool:
         return self.folder() is not None

@@ -5,13 +5,14 @@ Source: Y. Netzer et al., "Reading Digits in Natural Images with Unsupervised Fe
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from mixcoder.data.source import register_source
+from mixcoder.data.source import describe_soundness, register_source
 from mixcoder.data.sources.published import PublishedSource
 from mixcoder.data.split import ImageData, ImageSplit
 from mixcoder.errors import DataError, first_line
@@ -44,15 +45,8 @@ class Svhn(PublishedSource):
 
     def verify(self) -> list[dict[str, str]]:
         folder = self.found_folder()
-        rows = []
-        for file in _COUNTS:
-            try:
-                _read(folder / file)
-                verdict = "sound"
-            except DataError as error:
-                verdict = f"damaged: {error}"
-            rows.append({"file": str(folder / file), "verdict": verdict})
-        return rows
+        paths = [folder / file for file in _COUNTS]
+        return [{"file": str(path), "verdict": describe_soundness(partial(_read, path))} for path in paths]
 
 
 def _read(path: Path) -> ImageSplit:
